@@ -1,1 +1,25 @@
-//! common
+//! What the services of kstream-agg share, each thing done in one way.
+//!
+//! | room | what is in it |
+//! |---|---|
+//! | [`config`], [`cli`] | layered configuration, its errors, the command line |
+//! | [`exit`] | how a service may fail, and the exit code that says so |
+//! | [`telemetry`], [`metrics`], [`admin`] | logs and traces, Prometheus metrics, `/live` `/ready` `/metrics` |
+//! | [`shutdown`], [`backoff`] | stopping within a deadline, waiting with jitter |
+//! | [`kafka`] | client settings by role, topics, transactions |
+//! | [`avro`], [`model`] | the contract: schemas, codec, registry, and the records as Rust types |
+
+pub mod admin;
+pub mod avro;
+pub mod backoff;
+pub mod cli;
+pub mod config;
+pub mod exit;
+pub mod http;
+pub mod kafka;
+pub mod metrics;
+pub mod model;
+pub mod shutdown;
+pub mod telemetry;
+
+pub use exit::Failure;

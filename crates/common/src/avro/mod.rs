@@ -1,0 +1,5 @@
+//! The Avro contract: schemas, the codec in Confluent's wire format, the registry.
+
+pub mod codec;
+pub mod registry;
+pub mod schema;

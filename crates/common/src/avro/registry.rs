@@ -1,0 +1,184 @@
+//! The schema registry, by Confluent's API: registering what we write, looking up what others wrote.
+
+use apache_avro::Schema;
+use schema_registry_converter::async_impl::schema_registry::{
+    SrSettings, get_schema_by_id_and_type, post_schema,
+};
+use schema_registry_converter::error::SRCError;
+use schema_registry_converter::schema_registry_common::{SchemaType, SuppliedSchema};
+use secrecy::{ExposeSecret as _, SecretString};
+use url::Url;
+
+use super::codec::SchemaId;
+use super::schema::{Contract, subject};
+use crate::backoff::Retryable;
+use crate::config::{Invalid, SchemaRegistryConfig, read_secret};
+use crate::{Failure, http};
+
+/// Why the registry did not do what it was asked.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum RegistryError {
+    /// It did not answer, or answered that it cannot now.
+    #[error("schema registry at {url}: {detail}")]
+    Away {
+        /// Its address.
+        url: String,
+        /// What happened.
+        detail: String,
+    },
+    /// It knows no schema of that number.
+    #[error("the schema registry knows no schema {0}")]
+    UnknownId(SchemaId),
+    /// It refuses our schema: somebody has registered another under the same subject.
+    #[error(
+        "the schema registry refuses our schema for subject {subject}: {detail}; the subject holds a schema that ours is not \
+         compatible with: another program's, or a newer version's. Use another topic, or remove the subject if nothing needs it"
+    )]
+    Incompatible {
+        /// The subject.
+        subject: String,
+        /// What the registry said.
+        detail: String,
+    },
+    /// It refuses us, or what we ask.
+    #[error(
+        "schema registry at {url} refuses: {detail}; check schema_registry.url, .username and .password_file"
+    )]
+    Refused {
+        /// Its address.
+        url: String,
+        /// What it said.
+        detail: String,
+    },
+}
+
+impl Retryable for RegistryError {
+    fn is_retryable(&self) -> bool {
+        matches!(self, Self::Away { .. })
+    }
+}
+
+impl From<RegistryError> for Failure {
+    fn from(error: RegistryError) -> Self {
+        match error {
+            RegistryError::Incompatible { .. } | RegistryError::Refused { .. } => {
+                Self::Config(error.to_string())
+            }
+            RegistryError::Away { .. } | RegistryError::UnknownId(_) => Self::Other(error.into()),
+        }
+    }
+}
+
+/// A registry and how to reach it.
+#[derive(Clone)]
+pub struct Registry {
+    url: Url,
+    settings: SrSettings,
+    client: reqwest::Client,
+    login: Option<(String, SecretString)>,
+}
+
+impl Registry {
+    /// Reads the password, if there is one; asks nothing yet.
+    ///
+    /// # Errors
+    /// [`Failure::Config`] if only half of a login is given or its file cannot be read.
+    pub fn new(config: &SchemaRegistryConfig) -> Result<Self, Failure> {
+        let login = match (&config.username, &config.password_file) {
+            (Some(user), Some(file)) => {
+                Some((user.clone(), read_secret("schema_registry.password_file", file)?))
+            }
+            (None, None) => None,
+            (user, _) => {
+                let key = if user.is_some() { "password_file" } else { "username" };
+                let missing = Invalid::new(
+                    format!("schema_registry.{key}"),
+                    "nothing",
+                    "a value, as the other half is given",
+                );
+                return Err(Failure::Config(format!("bad configuration: {missing}")));
+            }
+        };
+        let mut settings = SrSettings::new_builder(config.url.as_str().trim_end_matches('/').to_owned());
+        if let Some((user, password)) = &login {
+            settings.set_basic_authorization(user, Some(password.expose_secret()));
+        }
+        let settings = settings.build_with(http::builder()).map_err(|error| anyhow::anyhow!("{error}"))?;
+        Ok(Self { url: config.url.clone(), settings, client: http::client()?, login })
+    }
+
+    /// Registers the schema of `topic`'s values, after making its subject FULL_TRANSITIVE, and tells its id.
+    ///
+    /// Compatibility first: a registry whose global level is NONE would take anything for the first version.
+    ///
+    /// # Errors
+    /// [`RegistryError`].
+    pub async fn register(&self, topic: &str, contract: &Contract) -> Result<SchemaId, RegistryError> {
+        let subject = subject(topic);
+        self.set_compatibility(&subject).await?;
+        let schema = SuppliedSchema::new(Some(subject.clone()), SchemaType::Avro, contract.text.to_owned());
+        match post_schema(&self.settings, subject.clone(), schema).await {
+            Ok(registered) => Ok(registered.id),
+            Err(error) => Err(match status(&error) {
+                Some(409 | 422) => RegistryError::Incompatible { subject, detail: detail(&error) },
+                status => self.judge(status, detail(&error)),
+            }),
+        }
+    }
+
+    /// The schema that others know as `id`.
+    ///
+    /// # Errors
+    /// [`RegistryError::UnknownId`] if the registry answered that it does not know it.
+    pub async fn schema(&self, id: SchemaId) -> Result<Schema, RegistryError> {
+        let found = get_schema_by_id_and_type(id, &self.settings, SchemaType::Avro).await;
+        let found = found.map_err(|error| match status(&error) {
+            Some(404) => RegistryError::UnknownId(id),
+            status => self.judge(status, detail(&error)),
+        })?;
+        let refused =
+            |error: apache_avro::Error| self.judge(Some(422), format!("schema {id} does not parse: {error}"));
+        Schema::parse_str(&found.schema).map_err(refused)
+    }
+
+    async fn set_compatibility(&self, subject: &str) -> Result<(), RegistryError> {
+        let url = format!("{}/config/{subject}", self.url.as_str().trim_end_matches('/'));
+        let mut request = self.client.put(url).json(&serde_json::json!({"compatibility": "FULL_TRANSITIVE"}));
+        if let Some((user, password)) = &self.login {
+            request = request.basic_auth(user, Some(password.expose_secret()));
+        }
+        let answer = request.send().await.map_err(|error| self.judge(None, format!("{error:#}")))?;
+        let status = answer.status();
+        if status.is_success() {
+            return Ok(());
+        }
+        let body = answer.text().await.unwrap_or_default();
+        Err(self.judge(Some(status.as_u16()), format!("{status}: {}", body.trim())))
+    }
+
+    /// What an answer, or none, means where its status has no meaning of its own.
+    fn judge(&self, status: Option<u16>, detail: String) -> RegistryError {
+        let url = self.url.to_string();
+        match status {
+            Some(400..=407 | 409..=428 | 430..=499) => RegistryError::Refused { url, detail },
+            _ => RegistryError::Away { url, detail },
+        }
+    }
+}
+
+/// The HTTP status, which the crate tells in its message only.
+fn status(error: &SRCError) -> Option<u16> {
+    let (_, behind) = error.error.split_once("failed with status ")?;
+    behind.get(..3)?.parse().ok()
+}
+
+fn detail(error: &SRCError) -> String {
+    match &error.cause {
+        Some(cause) => format!("{}: {cause}", error.error),
+        None => error.error.clone(),
+    }
+}
+
+#[cfg(test)]
+#[path = "registry_tests.rs"]
+mod tests;

@@ -1,0 +1,40 @@
+//! The schemas of the contract, as they stand in `schemas/*.avsc`.
+
+use std::sync::LazyLock;
+
+use apache_avro::Schema;
+
+/// One record type of the contract.
+#[derive(Debug)]
+pub struct Contract {
+    /// The `.avsc` file's text: what the registry is given.
+    pub text: &'static str,
+    /// The same, parsed.
+    pub schema: Schema,
+}
+
+impl Contract {
+    fn parse(text: &'static str) -> Self {
+        let schema =
+            Schema::parse_str(text).expect("schemas/*.avsc are compiled in and a test parses each of them");
+        Self { text, schema }
+    }
+}
+
+/// `deribit.Trade`
+pub static TRADE: LazyLock<Contract> =
+    LazyLock::new(|| Contract::parse(include_str!("../../schemas/trade.avsc")));
+
+/// `deribit.Candle`
+pub static CANDLE: LazyLock<Contract> =
+    LazyLock::new(|| Contract::parse(include_str!("../../schemas/candle.avsc")));
+
+/// `deribit.MovingAverage`
+pub static MOVING_AVERAGE: LazyLock<Contract> =
+    LazyLock::new(|| Contract::parse(include_str!("../../schemas/moving_average.avsc")));
+
+/// The registry's subject for the values of `topic`.
+#[must_use]
+pub fn subject(topic: &str) -> String {
+    format!("{topic}-value")
+}

@@ -1,0 +1,194 @@
+//! The parts of a configuration that several services share.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use serde::{Deserialize, Deserializer, de};
+use url::Url;
+
+use super::{Duration, Invalid};
+use crate::kafka::client::PINNED_PROPERTIES;
+
+/// `[admin]`: where `/live`, `/ready` and `/metrics` are served.
+#[derive(Debug, Clone, Deserialize)]
+pub struct AdminConfig {
+    /// Address and port; port 0 takes any free one.
+    pub listen: SocketAddr,
+}
+
+/// `[log]`
+#[derive(Debug, Clone, Deserialize)]
+pub struct LogConfig {
+    /// `None`: pretty on a terminal, JSON otherwise.
+    pub format: Option<LogFormat>,
+    /// Directives such as `info,raw_producer=debug`.
+    pub filter: String,
+}
+
+/// How a log line is written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum LogFormat {
+    /// One JSON object a line.
+    Json,
+    /// For people.
+    Pretty,
+}
+
+/// `[tracing]`
+#[derive(Debug, Clone, Deserialize)]
+pub struct TracingConfig {
+    /// Zipkin's span collector; empty switches traces off.
+    #[serde(deserialize_with = "optional_url")]
+    pub zipkin_url: Option<Url>,
+    /// One trade in so many is traced; 0: none.
+    pub sample_one_in: u32,
+}
+
+/// `[kafka]`
+#[derive(Debug, Clone, Deserialize)]
+pub struct KafkaConfig {
+    /// `host:port`, several with commas.
+    pub bootstrap_servers: String,
+    /// Further librdkafka properties: TLS, SASL, tuning.
+    #[serde(default, deserialize_with = "properties")]
+    pub properties: BTreeMap<String, String>,
+}
+
+impl KafkaConfig {
+    /// Refuses an empty address, and properties that a promise rests on.
+    #[must_use]
+    pub fn check(&self) -> Vec<Invalid> {
+        let pinned = self.properties.iter().filter(|(name, _)| PINNED_PROPERTIES.contains(&name.as_str()));
+        let mut invalid: Vec<_> = pinned
+            .map(|(name, value)| {
+                let allowed =
+                    "no value here: what the services promise rests on it, so they set it themselves";
+                Invalid::new(format!("kafka.properties.{name}"), format!("{value:?}"), allowed)
+            })
+            .collect();
+        if self.bootstrap_servers.trim().is_empty() {
+            invalid.push(Invalid::new("kafka.bootstrap_servers", "\"\"", "host:port, several with commas"));
+        }
+        invalid
+    }
+}
+
+/// `[schema_registry]`
+#[derive(Debug, Clone, Deserialize)]
+pub struct SchemaRegistryConfig {
+    /// Base of a Confluent-compatible API.
+    pub url: Url,
+    /// Basic authentication, together with `password_file`.
+    pub username: Option<String>,
+    /// File with the password.
+    pub password_file: Option<PathBuf>,
+}
+
+/// `[topics]`
+#[derive(Debug, Clone, Deserialize)]
+pub struct TopicsConfig {
+    /// Raw trades.
+    pub trades: String,
+    /// Closed slices.
+    pub candles: String,
+    /// One record per instrument and window.
+    pub moving_averages: String,
+    /// Trades too late for their window.
+    pub late: String,
+    /// What could not be understood.
+    pub dead_letter: String,
+    /// Partitions of each topic that is keyed by instrument, when the services make it.
+    pub partitions: i32,
+    /// Replicas of each topic that the services make; -1: the broker's default.
+    pub replication_factor: i32,
+    /// How long all topics but the trades, which stay for ever, keep their records.
+    pub retention: Duration,
+}
+
+impl TopicsConfig {
+    /// Refuses names that Kafka refuses, and counts that make no topic.
+    #[must_use]
+    pub fn check(&self) -> Vec<Invalid> {
+        let names = [
+            ("trades", &self.trades),
+            ("candles", &self.candles),
+            ("moving_averages", &self.moving_averages),
+            ("late", &self.late),
+            ("dead_letter", &self.dead_letter),
+        ];
+        let legal = |name: &str| {
+            (1..=249).contains(&name.len())
+                && name != "."
+                && name != ".."
+                && name.bytes().all(|b| b.is_ascii_alphanumeric() || b"._-".contains(&b))
+        };
+        let mut invalid: Vec<_> = names
+            .iter()
+            .filter(|(_, name)| !legal(name))
+            .map(|(key, name)| {
+                Invalid::new(format!("topics.{key}"), format!("{name:?}"), "1 to 249 of a-z A-Z 0-9 . _ -")
+            })
+            .collect();
+        for (at, (key, name)) in names.iter().enumerate() {
+            if let Some((other, _)) = names.iter().take(at).find(|(_, earlier)| earlier == name) {
+                let allowed = format!("another topic than topics.{other}");
+                invalid.push(Invalid::new(format!("topics.{key}"), format!("{name:?}"), allowed));
+            }
+        }
+        if self.partitions < 1 {
+            invalid.push(Invalid::new("topics.partitions", self.partitions, "1 or more"));
+        }
+        if self.replication_factor < 1 && self.replication_factor != -1 {
+            invalid.push(Invalid::new(
+                "topics.replication_factor",
+                self.replication_factor,
+                "1 or more, or -1",
+            ));
+        }
+        invalid
+    }
+}
+
+fn optional_url<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Url>, D::Error> {
+    let text = String::deserialize(deserializer)?;
+    if text.is_empty() {
+        return Ok(None);
+    }
+    let refused =
+        |error| de::Error::custom(format!("got {text:?}, takes a URL, or nothing at all ({error})"));
+    Url::parse(&text).map(Some).map_err(refused)
+}
+
+/// Dotted names, whether the file quotes them or nests them.
+fn properties<'de, D: Deserializer<'de>>(deserializer: D) -> Result<BTreeMap<String, String>, D::Error> {
+    #[derive(Deserialize)]
+    #[serde(untagged)]
+    enum Node {
+        Flag(bool),
+        Whole(i64),
+        Number(f64),
+        Text(String),
+        Inner(BTreeMap<String, Node>),
+    }
+    fn collect(prefix: &str, nodes: BTreeMap<String, Node>, into: &mut BTreeMap<String, String>) {
+        for (name, node) in nodes {
+            let name = if prefix.is_empty() { name } else { format!("{prefix}.{name}") };
+            let value = match node {
+                Node::Inner(inner) => {
+                    collect(&name, inner, into);
+                    continue;
+                }
+                Node::Flag(flag) => flag.to_string(),
+                Node::Whole(number) => number.to_string(),
+                Node::Number(number) => number.to_string(),
+                Node::Text(text) => text,
+            };
+            into.insert(name, value);
+        }
+    }
+    let mut flat = BTreeMap::new();
+    collect("", BTreeMap::deserialize(deserializer)?, &mut flat);
+    Ok(flat)
+}

@@ -1,0 +1,5 @@
+//! Kafka: client settings by role, topics, transactions.
+
+pub mod admin;
+pub mod client;
+pub mod transaction;

@@ -1,0 +1,217 @@
+//! Transactions as values: one borrows its producer, so two at once do not compile, and ends by commit or abort.
+//!
+//! A transaction that is dropped is neither: it stays open at the broker until the next one's `begin` fails or its timeout is over. So
+//! every path ends in [`Transaction::commit`] or [`Transaction::abort`].
+
+use std::time::{Duration, Instant};
+
+use rdkafka::ClientConfig;
+use rdkafka::TopicPartitionList;
+use rdkafka::consumer::ConsumerGroupMetadata;
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::producer::{BaseProducer, BaseRecord, DefaultProducerContext, Producer as _, ProducerContext};
+
+use crate::backoff::Retryable;
+
+/// How long one question to the broker may take before it is asked again.
+const ATTEMPT: Duration = Duration::from_secs(2);
+/// How long a transaction's end may take in all: as long as the broker keeps it open.
+const END_WITHIN: Duration = Duration::from_secs(10);
+/// One turn of waiting for deliveries; short, because a commit waits for it.
+const TURN: Duration = Duration::from_millis(1);
+
+/// What went wrong, sorted by what is to be done.
+#[derive(Debug, thiserror::Error)]
+pub enum TransactionError {
+    /// A newer producer has this transactional id, or the broker gave this one up: end, or start anew from what is committed.
+    #[error("fenced: {0}")]
+    Fenced(KafkaError),
+    /// Abort, and do it again from what is committed.
+    #[error("must be aborted: {0}")]
+    Abortable(KafkaError),
+    /// Nothing happened; ask again.
+    #[error("passing: {0}")]
+    Retriable(KafkaError),
+    /// The producer is of no use any more.
+    #[error("fatal: {0}")]
+    Fatal(KafkaError),
+}
+
+impl TransactionError {
+    fn sort(error: KafkaError) -> Self {
+        if let KafkaError::Transaction(inner) = &error {
+            return match () {
+                () if is_fence(inner.code()) => Self::Fenced(error),
+                () if inner.is_fatal() => Self::Fatal(error),
+                () if inner.txn_requires_abort() => Self::Abortable(error),
+                () if inner.is_retriable() => Self::Retriable(error),
+                () => Self::Fatal(error),
+            };
+        }
+        match error.rdkafka_error_code() {
+            Some(code) if is_fence(code) => Self::Fenced(error),
+            Some(RDKafkaErrorCode::QueueFull) => Self::Retriable(error),
+            Some(RDKafkaErrorCode::Fatal) => Self::Fatal(error),
+            _ => Self::Abortable(error),
+        }
+    }
+}
+
+fn is_fence(code: RDKafkaErrorCode) -> bool {
+    use RDKafkaErrorCode as Code;
+    matches!(code, Code::Fenced | Code::ProducerFenced | Code::InvalidProducerEpoch | Code::FencedInstanceId)
+}
+
+impl Retryable for TransactionError {
+    fn is_retryable(&self) -> bool {
+        matches!(self, Self::Retriable(_))
+    }
+}
+
+/// A producer whose transactional id is fenced off: nothing of an older incarnation can land any more.
+pub struct TransactionalProducer<C: ProducerContext + 'static = DefaultProducerContext> {
+    producer: BaseProducer<C>,
+}
+
+impl<C: ProducerContext + 'static> TransactionalProducer<C> {
+    /// Makes the producer and fences older ones of its transactional id. Blocks for at most `within`.
+    ///
+    /// # Errors
+    /// [`TransactionError::Retriable`] if the broker did not answer in time; [`TransactionError::Fatal`] for settings that librdkafka refuses.
+    pub fn fence(config: &ClientConfig, context: C, within: Duration) -> Result<Self, TransactionError> {
+        let producer: BaseProducer<C> =
+            config.create_with_context(context).map_err(TransactionError::Fatal)?;
+        let end = Instant::now() + within;
+        loop {
+            match producer.init_transactions(ATTEMPT).map_err(TransactionError::sort) {
+                Ok(()) => return Ok(Self { producer }),
+                Err(TransactionError::Retriable(_)) if Instant::now() < end => {}
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
+    /// Opens a transaction.
+    ///
+    /// # Errors
+    /// [`TransactionError`].
+    pub fn begin(&mut self) -> Result<Transaction<'_, C>, TransactionError> {
+        self.producer.begin_transaction().map_err(TransactionError::sort)?;
+        Ok(Transaction { producer: &self.producer })
+    }
+
+    /// Serves delivery reports; to be called now and then while no transaction is open.
+    pub fn poll(&self) {
+        self.producer.poll(Duration::ZERO);
+    }
+}
+
+/// An open transaction.
+#[must_use = "a transaction ends by commit or abort"]
+pub struct Transaction<'p, C: ProducerContext + 'static = DefaultProducerContext> {
+    producer: &'p BaseProducer<C>,
+}
+
+impl<C: ProducerContext + 'static> Transaction<'_, C> {
+    /// Hands a record to the producer; waits while its queue is full.
+    ///
+    /// # Errors
+    /// [`TransactionError`]; whether the record arrived shows in the commit.
+    pub fn send(
+        &self,
+        record: BaseRecord<'_, [u8], [u8], C::DeliveryOpaque>,
+    ) -> Result<(), TransactionError> {
+        let end = Instant::now() + END_WITHIN;
+        let mut record = record;
+        loop {
+            match self.producer.send(record) {
+                Ok(()) => return Ok(()),
+                Err((KafkaError::MessageProduction(RDKafkaErrorCode::QueueFull), back))
+                    if Instant::now() < end =>
+                {
+                    record = back;
+                    self.producer.poll(TURN);
+                }
+                Err((error, _)) => return Err(TransactionError::sort(error)),
+            }
+        }
+    }
+
+    /// Adds the consumer's offsets, so that input and output are committed as one.
+    ///
+    /// # Errors
+    /// [`TransactionError`]; fenced too when the group has moved on without this member.
+    pub fn offsets(
+        &self,
+        offsets: &TopicPartitionList,
+        group: &ConsumerGroupMetadata,
+    ) -> Result<(), TransactionError> {
+        again(|| self.producer.send_offsets_to_transaction(offsets, group, ATTEMPT))
+    }
+
+    /// Commits. Waits for every delivery first: librdkafka's own waiting comes in slices of 100 ms.
+    ///
+    /// # Errors
+    /// [`TransactionError`]; after [`TransactionError::Abortable`] nothing of the transaction is readable once the caller has aborted by
+    /// [`TransactionalProducer::abort_failed`].
+    pub fn commit(self) -> Result<(), TransactionError> {
+        let end = Instant::now() + END_WITHIN;
+        while self.producer.in_flight_count() > 0 && Instant::now() < end {
+            self.producer.poll(TURN);
+        }
+        again(|| self.producer.commit_transaction(ATTEMPT))
+    }
+
+    /// Aborts: nothing of it will be read.
+    ///
+    /// # Errors
+    /// [`TransactionError`]; then the producer is of no use any more.
+    pub fn abort(self) -> Result<(), TransactionError> {
+        abort(self.producer)
+    }
+}
+
+impl<C: ProducerContext + 'static> TransactionalProducer<C> {
+    /// Aborts a transaction whose commit was [`TransactionError::Abortable`].
+    ///
+    /// # Errors
+    /// [`TransactionError`]; then the producer is of no use any more.
+    pub fn abort_failed(&mut self) -> Result<(), TransactionError> {
+        abort(&self.producer)
+    }
+}
+
+/// What waits in the queue is purged first, and its reports served: librdkafka's abort waits for them but does not poll.
+fn abort<C: ProducerContext + 'static>(producer: &BaseProducer<C>) -> Result<(), TransactionError> {
+    producer.purge(rdkafka::producer::PurgeConfig::default().queue().inflight());
+    again(|| {
+        producer.poll(TURN);
+        producer.abort_transaction(ATTEMPT / 20)
+    })
+}
+
+/// Asks again while the answer is that nothing happened yet.
+fn again(mut ask: impl FnMut() -> Result<(), KafkaError>) -> Result<(), TransactionError> {
+    let end = Instant::now() + END_WITHIN;
+    loop {
+        match ask().map_err(TransactionError::sort) {
+            Err(TransactionError::Retriable(_)) if Instant::now() < end => {}
+            outcome => return outcome,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn errors_are_sorted_by_what_is_to_be_done() {
+        let sort = |code| TransactionError::sort(KafkaError::MessageProduction(code));
+        assert!(matches!(sort(RDKafkaErrorCode::Fenced), TransactionError::Fenced(_)));
+        assert!(matches!(sort(RDKafkaErrorCode::QueueFull), TransactionError::Retriable(_)));
+        assert!(matches!(sort(RDKafkaErrorCode::Fatal), TransactionError::Fatal(_)));
+        assert!(matches!(sort(RDKafkaErrorCode::MessageSizeTooLarge), TransactionError::Abortable(_)));
+        assert!(sort(RDKafkaErrorCode::QueueFull).is_retryable());
+    }
+}
