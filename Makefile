@@ -1,0 +1,38 @@
+# The interface to everything: `make help`. What each target does stands in scripts/<target>.sh.
+# Variables work before and after the command: `FEED=sim make run`, `make run FEED=sim`.
+# make itself ends with 2 whatever a script ends with; scripts/<target>.sh, called directly, gives its own exit code.
+SHELL := bash
+.DEFAULT_GOAL := help
+.PHONY: run test servers pause status logs down clean bench help
+
+export SERVERS FEED CONSOLES
+
+run: ## build, fetch and start everything, wait for the first averages, leave it running (SERVERS=docker|native FEED=live|sim CONSOLES=off)
+	@scripts/run.sh
+
+test: ## every test, on a machine with nothing running; what it starts it stops
+	@scripts/test.sh
+
+servers: ## start only the servers (Kafka, registry, Connect, Postgres, Zipkin) and wait until they are well
+	@scripts/servers.sh
+
+pause: ## stop only the feed and wait until aggregator and connectors have caught up; `make run` goes on
+	@scripts/pause.sh
+
+status: ## what runs, and is it well (exit 1 if not)
+	@scripts/status.sh
+
+logs: ## follow the logs of everything that runs
+	@scripts/logs.sh
+
+down: ## stop everything, keep the data
+	@scripts/down.sh
+
+clean: ## stop everything, throw the data away
+	@scripts/clean.sh
+
+bench: ## the benchmarks beside the code, printing ratios
+	@cargo bench --workspace --benches
+
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)

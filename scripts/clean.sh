@@ -1,0 +1,12 @@
+#!/usr/bin/env bash
+# make clean: stops whatever this checkout started and throws its data away.
+source "$(dirname "$0")/lib/base.sh"
+source "$ROOT/scripts/lib/state.sh"
+
+"$ROOT/scripts/down.sh"
+mode=$(remembered mode)
+[[ -n $mode ]] || exit 0
+lock_state
+"$ROOT/scripts/$mode/clean.sh"
+rm -rf "$STATE"
+say "the data of $STATE is gone"

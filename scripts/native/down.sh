@@ -1,0 +1,37 @@
+#!/usr/bin/env bash
+# Supervisor stops its programs in order (services, Connect, registry, Kafka, Postgres) and then itself.
+source "$(dirname "$0")/../lib/base.sh"
+source "$ROOT/scripts/lib/state.sh"
+source "$ROOT/scripts/lib/supervisor.sh"
+
+# family PID: it and everything below it
+family() {
+    local child
+    say "$1"
+    for child in $(cat /proc/"$1"/task/*/children 2>/dev/null); do
+        family "$child"
+    done
+}
+
+alive() {
+    local pid
+    for pid in "$@"; do
+        [[ ! -e /proc/$pid ]] || say "$pid"
+    done
+}
+
+pid=$(supervisor_pid || true)
+if [[ -z $pid ]]; then
+    say "nothing of this checkout runs"
+    exit
+fi
+mapfile -t pids < <(family "$pid")
+progress "stopping, the services first, Postgres last"
+kill -TERM "$pid"
+while [[ -n $(alive "${pids[@]}") ]]; do
+    (($(seconds_since "$KSTREAM_STARTED" | cut -d. -f1) < 240)) ||
+        fail 1 "still there after 240 s: process $(alive "${pids[@]}" | tr '\n' ' ')" "see $STATE/logs, then: kill -KILL <process>"
+    sleep 0.2
+done
+rm -rf "$(dirname "$(supervisor_socket)")"
+progress "all stopped"

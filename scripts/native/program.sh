@@ -1,0 +1,52 @@
+#!/usr/bin/env bash
+# What supervisor starts for each program: waits until what it needs is well, then becomes the program.
+# Its working directory is the state folder.
+source "$(dirname "$0")/../lib/base.sh"
+source "$ROOT/scripts/lib/ports.sh"
+source "$ROOT/scripts/lib/state.sh"
+source "$ROOT/scripts/lib/packages.sh"
+source "$ROOT/scripts/lib/programs.sh"
+
+NAME=$1
+recall_ports
+# shellcheck source=/dev/null
+source "$STATE/etc/native.env"
+
+# after PROGRAM...: returns when all of them are well
+after() {
+    local needed
+    for needed in "$@"; do
+        until is_well "$needed"; do
+            sleep 0.2
+        done
+    done
+}
+
+# run COMMAND...: becomes it
+run() {
+    printf -- '--- %(%FT%T%z)T %s starts\n' -1 "$NAME"
+    exec "$@"
+}
+
+# run_java PART OPTION...: as `run`; the classes that this program loads are kept in an archive between starts, which
+# spares about half of the time that the JVMs take to come up
+run_java() {
+    local part=$1
+    shift
+    mkdir -p "$CACHE/class-data"
+    run "$JAVA" -XX:+AutoCreateSharedArchive "-XX:SharedArchiveFile=$CACHE/class-data/$NAME-$JAVA_VERSION-${part##*-}.jsa" \
+        -Xlog:cds=off -Xlog:cds+dynamic=off -XX:+ExitOnOutOfMemoryError "$@"
+}
+
+# A program that dies at once is started again, but not in a hurry.
+pause_after_quick_death() {
+    local last now
+    printf -v now '%(%s)T' -1
+    last=$(remembered "started/$NAME")
+    remember "started/$NAME" "$now"
+    ((now - ${last:-0} > 5)) || sleep 3
+}
+
+pause_after_quick_death
+# shellcheck source=/dev/null
+source "$ROOT/scripts/native/programs/$NAME.sh"

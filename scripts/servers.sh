@@ -1,0 +1,10 @@
+#!/usr/bin/env bash
+# make servers: only the servers, waited for until they are well.
+source "$(dirname "$0")/lib/base.sh"
+source "$ROOT/scripts/lib/state.sh"
+
+lock_state
+mode=$(decide_mode)
+"$ROOT/scripts/$mode/prepare.sh"
+remember mode "$mode"
+"$ROOT/scripts/$mode/servers.sh"
