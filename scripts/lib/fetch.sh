@@ -3,9 +3,10 @@
 
 PARTS=(kafka avro-converter jdbc-connector registry zipkin jmx-agent)
 
-# part_folder PART: where its files are; another version is another folder
+# part_folder PART: where its files are; another version is another folder. The part has it to itself, so that the folder above can
+# stand in Connect's plugin.path, where every folder and every jar below is a plugin of its own.
 part_folder() {
-    say "$CACHE/servers/$1-$(cat "$ROOT/servers/pom.xml" "$ROOT/servers/$1/pom.xml" "$ROOT/servers/$1/SHA256SUMS" | sha256sum | cut -c1-12)"
+    say "$CACHE/servers/$1-$(find "$ROOT/servers/pom.xml" "$ROOT/servers/$1" -type f -print0 | sort -z | xargs -0 sha256sum | sed 's|  .*/|  |' | sha256sum | cut -c1-12)/$1"
 }
 
 # fetch_parts: after it every part is there, whole and as it should be
@@ -100,10 +101,17 @@ install_part() {
         tar -xzf "$archive" -C "$1" --no-same-owner || fail_fetch "$2 (unpacking)" /dev/null
         rm "$archive"
     done
+    [[ ! -d $ROOT/servers/$2/META-INF ]] || add_manifest "$1" "$ROOT/servers/$2"
     (cd "$1" && find . -type f ! -name complete -print0 | xargs -0 sha256sum >complete)
     mkdir -p "${folder%/*}"
     rm -rf "$folder"
     mv "$1" "$folder"
+}
+
+# add_manifest FOLDER SOURCE: a jar that tells Connect which plugins are in the folder, where the plugin's author forgot to: Connect
+# would have to look into every class of every jar at each start otherwise (plugin.discovery=service_load does not).
+add_manifest() {
+    (cd "$2" && "$(python_with_venv)" -m zipfile -c "$1/plugin-manifest.jar" META-INF)
 }
 
 # fail_fetch WHAT LOG: says why, as far as the log tells

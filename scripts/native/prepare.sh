@@ -16,5 +16,5 @@ find_java
 
 printf '%s=%q\n' JAVA "$JAVA" JAVA_VERSION "$JAVA_VERSION" SUPERVISOR "$SUPERVISOR" \
     KAFKA_LIBS "$(part_folder kafka)" REGISTRY_HOME "$(part_folder registry)" ZIPKIN_HOME "$(part_folder zipkin)" \
-    JMX_AGENT "$(part_folder jmx-agent)" PLUGIN_PATH "$(part_folder avro-converter),$(part_folder jdbc-connector)" \
+    JMX_AGENT "$(part_folder jmx-agent)" PLUGIN_PATH "$(dirname "$(part_folder avro-converter)"),$(dirname "$(part_folder jdbc-connector)")" \
     >"$STATE/etc/native.env"

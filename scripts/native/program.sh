@@ -28,13 +28,13 @@ run() {
     exec "$@"
 }
 
-# run_java PART OPTION...: as `run`; the classes that this program loads are kept in an archive between starts, which
+# run_java FOLDER OPTION...: as `run`; the classes that this program loads are kept in an archive between starts, which
 # spares about half of the time that the JVMs take to come up
 run_java() {
-    local part=$1
+    local version=${1%/*}
     shift
     mkdir -p "$CACHE/class-data"
-    run "$JAVA" -XX:+AutoCreateSharedArchive "-XX:SharedArchiveFile=$CACHE/class-data/$NAME-$JAVA_VERSION-${part##*-}.jsa" \
+    run "$JAVA" -XX:+AutoCreateSharedArchive "-XX:SharedArchiveFile=$CACHE/class-data/$NAME-$JAVA_VERSION-${version##*-}.jsa" \
         -Xlog:cds=off -Xlog:cds+dynamic=off -XX:+ExitOnOutOfMemoryError "$@"
 }
 
