@@ -1,0 +1,263 @@
+//! One partition's state: trades in, closed windows out. No I/O, no clock.
+
+use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::sync::Arc;
+
+use common::model::EventTime;
+use foldhash::fast::FixedState;
+
+use crate::average::Average;
+use crate::slice::{Slice, Tick};
+use crate::weights::Weights;
+use crate::window::{SliceIndex, TimeWindows, Window};
+
+/// The offset of a record, or of the next one where a position is meant.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Offset(pub i64);
+
+/// The part of a trade that averages are made of.
+#[derive(Debug, Clone, Copy)]
+pub struct Trade<'a> {
+    /// The record's place in its partition.
+    pub offset: Offset,
+    /// What was traded.
+    pub instrument: &'a str,
+    /// Event time.
+    pub timestamp: EventTime,
+    /// In the instrument's quote currency.
+    pub price: f64,
+    /// As the exchange counts it.
+    pub amount: f64,
+}
+
+/// Where a trade went.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Placement {
+    /// Into this slice.
+    InTime(SliceIndex),
+    /// Nowhere: its slice had closed.
+    Late(Late),
+}
+
+/// Why a trade is late.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Late {
+    /// The stream time that it found.
+    pub stream_time: EventTime,
+    /// The slice that it would have belonged to.
+    pub slice: Window,
+}
+
+/// Where reading must begin for every slice to be rebuilt that a later window needs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ReplayPoint {
+    /// The first record to read.
+    pub offset: Offset,
+    /// Stream time before that record; `None` before the partition's first.
+    pub stream_time: Option<EventTime>,
+}
+
+/// One instrument's window, closed; borrowed from the state that is about to move on.
+#[derive(Debug)]
+pub struct Closed<'a> {
+    /// What was traded.
+    pub instrument: &'a str,
+    /// The window.
+    pub window: Window,
+    /// Its averages.
+    pub average: Average,
+    /// The slice that closes with it, where it holds a trade.
+    pub slice: Option<(Window, &'a Slice)>,
+    /// The trace of the first sampled trade of that slice: this is the first window that holds it.
+    pub trace: Option<&'a str>,
+}
+
+/// The windows of all instruments of one partition.
+///
+/// Stream time is the highest timestamp seen. A slice, and the window that ends with it, is *due* when stream time is `grace`
+/// past its end; from then on a trade for it is late. Due windows are closed by [`Self::close_next`], one end at a time,
+/// so that what has to be published at once never exceeds one window per instrument.
+#[derive(Debug)]
+pub struct Aggregator {
+    windows: TimeWindows,
+    weights: Arc<Weights>,
+    stream_time: Option<EventTime>,
+    /// Those with a slice that some later window needs; in the order of a fixed hash, so that equal input makes equal output.
+    instruments: HashMap<Box<str>, Slices, FixedState>,
+    /// The last slice of the next window that holds a trade.
+    next: Option<SliceIndex>,
+    /// For every slice of `instruments`, where its first trade is to be read.
+    sources: BTreeMap<SliceIndex, ReplayPoint>,
+    /// Sampled trades are few: they have their own place, so that the others carry nothing for them.
+    traces: BTreeMap<SliceIndex, HashMap<Box<str>, String, FixedState>>,
+}
+
+impl Aggregator {
+    /// No trades yet; `stream_time` where earlier records have set it.
+    #[must_use]
+    pub fn new(windows: TimeWindows, weights: Arc<Weights>, stream_time: Option<EventTime>) -> Self {
+        Self {
+            windows,
+            weights,
+            stream_time,
+            instruments: HashMap::default(),
+            next: None,
+            sources: BTreeMap::new(),
+            traces: BTreeMap::new(),
+        }
+    }
+
+    /// Moves stream time, and adds the trade to its slice unless that has closed.
+    ///
+    /// The cost does not depend on how many slices make a window.
+    pub fn add(&mut self, trade: &Trade<'_>) -> Placement {
+        let before = self.stream_time;
+        let stream_time = before.map_or(trade.timestamp, |time| time.max(trade.timestamp));
+        self.stream_time = Some(stream_time);
+        let index = self.windows.slice_at(trade.timestamp);
+        let span = self.windows.slice(index);
+        if self.windows.closes_at(index) <= stream_time {
+            return Placement::Late(Late { stream_time, slice: span });
+        }
+        self.sources.entry(index).or_insert(ReplayPoint { offset: trade.offset, stream_time: before });
+        self.next = Some(self.next.map_or(index, |next| next.min(index)));
+        let weight = self.weights.of_trade(span.end - trade.timestamp);
+        let tick = Tick { price: trade.price, amount: trade.amount, weight };
+        if let Some(slices) = self.instruments.get_mut(trade.instrument) {
+            slices.add(index, tick);
+        } else {
+            self.instruments.insert(trade.instrument.into(), Slices::starting_with(index, tick));
+        }
+        Placement::InTime(index)
+    }
+
+    /// Remembers the trace of a sampled trade in `slice` until the average that closes with it, unless an earlier one is there.
+    pub fn remember_trace(&mut self, slice: SliceIndex, instrument: &str, trace: String) {
+        self.traces.entry(slice).or_default().entry(instrument.into()).or_insert(trace);
+    }
+
+    /// The end of the window that [`Self::close_next`] would close.
+    #[must_use]
+    pub fn due(&self) -> Option<EventTime> {
+        self.due_slice().map(|slice| self.windows.slice(slice).end)
+    }
+
+    /// Closes the earliest due window that holds a trade, for every instrument that traded in it, and drops what no later one needs.
+    ///
+    /// The cost goes with the instruments that traded within a window's length, however many were seen before; empty
+    /// windows cost nothing, however many there are.
+    ///
+    /// # Errors
+    /// The first one of `emit`, which is not called again then. The state is past the window all the same: it has to be restored.
+    pub fn close_next<E>(&mut self, mut emit: impl FnMut(Closed<'_>) -> Result<(), E>) -> Result<(), E> {
+        let Some(last) = self.due_slice() else { return Ok(()) };
+        let Self { windows, weights, instruments, .. } = self;
+        let traces = self.traces.remove(&last);
+        let needed_from = windows.first_of_window(last.plus(1));
+        let mut outcome = Ok(());
+        let mut next = None;
+        instruments.retain(|name, slices| {
+            if outcome.is_ok()
+                && let Some(average) = slices.average(last, windows, weights)
+            {
+                outcome = emit(Closed {
+                    instrument: name,
+                    window: windows.window_with_last(last),
+                    average,
+                    slice: slices.get(last).map(|slice| (windows.slice(last), slice)),
+                    trace: traces.as_ref().and_then(|traces| traces.get(name)).map(String::as_str),
+                });
+            }
+            let oldest = slices.forget_before(needed_from);
+            next = next.into_iter().chain(oldest.map(|oldest| oldest.max(last.plus(1)))).min();
+            oldest.is_some()
+        });
+        if instruments.len() < instruments.capacity() / 8 {
+            instruments.shrink_to(instruments.len() * 2);
+        }
+        self.next = next;
+        self.sources = self.sources.split_off(&needed_from);
+        outcome
+    }
+
+    /// The highest timestamp seen.
+    #[must_use]
+    pub const fn stream_time(&self) -> Option<EventTime> {
+        self.stream_time
+    }
+
+    /// The end of the newest window that is closed, and closed here: nothing that ends at or before it will come out again.
+    #[must_use]
+    pub fn emitted_through(&self) -> Option<EventTime> {
+        let newest = self.due_slice().map(|due| due.plus(-1));
+        let newest = newest.or_else(|| self.stream_time.map(|time| self.windows.newest_closed(time)));
+        newest.map(|slice| self.windows.slice(slice).end)
+    }
+
+    /// Where a restart has to read from; `None` if nothing needs to be rebuilt.
+    #[must_use]
+    pub fn replay_point(&self) -> Option<ReplayPoint> {
+        self.sources.values().min_by_key(|point| point.offset).copied()
+    }
+
+    /// Instruments that have state.
+    #[must_use]
+    pub fn instruments(&self) -> usize {
+        self.instruments.len()
+    }
+
+    /// Slices that have not closed yet, counted once for all instruments.
+    #[must_use]
+    pub fn open_slices(&self) -> usize {
+        let newest_closed = self.stream_time.map(|time| self.windows.newest_closed(time));
+        self.sources.keys().rev().take_while(|slice| Some(**slice) > newest_closed).count()
+    }
+
+    fn due_slice(&self) -> Option<SliceIndex> {
+        self.next.filter(|next| self.stream_time.is_some_and(|time| self.windows.closes_at(*next) <= time))
+    }
+}
+
+/// The slices of one instrument that hold a trade, in time order.
+#[derive(Debug)]
+struct Slices(VecDeque<(SliceIndex, Slice)>);
+
+impl Slices {
+    fn starting_with(index: SliceIndex, tick: Tick) -> Self {
+        Self(VecDeque::from([(index, Slice::starting_with(tick))]))
+    }
+
+    fn add(&mut self, index: SliceIndex, tick: Tick) {
+        // From the newest backwards: past it only as many as are open at once, which is one but for the grace.
+        let newer = self.0.iter().rev().take_while(|(at, _)| *at > index).count();
+        let behind = self.0.len() - newer;
+        match behind.checked_sub(1).and_then(|at| self.0.get_mut(at)) {
+            Some((at, slice)) if *at == index => slice.add(tick),
+            _ => self.0.insert(behind, (index, Slice::starting_with(tick))),
+        }
+    }
+
+    fn get(&self, index: SliceIndex) -> Option<&Slice> {
+        self.0
+            .iter()
+            .rev()
+            .find(|(at, _)| *at <= index)
+            .filter(|(at, _)| *at == index)
+            .map(|(_, slice)| slice)
+    }
+
+    /// The average over the window that ends with `last`; slices in front of that window have been forgotten.
+    fn average(&self, last: SliceIndex, windows: &TimeWindows, weights: &Weights) -> Option<Average> {
+        let first = windows.first_of_window(last);
+        let within = self.0.iter().skip_while(|(at, _)| *at < first).take_while(|(at, _)| *at <= last);
+        Average::over(within.map(|(at, slice)| (slice, weights.of_slice(last.distance_from(*at)))))
+    }
+
+    /// Drops what is older than `first`; gives the oldest that is left.
+    fn forget_before(&mut self, first: SliceIndex) -> Option<SliceIndex> {
+        while self.0.front().is_some_and(|(at, _)| *at < first) {
+            self.0.pop_front();
+        }
+        self.0.front().map(|(at, _)| *at)
+    }
+}

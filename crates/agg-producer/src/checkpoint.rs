@@ -1,0 +1,131 @@
+//! What is committed with an offset, so that a restart goes on with the same numbers.
+
+use common::model::EventTime;
+use serde::{Deserialize, Serialize};
+
+use crate::aggregator::{Offset, ReplayPoint};
+use crate::weights::Tau;
+use crate::window::TimeWindows;
+
+/// What decides the numbers. State made with other settings cannot be gone on with.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Fingerprint {
+    size_ms: i64,
+    advance_ms: i64,
+    grace_ms: i64,
+    ema_tau_ms: u64,
+    trades: String,
+    candles: String,
+    moving_averages: String,
+}
+
+impl Fingerprint {
+    /// Of windows and τ, with the topics still to be named.
+    #[must_use]
+    pub fn new(windows: &TimeWindows, tau: Tau, topics: &common::config::TopicsConfig) -> Self {
+        Self {
+            size_ms: windows.size(),
+            advance_ms: windows.advance(),
+            grace_ms: windows.grace(),
+            ema_tau_ms: tau.millis(),
+            trades: topics.trades.clone(),
+            candles: topics.candles.clone(),
+            moving_averages: topics.moving_averages.clone(),
+        }
+    }
+}
+
+/// How far a partition has been processed. It stands in the metadata of the committed offset, in the same transaction as
+/// everything that was published up to there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Checkpoint {
+    /// The highest timestamp below the committed offset.
+    pub stream_time: Option<EventTime>,
+    /// Every window that ends at or before this has been published.
+    pub emitted_through: Option<EventTime>,
+    /// Where to read from, so that every slice is whole that a later window needs; the committed offset where none is.
+    pub replay: ReplayPoint,
+}
+
+/// Why a committed offset cannot be gone on from.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum CheckpointError {
+    /// Somebody else committed it, or an incompatible version of this program.
+    #[error("its metadata is not this program's: {0:?}")]
+    Foreign(String),
+    /// The settings have changed.
+    #[error("it was committed with other settings: then {then}, now {now}")]
+    OtherSettings {
+        /// The settings that were in force at the commit.
+        then: String,
+        /// The settings in force now.
+        now: String,
+    },
+    /// Out of order within itself.
+    #[error("its metadata is damaged: the replay offset {0} is beyond the committed one")]
+    Damaged(i64),
+}
+
+#[derive(Serialize, Deserialize)]
+struct Metadata {
+    version: u32,
+    settings: serde_json::Value,
+    stream_time: Option<EventTime>,
+    emitted_through: Option<EventTime>,
+    replay_offset: i64,
+    replay_stream_time: Option<EventTime>,
+}
+
+impl Checkpoint {
+    /// Goes up when the metadata's meaning changes.
+    const VERSION: u32 = 1;
+
+    /// As text, for the offset's metadata.
+    #[must_use]
+    pub fn to_metadata(&self, fingerprint: &Fingerprint) -> String {
+        let metadata = Metadata {
+            version: Self::VERSION,
+            settings: serde_json::to_value(fingerprint).expect("numbers and texts always become JSON"),
+            stream_time: self.stream_time,
+            emitted_through: self.emitted_through,
+            replay_offset: self.replay.offset.0,
+            replay_stream_time: self.replay.stream_time,
+        };
+        serde_json::to_string(&metadata).expect("numbers and texts always become JSON")
+    }
+
+    /// From the metadata of the committed offset.
+    ///
+    /// # Errors
+    /// Where it is not from this program with these settings.
+    pub fn from_metadata(
+        text: &str,
+        committed: Offset,
+        fingerprint: &Fingerprint,
+    ) -> Result<Self, CheckpointError> {
+        let foreign = || CheckpointError::Foreign(text.chars().take(200).collect());
+        let metadata: Metadata = serde_json::from_str(text).map_err(|_| foreign())?;
+        if metadata.version != Self::VERSION {
+            return Err(foreign());
+        }
+        let now = serde_json::to_value(fingerprint).expect("numbers and texts always become JSON");
+        if metadata.settings != now {
+            return Err(CheckpointError::OtherSettings {
+                then: metadata.settings.to_string(),
+                now: now.to_string(),
+            });
+        }
+        if metadata.replay_offset > committed.0 {
+            return Err(CheckpointError::Damaged(metadata.replay_offset));
+        }
+        Ok(Self {
+            stream_time: metadata.stream_time,
+            emitted_through: metadata.emitted_through,
+            replay: ReplayPoint {
+                offset: Offset(metadata.replay_offset),
+                stream_time: metadata.replay_stream_time,
+            },
+        })
+    }
+}

@@ -1,0 +1,272 @@
+//! The aggregator against the batch program, bit by bit; with restarts anywhere.
+
+#![allow(clippy::unwrap_used, clippy::panic, reason = "test code")]
+
+mod reference;
+
+use std::collections::BTreeMap;
+use std::convert::Infallible;
+use std::sync::Arc;
+use std::time::Duration;
+
+use agg_producer::aggregator::{Closed, Offset, Placement, Trade};
+use agg_producer::checkpoint::Checkpoint;
+use agg_producer::partition::{Partition, Windowing};
+use agg_producer::weights::{Tau, Weights};
+use agg_producer::window::TimeWindows;
+use proptest::prelude::*;
+use reference::{Published, Settings};
+
+fn windowing(settings: &Settings) -> Windowing {
+    let ms = |ms: i64| Duration::from_millis(ms.unsigned_abs());
+    let windows = TimeWindows::new(ms(settings.size), ms(settings.advance), ms(settings.grace)).unwrap();
+    let tau = Tau::new(ms(settings.tau), &windows).unwrap();
+    Windowing { windows, weights: Arc::new(Weights::new(&windows, tau)) }
+}
+
+/// Runs records through partitions as the service does, and keeps what they publish.
+#[derive(Default)]
+struct Run {
+    published: Published,
+    /// Window ends of each instrument in the order in which they came.
+    order: BTreeMap<String, Vec<i64>>,
+}
+
+impl Run {
+    fn add(&mut self, partition: &mut Partition, place: usize, trade: &reference::Trade) {
+        let reference::Trade { instrument, timestamp, price, amount } = trade;
+        let (offset, timestamp, price, amount) = (offset(place), *timestamp, *price, *amount);
+        match partition.add(&Trade { offset, instrument, timestamp, price, amount }) {
+            Some(Placement::Late(late)) => {
+                self.published.late.push((place, late.stream_time, late.slice.start, late.slice.end));
+            }
+            Some(Placement::InTime(_)) | None => {}
+        }
+    }
+
+    fn close_one(&mut self, partition: &mut Partition) {
+        let keep = |closed: Closed<'_>| {
+            self.keep(&closed);
+            Ok::<_, Infallible>(())
+        };
+        partition.close_next(keep).unwrap();
+    }
+
+    fn keep(&mut self, closed: &Closed<'_>) {
+        let average = closed.average;
+        let key = (closed.instrument.to_owned(), closed.window.end);
+        let numbers = BTreeMap::from([
+            ("trade_count", average.trade_count),
+            ("sma", average.sma.to_bits()),
+            ("ema", average.ema.to_bits()),
+            ("vwap", average.vwap.to_bits()),
+            ("open", average.open.to_bits()),
+            ("high", average.high.to_bits()),
+            ("low", average.low.to_bits()),
+            ("close", average.close.to_bits()),
+            ("volume", average.volume.to_bits()),
+        ]);
+        self.order.entry(key.0.clone()).or_default().push(key.1);
+        assert_eq!(self.published.averages.insert(key, numbers), None, "a window was published twice");
+        if let Some((span, slice)) = closed.slice {
+            let numbers = BTreeMap::from([
+                ("trade_count", slice.trade_count),
+                ("open", slice.open.to_bits()),
+                ("high", slice.high.to_bits()),
+                ("low", slice.low.to_bits()),
+                ("close", slice.close.to_bits()),
+                ("volume", slice.volume.to_bits()),
+                ("turnover", slice.turnover.to_bits()),
+                ("price_sum", slice.price_sum.to_bits()),
+                ("ema_sum", slice.ema_sum.to_bits()),
+                ("ema_weight", slice.ema_weight.to_bits()),
+            ]);
+            let key = (closed.instrument.to_owned(), span.end);
+            assert_eq!(self.published.candles.insert(key, numbers), None, "a slice was published twice");
+        }
+    }
+}
+
+fn offset(place: usize) -> Offset {
+    Offset(i64::try_from(place).unwrap() * 2)
+}
+
+fn settings() -> impl Strategy<Value = Settings> {
+    (1..=8i64, prop_oneof![1..=20i64, Just(50)], prop_oneof![Just(0), 0..=60i64, Just(500)], 1..=200i64)
+        .prop_map(|(slices, advance, grace, tau)| Settings { size: slices * advance, advance, grace, tau })
+}
+
+/// Mostly forward in small steps, sometimes back, rarely over night.
+fn trades() -> impl Strategy<Value = Vec<reference::Trade>> {
+    let step = prop_oneof![6 => 0..15i64, 3 => -40..0i64, 1 => -600..600i64, 1 => 5_000..500_000i64];
+    let price = prop_oneof![8 => 1e-4..1e5f64, 1 => Just(0.1), 1 => Just(-0.0), 1 => -5.0..5.0f64];
+    let amount = prop_oneof![8 => 1e-3..1e6f64, 2 => Just(0.0)];
+    let start = prop_oneof![Just(0i64), Just(1_700_000_000_000), -2_000..2_000i64];
+    (start, prop::collection::vec((0..4u8, step, price, amount), 0..120)).prop_map(|(start, steps)| {
+        let mut time = start;
+        let trade = |(instrument, step, price, amount)| {
+            let timestamp = time + step;
+            time = if step < 0 { time } else { timestamp };
+            reference::Trade { instrument: format!("I-{instrument}"), timestamp, price, amount }
+        };
+        steps.into_iter().map(trade).collect()
+    })
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(400))]
+
+    #[test]
+    fn each_window_is_published_once_with_the_batch_programs_numbers(settings in settings(), trades in trades()) {
+        let mut partition = Partition::new(&windowing(&settings));
+        let mut run = Run::default();
+        for (place, trade) in trades.iter().enumerate() {
+            run.add(&mut partition, place, trade);
+            while partition.is_due() {
+                run.close_one(&mut partition);
+            }
+        }
+        prop_assert_eq!(&run.published, &reference::publish(&settings, &trades));
+        prop_assert!(run.order.values().all(|ends| ends.is_sorted()));
+    }
+
+    /// A commit may fall between any two records and between any two windows that one record closes. Whatever was done since the
+    /// last one is lost, which is what an aborted transaction means.
+    #[test]
+    fn a_restart_anywhere_changes_nothing(
+        settings in settings(),
+        trades in trades(),
+        fates in prop::collection::vec(prop_oneof![6 => Just(Fate::GoOn), 3 => Just(Fate::Commit), 1 => Just(Fate::Crash)], 1..200),
+    ) {
+        let windowing = windowing(&settings);
+        let mut fates = fates.into_iter().cycle();
+        let mut crashes = 0;
+        let mut partition = Partition::new(&windowing);
+        let mut committed: Option<(usize, Checkpoint, Published)> = None;
+        let mut run = Run::default();
+        let mut place = 0;
+        while place < trades.len() || partition.is_due() {
+            if partition.is_due() {
+                run.close_one(&mut partition);
+            } else {
+                run.add(&mut partition, place, &trades[place]);
+                place += 1;
+            }
+            partition.reached(offset(place));
+            if partition.rebuilding_up_to().is_some() {
+                continue;
+            }
+            match fates.next().unwrap() {
+                Fate::Commit => committed = Some((place, partition.checkpoint(offset(place)), run.published.clone())),
+                Fate::Crash if crashes < 20 => {
+                    crashes += 1;
+                    run.order.clear();
+                    (partition, run.published, place) = match &committed {
+                        None => (Partition::new(&windowing), Published::default(), 0),
+                        Some((place, checkpoint, published)) => {
+                            let replay = usize::try_from(checkpoint.replay.offset.0 / 2).unwrap();
+                            (Partition::resumed(&windowing, offset(*place), checkpoint), published.clone(), replay)
+                        }
+                    };
+                }
+                Fate::GoOn | Fate::Crash => {}
+            }
+        }
+        prop_assert_eq!(run.published, reference::publish(&settings, &trades));
+    }
+}
+
+#[derive(Debug, Clone, Copy)]
+enum Fate {
+    GoOn,
+    Commit,
+    Crash,
+}
+
+const MINUTE: i64 = 60_000;
+
+fn by_default() -> Settings {
+    Settings { size: 5 * MINUTE, advance: 10_000, grace: 2_000, tau: 150_000 }
+}
+
+fn trade(instrument: &str, timestamp: i64) -> reference::Trade {
+    reference::Trade { instrument: instrument.into(), timestamp, price: 2.5, amount: 1.0 }
+}
+
+fn run(settings: &Settings, trades: &[reference::Trade]) -> (Run, Partition) {
+    let mut partition = Partition::new(&windowing(settings));
+    let mut run = Run::default();
+    for (place, trade) in trades.iter().enumerate() {
+        run.add(&mut partition, place, trade);
+        while partition.is_due() {
+            run.close_one(&mut partition);
+        }
+    }
+    (run, partition)
+}
+
+#[test]
+fn an_instrument_gone_quiet_is_in_every_window_that_holds_its_last_trade_and_then_forgotten() {
+    let (run, partition) = run(&by_default(), &[trade("QUIET", 5_000), trade("LOUD", 20 * MINUTE)]);
+    let ends: Vec<i64> = (1..=30).map(|hop| hop * 10_000).collect();
+    assert_eq!(run.order["QUIET"], ends);
+    assert_eq!(partition.aggregator().instruments(), 1);
+}
+
+#[test]
+fn a_night_without_trades_costs_no_more_than_a_windows_length_of_hops() {
+    let year = 365 * 24 * 60 * MINUTE;
+    let (run, _) = run(&by_default(), &[trade("A", 0), trade("A", 1000 * year)]);
+    assert_eq!(run.published.averages.len(), 30);
+}
+
+#[test]
+fn a_trade_at_a_windows_end_belongs_to_the_next_one() {
+    let (run, _) = run(&by_default(), &[trade("A", 9_999), trade("A", 10_000), trade("A", 22_000)]);
+    assert_eq!(run.published.averages[&("A".into(), 10_000)]["trade_count"], 1);
+    assert_eq!(run.published.averages[&("A".into(), 20_000)]["trade_count"], 2);
+}
+
+#[test]
+fn a_trade_within_the_grace_counts_and_one_after_it_is_late_even_for_windows_still_open() {
+    let trades =
+        [trade("A", 1_000), trade("A", 11_999), trade("A", 9_000), trade("A", 12_000), trade("A", 8_000)];
+    let (mut run, mut partition) = run(&by_default(), &trades);
+    assert_eq!(run.published.averages[&("A".into(), 10_000)]["trade_count"], 2);
+    assert_eq!(run.published.late, [(4, 12_000, 0, 10_000)]);
+    run.add(&mut partition, 5, &trade("A", 22_000));
+    run.close_one(&mut partition);
+    assert_eq!(run.published.averages[&("A".into(), 20_000)]["trade_count"], 4);
+}
+
+#[test]
+fn a_restart_reads_no_more_than_the_windows_that_are_still_open_need() {
+    let trades: Vec<_> = (0..10_000).map(|second| trade("A", second * 1_000)).collect();
+    let (_, partition) = run(&by_default(), &trades);
+    let checkpoint = partition.checkpoint(offset(10_000));
+    let replayed = (offset(10_000).0 - checkpoint.replay.offset.0) / 2;
+    assert!((290..=310).contains(&replayed), "{replayed} trades of one a second for windows of 300 s");
+    assert_eq!(checkpoint.emitted_through, Some(9_990_000));
+}
+
+#[test]
+fn a_trace_comes_back_with_the_first_average_that_holds_its_trade_and_only_there() {
+    let mut partition = Partition::new(&windowing(&by_default()));
+    let add = |partition: &mut Partition, timestamp| {
+        let trade = Trade { offset: Offset(timestamp), instrument: "A", timestamp, price: 1.0, amount: 1.0 };
+        partition.add(&trade).unwrap()
+    };
+    let Placement::InTime(slice) = add(&mut partition, 5_000) else { panic!("late") };
+    partition.aggregator_mut().remember_trace(slice, "A", "first".into());
+    partition.aggregator_mut().remember_trace(slice, "A", "second".into());
+    add(&mut partition, 60_000);
+    let mut traces = Vec::new();
+    while partition.is_due() {
+        let keep = |closed: Closed<'_>| {
+            traces.push(closed.trace.map(str::to_owned));
+            Ok::<_, Infallible>(())
+        };
+        partition.close_next(keep).unwrap();
+    }
+    assert_eq!(traces, [Some("first".to_owned()), None, None, None, None]);
+}
