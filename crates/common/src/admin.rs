@@ -168,7 +168,7 @@ impl Admin {
             .with_state(served);
         let server = axum::serve(self.listener, router);
         Serving(tokio::spawn(async move {
-            server.await.unwrap_or_else(|error| tracing::error!(%error, "admin server"))
+            server.await.unwrap_or_else(|error| tracing::error!(%error, "admin server"));
         }))
     }
 }

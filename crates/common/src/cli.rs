@@ -47,10 +47,7 @@ pub enum Invocation<C> {
 ///
 /// # Errors
 /// [`Failure::Config`] for arguments or configuration; [`Failure::Other`] if `health` finds the service not ready.
-pub fn load<C: ServiceConfig>(version: &'static str, about: &'static str) -> Result<Invocation<C>, Failure>
-where
-    C: HasAdmin,
-{
+pub fn load<C: ServiceConfig>(version: &'static str, about: &'static str) -> Result<Invocation<C>, Failure> {
     let Some(args) = parse::<Plain>(C::SERVICE.name(), version, about)? else { return Ok(Invocation::Done) };
     let config: C = config::load(args.common.config.as_deref())?;
     if matches!(args.command, Some(PlainCommand::Health)) {
@@ -60,12 +57,6 @@ where
         return Ok(Invocation::Done);
     }
     Ok(Invocation::Run(config))
-}
-
-/// A configuration that says where the service's admin endpoints are.
-pub trait HasAdmin {
-    /// Its `[admin]`.
-    fn admin(&self) -> &AdminConfig;
 }
 
 /// Parses the process's arguments; `None` if `--help` or `--version` was asked for and shown.

@@ -17,7 +17,6 @@ pub fn client() -> anyhow::Result<reqwest::Client> {
 }
 
 /// The client's settings, for crates that build it themselves.
-#[must_use]
 pub fn builder() -> reqwest::ClientBuilder {
     install_crypto();
     reqwest::Client::builder()

@@ -1,1 +1,19 @@
-//! raw-producer
+//! Takes every trade that Deribit publishes into `deribit.trades`.
+//!
+//! | room | what is in it |
+//! |---|---|
+//! | [`config`] | the service's configuration |
+//! | [`deribit`] | the exchange's protocol: messages, the conversation, the websocket session |
+//! | [`feed`] | what becomes of a trade between socket and Kafka |
+//! | [`publish`] | records in flight to Kafka |
+//! | [`app`] | how these are put together, and run |
+
+pub mod app;
+pub mod config;
+pub mod deribit;
+pub mod feed;
+pub mod metrics;
+pub mod publish;
+
+pub use app::App;
+pub use config::Config;

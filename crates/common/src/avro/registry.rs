@@ -107,7 +107,7 @@ impl Registry {
         Ok(Self { url: config.url.clone(), settings, client: http::client()?, login })
     }
 
-    /// Registers the schema of `topic`'s values, after making its subject FULL_TRANSITIVE, and tells its id.
+    /// Registers the schema of `topic`'s values, after making its subject `FULL_TRANSITIVE`, and tells its id.
     ///
     /// Compatibility first: a registry whose global level is NONE would take anything for the first version.
     ///

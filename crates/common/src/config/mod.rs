@@ -66,6 +66,9 @@ pub trait ServiceConfig: DeserializeOwned {
     /// Whose configuration it is.
     const SERVICE: Service;
 
+    /// Its `[admin]`.
+    fn admin(&self) -> &AdminConfig;
+
     /// What the types cannot say: every value that does not fit with another or with the world.
     fn check(&self) -> Vec<Invalid>;
 }

@@ -25,6 +25,10 @@ struct Window {
 impl ServiceConfig for Config {
     const SERVICE: Service = Service::AggProducer;
 
+    fn admin(&self) -> &AdminConfig {
+        &self.admin
+    }
+
     fn check(&self) -> Vec<Invalid> {
         self.kafka.check().into_iter().chain(self.topics.check()).collect()
     }
@@ -62,6 +66,7 @@ fn the_defaults_of_every_service_parse_and_agree_on_the_keys_they_share() {
     let mut shared = std::collections::BTreeMap::<String, String>::new();
     for service in Service::ALL {
         let table: toml::Table = service.defaults().parse().unwrap();
+        assert!(keys::Keys::of(service).knows("admin.listen"), "{}", service.name());
         for section in ["kafka", "schema_registry", "topics", "tracing", "log"] {
             let Some(value) = table.get(section) else { continue };
             let first = shared.entry(section.into()).or_insert_with(|| value.to_string());

@@ -37,8 +37,13 @@ fn of_role(role: &Role) -> Vec<(&'static str, &str)> {
     match role {
         Role::Producer => producer().into_iter().chain([("message.timeout.ms", "0")]).collect(),
         Role::TransactionalProducer { transactional_id } => {
-            // An abandoned transaction holds up every read-committed reader until it times out.
-            let own = [("transactional.id", transactional_id.as_str()), ("transaction.timeout.ms", "10000")];
+            let own = [
+                ("transactional.id", transactional_id.as_str()),
+                // An abandoned transaction holds up every read-committed reader until it times out.
+                ("transaction.timeout.ms", "10000"),
+                // As much as the dead-letter topic takes: what came in must also go there, with its headers.
+                ("message.max.bytes", "2097152"),
+            ];
             producer().into_iter().chain(own).collect()
         }
         Role::GroupConsumer { group_id, group_instance_id } => {
@@ -51,6 +56,10 @@ fn of_role(role: &Role) -> Vec<(&'static str, &str)> {
                 ("session.timeout.ms", "6000"),
                 ("heartbeat.interval.ms", "1500"),
                 ("isolation.level", "read_committed"),
+                // An offset that is gone must not become another one in silence.
+                ("auto.offset.reset", "error"),
+                // Where the lag of each partition is told.
+                ("statistics.interval.ms", "5000"),
             ];
             consumer().into_iter().chain(own).collect()
         }
@@ -187,16 +196,17 @@ mod tests {
                  queue.buffering.max.kbytes=16384 queue.buffering.max.messages=100000 socket.keepalive.enable=true"
                     .to_owned(),
                 "acks=all bootstrap.servers=h:1 check.crcs=true client.id=svc compression.type=zstd \
-                 enable.idempotence=true linger.ms=5 partitioner=murmur2_random queue.buffering.max.kbytes=16384 \
-                 queue.buffering.max.messages=100000 socket.keepalive.enable=true transaction.timeout.ms=10000 \
+                 enable.idempotence=true linger.ms=5 message.max.bytes=2097152 partitioner=murmur2_random \
+                 queue.buffering.max.kbytes=16384 queue.buffering.max.messages=100000 socket.keepalive.enable=true transaction.timeout.ms=10000 \
                  transactional.id=t"
                     .to_owned(),
                 format!(
-                    "allow.auto.create.topics=false auto.offset.reset=earliest {base} enable.auto.commit=false \
+                    "allow.auto.create.topics=false auto.offset.reset=error {base} enable.auto.commit=false \
                      enable.auto.offset.store=false enable.partition.eof=false fetch.queue.backoff.ms=2 group.id=g \
                      group.instance.id=g-0-0 group.protocol=classic heartbeat.interval.ms=1500 \
                      isolation.level=read_committed partition.assignment.strategy=cooperative-sticky \
-                     queued.max.messages.kbytes=8192 session.timeout.ms=6000 socket.keepalive.enable=true"
+                     queued.max.messages.kbytes=8192 session.timeout.ms=6000 socket.keepalive.enable=true \
+                     statistics.interval.ms=5000"
                 ),
                 format!(
                     "allow.auto.create.topics=false auto.offset.reset=earliest {base} enable.auto.commit=false \

@@ -61,7 +61,7 @@ impl HttpClient for Client {
             match &outcome {
                 Ok(_) => tracing::info!("Zipkin takes spans again"),
                 Err(error) => {
-                    tracing::warn!(%error, "Zipkin does not take spans: they are dropped until it does")
+                    tracing::warn!(%error, "Zipkin does not take spans: they are dropped until it does");
                 }
             }
         }

@@ -1,0 +1,109 @@
+//! A notification of 100 trades: parsing it, beside `serde_json` into owned strings, and encoding what came out. Read the figures as ratios.
+
+use common::avro::codec::{Decoder, Encoder};
+use common::avro::schema::TRADE;
+use common::model::Trade;
+use divan::counter::ItemsCount;
+use divan::{Bencher, black_box};
+use raw_producer::deribit::message::{Frame, parse};
+use serde::Deserialize;
+
+const TRADES: usize = 100;
+
+fn main() {
+    divan::main();
+}
+
+fn notification() -> String {
+    let trade = |n: usize| {
+        format!(
+            r#"{{"timestamp":1786911707538,"price":{}.5,"amount":120.0,"direction":"sell","index_price":63064.71,"trade_seq":{n},
+            "instrument_name":"BTC-PERPETUAL","trade_id":"440369{n:03}","tick_direction":3,"mark_price":63063.92,"contracts":12.0}}"#,
+            63_000 + n
+        )
+    };
+    let trades: Vec<_> = (0..TRADES).map(trade).collect();
+    let head =
+        r#"{"jsonrpc":"2.0","method":"subscription","params":{"channel":"trades.future.any.100ms","data":["#;
+    format!("{head}{}]}}}}", trades.join(","))
+}
+
+/// What a plain program would write.
+#[derive(Deserialize)]
+#[expect(dead_code, reason = "read by the parser only")]
+struct Owned {
+    timestamp: i64,
+    price: f64,
+    amount: f64,
+    direction: String,
+    index_price: f64,
+    trade_seq: i64,
+    instrument_name: String,
+    trade_id: String,
+    tick_direction: i32,
+    mark_price: Option<f64>,
+    contracts: Option<f64>,
+}
+
+#[derive(Deserialize)]
+struct OwnedParams {
+    data: Vec<Owned>,
+}
+
+#[derive(Deserialize)]
+struct OwnedFrame {
+    params: OwnedParams,
+}
+
+#[divan::bench]
+fn parse_plain_owned(bencher: Bencher<'_, '_>) {
+    let text = notification();
+    bencher.counter(ItemsCount::new(TRADES)).bench(|| {
+        let frame: OwnedFrame = serde_json::from_str(black_box(&text)).unwrap();
+        frame.params.data.len()
+    });
+}
+
+#[divan::bench]
+fn parse_ours(bencher: Bencher<'_, '_>) {
+    let text = notification();
+    bencher.counter(ItemsCount::new(TRADES)).bench(|| match parse(black_box(&text), 1) {
+        Ok(Frame::Trades(bundle)) => bundle.trades.len(),
+        other => panic!("{other:?}"),
+    });
+}
+
+fn trades(text: &str) -> Vec<Trade<'_>> {
+    match parse(text, 1) {
+        Ok(Frame::Trades(bundle)) => bundle.trades,
+        other => panic!("{other:?}"),
+    }
+}
+
+#[divan::bench]
+fn encode(bencher: Bencher<'_, '_>) {
+    let text = notification();
+    let (trades, encoder, mut bytes) = (trades(&text), Encoder::new(&TRADE, 1), Vec::new());
+    bencher.counter(ItemsCount::new(TRADES)).bench_local(|| {
+        for trade in &trades {
+            encoder.encode(black_box(trade), &mut bytes).unwrap();
+        }
+        bytes.len()
+    });
+}
+
+#[divan::bench]
+fn decode(bencher: Bencher<'_, '_>) {
+    let text = notification();
+    let (encoder, mut decoder) = (Encoder::new(&TRADE, 1), Decoder::<Trade<'static>>::new(&TRADE));
+    decoder.learn(1, TRADE.schema.clone());
+    let encode = |trade: &Trade<'_>| {
+        let mut bytes = Vec::new();
+        encoder.encode(trade, &mut bytes).unwrap();
+        bytes
+    };
+    let values: Vec<_> = trades(&text).iter().map(encode).collect();
+    bencher.counter(ItemsCount::new(TRADES)).bench(|| {
+        values.iter().map(|value| decoder.decode(black_box(value)).unwrap().trade_seq).sum::<i64>()
+    });
+}

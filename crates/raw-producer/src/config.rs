@@ -1,0 +1,142 @@
+//! The configuration of this service; its defaults stand in `config/raw-producer.toml`.
+
+use std::path::PathBuf;
+
+use common::config::{
+    AdminConfig, Duration, Invalid, KafkaConfig, LogConfig, SchemaRegistryConfig, Service, ServiceConfig,
+    TopicsConfig, TracingConfig, list,
+};
+use serde::Deserialize;
+use url::Url;
+
+/// Everything that can be configured.
+#[derive(Debug, Clone, Deserialize)]
+pub struct Config {
+    /// How long Kafka and the registry are waited for.
+    pub startup_deadline: Duration,
+    /// How long everything may take to end.
+    pub shutdown_deadline: Duration,
+    /// The exchange.
+    pub deribit: DeribitConfig,
+    /// Kafka.
+    pub kafka: KafkaConfig,
+    /// The schema registry.
+    pub schema_registry: SchemaRegistryConfig,
+    /// Names and shape of the topics.
+    pub topics: TopicsConfig,
+    /// The admin endpoints.
+    pub admin: AdminConfig,
+    /// The log.
+    pub log: LogConfig,
+    /// Traces.
+    pub tracing: TracingConfig,
+}
+
+/// `[deribit]`
+#[derive(Debug, Clone, Deserialize)]
+pub struct DeribitConfig {
+    /// The websocket API.
+    pub url: Url,
+    /// Trade channels to subscribe to.
+    #[serde(deserialize_with = "list")]
+    pub channels: Vec<String>,
+    /// The key's public half, for `raw` channels.
+    pub client_id: Option<String>,
+    /// File with the key's secret half.
+    pub client_secret_file: Option<PathBuf>,
+}
+
+impl ServiceConfig for Config {
+    const SERVICE: Service = Service::RawProducer;
+
+    fn admin(&self) -> &AdminConfig {
+        &self.admin
+    }
+
+    fn check(&self) -> Vec<Invalid> {
+        let shared = self.kafka.check().into_iter().chain(self.topics.check());
+        shared.chain(self.deribit.check()).collect()
+    }
+}
+
+impl DeribitConfig {
+    fn check(&self) -> Vec<Invalid> {
+        let mut invalid = Vec::new();
+        if !matches!(self.url.scheme(), "ws" | "wss") {
+            invalid.push(Invalid::new("deribit.url", &self.url, "a ws:// or wss:// URL"));
+        }
+        if self.channels.is_empty() {
+            invalid.push(Invalid::new("deribit.channels", "nothing", "one channel or more"));
+        }
+        let wrong = self.channels.iter().filter(|channel| !is_trade_channel(channel));
+        invalid.extend(wrong.map(|channel| {
+            let allowed = "trades.<instrument>.<interval> or trades.<kind>.<currency>.<interval>";
+            Invalid::new("deribit.channels", format!("{channel:?}"), allowed)
+        }));
+        let key = self.client_id.is_some();
+        if key != self.client_secret_file.is_some() {
+            let (missing, given) =
+                if key { ("client_secret_file", "client_id") } else { ("client_id", "client_secret_file") };
+            let allowed = format!("a value, as deribit.{given} is given");
+            invalid.push(Invalid::new(format!("deribit.{missing}"), "nothing", allowed));
+        }
+        let raw = self.channels.iter().find(|channel| channel.ends_with(".raw"));
+        if let (false, Some(channel)) = (key, raw) {
+            let allowed = "100ms or agg2 channels, or deribit.client_id and .client_secret_file too: raw ones need a key";
+            invalid.push(Invalid::new("deribit.channels", format!("{channel:?}"), allowed));
+        }
+        invalid
+    }
+}
+
+fn is_trade_channel(channel: &str) -> bool {
+    let parts: Vec<_> = channel.split('.').collect();
+    let interval = parts.last().is_some_and(|interval| ["100ms", "agg2", "raw"].contains(interval));
+    interval
+        && parts.first() == Some(&"trades")
+        && (parts.len() == 3 || parts.len() == 4)
+        && !parts.contains(&"")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use common::config::load_from;
+
+    fn load(environment: &[(&str, &str)]) -> Result<Config, common::Failure> {
+        load_from(None, environment.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())))
+    }
+
+    #[test]
+    fn the_defaults_subscribe_to_the_five_kinds_of_every_currency() {
+        let config = load(&[]).unwrap();
+        assert_eq!(config.deribit.channels.len(), 5);
+        assert!(
+            config.deribit.channels.iter().all(|c| c.starts_with("trades.") && c.ends_with(".any.100ms"))
+        );
+        assert_eq!(config.admin.listen.port(), 9101);
+    }
+
+    #[test]
+    fn channels_come_from_the_environment_with_commas() {
+        let config =
+            load(&[("KSTREAM__DERIBIT__CHANNELS", "trades.BTC-PERPETUAL.100ms, trades.option.BTC.agg2")])
+                .unwrap();
+        assert_eq!(config.deribit.channels, ["trades.BTC-PERPETUAL.100ms", "trades.option.BTC.agg2"]);
+    }
+
+    #[test]
+    fn what_cannot_work_is_refused_with_key_value_and_what_is_allowed() {
+        for (variable, value, expected) in [
+            ("URL", "https://x/ws", "deribit.url: got https://x/ws, takes a ws:// or wss:// URL"),
+            ("CHANNELS", "", "deribit.channels: got nothing, takes one channel or more"),
+            ("CHANNELS", "book.BTC.100ms", "deribit.channels: got \"book.BTC.100ms\", takes trades."),
+            ("CHANNELS", "trades.BTC-PERPETUAL.raw", "raw ones need a key"),
+            ("CLIENT_ID", "abc", "deribit.client_secret_file: got nothing, takes a value"),
+        ] {
+            let refused = load(&[(&format!("KSTREAM__DERIBIT__{variable}"), value)]).unwrap_err();
+            assert_eq!(refused.code(), 78);
+            assert!(refused.to_string().contains(expected), "{refused}");
+        }
+    }
+}

@@ -1,0 +1,231 @@
+//! Frames from the exchange as types: borrowed from the frame's text wherever possible.
+//!
+//! Nothing that the exchange sends stops the producer: fields that are not known are passed over, and of a frame in which one trade cannot be
+//! read, the others are.
+
+use std::borrow::Cow;
+
+use common::model::Trade;
+use serde::Deserialize;
+use serde_json::value::RawValue;
+
+/// One frame.
+#[derive(Debug)]
+pub enum Frame<'a> {
+    /// Trades of a channel.
+    Trades(Bundle<'a>),
+    /// The exchange is alive.
+    Heartbeat,
+    /// The exchange wants to hear that we are.
+    TestRequest,
+    /// The answer to a request of ours.
+    Response {
+        /// The request's number; `None` if the exchange did not say.
+        id: Option<u64>,
+        /// `result`, or the error.
+        outcome: Result<&'a RawValue, RpcError>,
+    },
+    /// Something that is no business of ours, such as a notification of a kind that did not exist when this was written.
+    Other,
+}
+
+/// The trades of one notification.
+#[derive(Debug)]
+pub struct Bundle<'a> {
+    /// The channel's name.
+    pub channel: Cow<'a, str>,
+    /// Those that could be read, in the exchange's order.
+    pub trades: Vec<Trade<'a>>,
+    /// Those that could not: their text, and why.
+    pub unreadable: Vec<(&'a str, String)>,
+}
+
+/// An error that the exchange answered with.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, thiserror::Error)]
+#[error("{message} ({code})")]
+pub struct RpcError {
+    /// What tells errors apart; the text may change.
+    pub code: i64,
+    /// For people.
+    #[serde(default)]
+    pub message: String,
+}
+
+/// What is to be done about an error of the exchange's.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Remedy {
+    /// The same request will do, later.
+    Retry,
+    /// Only another configuration will do.
+    Reconfigure,
+}
+
+impl RpcError {
+    /// What is to be done about it; an error that is not known is taken to pass.
+    #[must_use]
+    pub fn remedy(&self) -> Remedy {
+        match self.code {
+            13_778 | 13_009 | 13_004 | 13_020 | 11_056 | -32_602..=-32_600 => Remedy::Reconfigure,
+            _ => Remedy::Retry,
+        }
+    }
+}
+
+/// Parses a text frame; `received_at` is our clock in microseconds.
+///
+/// # Errors
+/// If the frame is not JSON, or not JSON-RPC.
+pub fn parse(text: &str, received_at: i64) -> Result<Frame<'_>, serde_json::Error> {
+    let envelope: Envelope<'_> = serde_json::from_str(text)?;
+    Ok(match (envelope.method.as_deref(), envelope.params) {
+        (Some("subscription"), Some(params)) => notification(params, received_at)?,
+        (Some("heartbeat"), Some(params)) => heartbeat(params)?,
+        (Some(_), _) => Frame::Other,
+        (None, _) => {
+            let id = envelope.id.and_then(|id| id.get().trim_matches('"').parse().ok());
+            match (envelope.error, envelope.result) {
+                (Some(error), _) => Frame::Response { id, outcome: Err(error) },
+                (None, Some(result)) => Frame::Response { id, outcome: Ok(result) },
+                (None, None) => Frame::Other,
+            }
+        }
+    })
+}
+
+#[derive(Deserialize)]
+struct Envelope<'a> {
+    #[serde(borrow)]
+    id: Option<&'a RawValue>,
+    #[serde(borrow)]
+    method: Option<Cow<'a, str>>,
+    #[serde(borrow)]
+    params: Option<&'a RawValue>,
+    #[serde(borrow)]
+    result: Option<&'a RawValue>,
+    error: Option<RpcError>,
+}
+
+fn heartbeat(params: &RawValue) -> Result<Frame<'_>, serde_json::Error> {
+    #[derive(Deserialize)]
+    struct Heartbeat<'a> {
+        #[serde(borrow, rename = "type")]
+        kind: Cow<'a, str>,
+    }
+    let beat: Heartbeat<'_> = serde_json::from_str(params.get())?;
+    Ok(if beat.kind == "test_request" { Frame::TestRequest } else { Frame::Heartbeat })
+}
+
+fn notification(params: &RawValue, received_at: i64) -> Result<Frame<'_>, serde_json::Error> {
+    #[derive(Deserialize)]
+    struct Notification<'a> {
+        #[serde(borrow)]
+        channel: Cow<'a, str>,
+        #[serde(borrow)]
+        data: &'a RawValue,
+    }
+    let Notification { channel, data } = serde_json::from_str(params.get())?;
+    if !channel.starts_with("trades.") {
+        return Ok(Frame::Other);
+    }
+    let mut bundle = Bundle { channel, trades: Vec::new(), unreadable: Vec::new() };
+    match serde_json::from_str::<Vec<WireTrade<'_>>>(data.get()) {
+        Ok(trades) => bundle.trades.extend(trades.into_iter().map(|trade| trade.into_trade(received_at))),
+        Err(_) => read_one_by_one(data, received_at, &mut bundle)?,
+    }
+    Ok(Frame::Trades(bundle))
+}
+
+/// The slow way, once one trade of a bundle has turned out to be unreadable.
+fn read_one_by_one<'a>(
+    data: &'a RawValue,
+    received_at: i64,
+    bundle: &mut Bundle<'a>,
+) -> Result<(), serde_json::Error> {
+    for item in serde_json::from_str::<Vec<&RawValue>>(data.get())? {
+        match serde_json::from_str::<WireTrade<'_>>(item.get()) {
+            Ok(trade) => bundle.trades.push(trade.into_trade(received_at)),
+            Err(error) => bundle.unreadable.push((item.get(), error.to_string())),
+        }
+    }
+    Ok(())
+}
+
+/// A trade as the exchange writes it.
+#[derive(Deserialize)]
+struct WireTrade<'a> {
+    #[serde(borrow)]
+    instrument_name: Cow<'a, str>,
+    trade_seq: i64,
+    #[serde(borrow)]
+    trade_id: Digits<'a>,
+    timestamp: i64,
+    price: f64,
+    amount: f64,
+    index_price: f64,
+    #[serde(borrow)]
+    direction: Cow<'a, str>,
+    tick_direction: i32,
+    mark_price: Option<f64>,
+    contracts: Option<f64>,
+    iv: Option<f64>,
+    #[serde(borrow)]
+    liquidation: Option<Digits<'a>>,
+    #[serde(borrow)]
+    block_trade_id: Option<Digits<'a>>,
+    #[serde(borrow)]
+    combo_id: Option<Digits<'a>>,
+    #[serde(borrow)]
+    combo_trade_id: Option<Digits<'a>>,
+    block_trade_leg_count: Option<i32>,
+    block_rfq_id: Option<i64>,
+}
+
+impl<'a> WireTrade<'a> {
+    fn into_trade(self, received_at: i64) -> Trade<'a> {
+        Trade {
+            instrument_name: self.instrument_name,
+            trade_seq: self.trade_seq,
+            trade_id: self.trade_id.0,
+            timestamp: self.timestamp,
+            price: self.price,
+            amount: self.amount,
+            index_price: self.index_price,
+            direction: self.direction,
+            tick_direction: self.tick_direction,
+            received_at,
+            mark_price: self.mark_price,
+            contracts: self.contracts,
+            iv: self.iv,
+            liquidation: self.liquidation.map(|text| text.0),
+            block_trade_id: self.block_trade_id.map(|text| text.0),
+            combo_id: self.combo_id.map(|text| text.0),
+            combo_trade_id: self.combo_trade_id.map(|text| text.0),
+            block_trade_leg_count: self.block_trade_leg_count,
+            block_rfq_id: self.block_rfq_id,
+        }
+    }
+}
+
+/// Text, or a number where text is due: then the very digits that the exchange wrote, however many.
+struct Digits<'a>(Cow<'a, str>);
+
+impl<'de: 'a, 'a> Deserialize<'de> for Digits<'a> {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let raw = <&RawValue>::deserialize(deserializer)?.get();
+        let quoted = raw.strip_prefix('"').and_then(|rest| rest.strip_suffix('"'));
+        match quoted {
+            Some(plain) if !plain.contains('\\') => Ok(Self(Cow::Borrowed(plain))),
+            Some(_) => serde_json::from_str::<String>(raw)
+                .map(|text| Self(Cow::Owned(text)))
+                .map_err(serde::de::Error::custom),
+            None if raw.starts_with(|first: char| first == '-' || first.is_ascii_digit()) => {
+                Ok(Self(Cow::Borrowed(raw)))
+            }
+            None => Err(serde::de::Error::custom(format!("got {raw}, takes text or a number"))),
+        }
+    }
+}
+
+#[cfg(test)]
+#[path = "message_tests.rs"]
+mod tests;

@@ -1,0 +1,5 @@
+//! Deribit's websocket API, as far as trades need it.
+
+pub mod conversation;
+pub mod message;
+pub mod session;

@@ -1,0 +1,267 @@
+//! One connection to the exchange after another, until the service is asked to stop.
+
+use std::time::Duration;
+
+use common::admin::Part;
+use common::backoff::Backoff;
+use common::shutdown::Shutdown;
+use common::{Failure, http};
+use futures_util::{SinkExt as _, StreamExt as _};
+use tokio::net::TcpStream;
+use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
+use tokio_tungstenite::tungstenite::Message;
+use tokio_tungstenite::tungstenite::protocol::WebSocketConfig;
+use tokio_tungstenite::{MaybeTlsStream, WebSocketStream, connect_async_with_config};
+use url::Url;
+
+use super::conversation::{Conversation, Credentials, Progress};
+use super::message::{Frame, Remedy, parse};
+use crate::feed::{Feed, now_micros};
+use crate::metrics::SessionMetrics;
+
+type Socket = WebSocketStream<MaybeTlsStream<TcpStream>>;
+
+/// Connecting, TLS and upgrade included, takes at most this long.
+const CONNECT_WITHIN: Duration = Duration::from_secs(10);
+/// An answer takes at most this long.
+const ANSWER_WITHIN: Duration = Duration::from_secs(10);
+/// With a heartbeat every 10 s, a connection that is silent for this long is dead, whatever TCP says.
+const SILENT_AT_MOST: Duration = Duration::from_secs(25);
+/// The exchange takes about three requests a second.
+const PACE: Duration = Duration::from_millis(350);
+/// The largest message taken; bursts of hundreds of trades are far below.
+const LARGEST_MESSAGE: usize = 16 * 1024 * 1024;
+
+/// Why a connection ended.
+#[derive(Debug)]
+enum End {
+    /// The service stops.
+    Asked,
+    /// It was lost; `reason` is one of a few, for the metric.
+    Lost { reason: &'static str, detail: String },
+    /// Only another configuration will do, or Kafka has failed for good.
+    Fatal(Failure),
+}
+
+impl End {
+    fn lost(reason: &'static str, detail: impl std::fmt::Display) -> Self {
+        Self::Lost { reason, detail: detail.to_string() }
+    }
+}
+
+/// What connections need.
+#[derive(Debug)]
+pub struct Sessions {
+    /// Where the exchange is.
+    pub url: Url,
+    /// What to subscribe to.
+    pub channels: Vec<String>,
+    /// Whom to log in as, if anybody.
+    pub credentials: Option<Credentials>,
+    /// Ready while subscribed.
+    pub part: Part,
+    /// What happens to connections.
+    pub metrics: SessionMetrics,
+    /// The request to stop.
+    pub shutdown: Shutdown,
+}
+
+impl Sessions {
+    /// Keeps a connection, and gives its trades to `feed`, until asked to stop.
+    ///
+    /// # Errors
+    /// [`Failure::Config`] if the exchange says that only another configuration will do; `feed`'s failures.
+    pub async fn run(self, feed: &mut Feed) -> Result<(), Failure> {
+        let mut backoff = Backoff::new(Duration::from_millis(500), Duration::from_secs(30));
+        loop {
+            let taken = feed.taken();
+            let end = self.session(feed).await;
+            self.metrics.connected.set(0);
+            let (reason, detail) = match end {
+                End::Asked => return Ok(()),
+                End::Fatal(failure) => return Err(failure),
+                End::Lost { reason, detail } => (reason, detail),
+            };
+            // Only data proves a connection; a handshake alone does not.
+            if feed.taken() > taken {
+                backoff.reset();
+            }
+            let delay = backoff.next_delay();
+            self.metrics.lost(reason);
+            self.part.waiting(format!("{reason}: {detail}"));
+            tracing::warn!(reason, detail, retry_in = ?delay, url = %self.url, "no connection to the exchange");
+            tokio::select! {
+                () = self.shutdown.requested() => return Ok(()),
+                () = tokio::time::sleep(delay) => {}
+            }
+        }
+    }
+
+    async fn session(&self, feed: &mut Feed) -> End {
+        let mut socket = tokio::select! {
+            () = self.shutdown.requested() => return End::Asked,
+            connected = connect(&self.url) => match connected {
+                Ok(socket) => socket,
+                Err(end) => return end,
+            },
+        };
+        self.metrics.connected.set(1);
+        let connection = Connection {
+            sessions: self,
+            talk: Conversation::new(&self.channels, self.credentials.clone()),
+            asked_at: None,
+            heard_at: Instant::now(),
+            log_in_at: None,
+        };
+        let end = connection.run(&mut socket, feed).await;
+        // A courtesy: the exchange would notice by itself.
+        timeout(Duration::from_secs(1), socket.close(None)).await.ok();
+        end
+    }
+}
+
+async fn connect(url: &Url) -> Result<Socket, End> {
+    http::install_crypto();
+    let settings = WebSocketConfig::default()
+        .max_message_size(Some(LARGEST_MESSAGE))
+        .max_frame_size(Some(LARGEST_MESSAGE));
+    match timeout(CONNECT_WITHIN, connect_async_with_config(url.as_str(), Some(settings), true)).await {
+        Ok(Ok((socket, _))) => Ok(socket),
+        Ok(Err(error)) => Err(End::lost("connect", error)),
+        Err(_) => Err(End::lost("connect", format!("no connection within {CONNECT_WITHIN:?}"))),
+    }
+}
+
+/// One connection that is up.
+struct Connection<'a> {
+    sessions: &'a Sessions,
+    talk: Conversation,
+    /// When the oldest question without an answer was asked.
+    asked_at: Option<Instant>,
+    heard_at: Instant,
+    log_in_at: Option<Instant>,
+}
+
+impl Connection<'_> {
+    /// The loop. Its order is what keeps it fair: stopping comes first, then at most one request each [`PACE`], and everything else is reading.
+    async fn run(mut self, socket: &mut Socket, feed: &mut Feed) -> End {
+        let mut pace = interval(PACE);
+        pace.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            let turn = tokio::select! {
+                biased;
+                () = self.sessions.shutdown.requested() => Err(End::Asked),
+                _ = pace.tick() => self.speak(socket).await,
+                message = socket.next() => self.listen(socket, message, feed).await,
+            };
+            if let Err(end) = turn {
+                return end;
+            }
+        }
+    }
+
+    /// Says the next thing there is to say, and notices what should have been heard by now.
+    async fn speak(&mut self, socket: &mut Socket) -> Result<(), End> {
+        if self.heard_at.elapsed() > SILENT_AT_MOST {
+            return Err(End::lost("silent", format!("nothing heard for {SILENT_AT_MOST:?}")));
+        }
+        if self.asked_at.is_some_and(|asked| asked.elapsed() > ANSWER_WITHIN) {
+            return Err(End::lost("no_answer", format!("no answer within {ANSWER_WITHIN:?}")));
+        }
+        if self.log_in_at.is_some_and(|at| Instant::now() >= at) {
+            self.log_in_at = None;
+            self.talk.log_in_again();
+        }
+        match self.talk.next_request() {
+            Some(request) => self.say(socket, request).await,
+            None => Ok(()),
+        }
+    }
+
+    async fn say(&mut self, socket: &mut Socket, request: String) -> Result<(), End> {
+        self.asked_at.get_or_insert_with(Instant::now);
+        match timeout(ANSWER_WITHIN, socket.send(Message::text(request))).await {
+            Ok(sent) => sent.map_err(|error| End::lost("send", error)),
+            Err(_) => Err(End::lost("send", format!("a request could not be sent within {ANSWER_WITHIN:?}"))),
+        }
+    }
+
+    async fn listen(
+        &mut self,
+        socket: &mut Socket,
+        message: Option<Result<Message, tokio_tungstenite::tungstenite::Error>>,
+        feed: &mut Feed,
+    ) -> Result<(), End> {
+        let received_at = now_micros();
+        self.heard_at = Instant::now();
+        let text = match message {
+            Some(Ok(Message::Text(text))) => text,
+            Some(Ok(Message::Close(frame))) => {
+                return Err(End::lost(
+                    "closed",
+                    frame.map_or("without a reason".into(), |frame| frame.to_string()),
+                ));
+            }
+            Some(Ok(Message::Binary(bytes))) => {
+                feed.unreadable(&format!("a binary frame of {} bytes", bytes.len()));
+                return Ok(());
+            }
+            // The library answers pings by itself.
+            Some(Ok(Message::Ping(_) | Message::Pong(_) | Message::Frame(_))) => return Ok(()),
+            Some(Err(error)) => return Err(End::lost("read", error)),
+            None => return Err(End::lost("closed", "the connection ended")),
+        };
+        match parse(&text, received_at) {
+            Ok(Frame::Trades(bundle)) => feed.take(bundle).await.map_err(End::Fatal),
+            Ok(Frame::TestRequest) => {
+                let answer = self.talk.test();
+                self.say(socket, answer).await
+            }
+            Ok(Frame::Response { id: Some(id), outcome }) => self.answer(id, outcome),
+            Ok(Frame::Response { id: None, outcome: Err(error) }) => Err(End::lost("refused", error)),
+            Ok(Frame::Heartbeat | Frame::Other | Frame::Response { .. }) => Ok(()),
+            Err(error) => {
+                feed.unreadable(&error.to_string());
+                Ok(())
+            }
+        }
+    }
+
+    fn answer(
+        &mut self,
+        id: u64,
+        outcome: Result<&serde_json::value::RawValue, super::message::RpcError>,
+    ) -> Result<(), End> {
+        let progress = self.talk.answer(id, outcome);
+        self.asked_at = self.talk.waits().then(Instant::now);
+        match progress {
+            Ok(Progress::None) => {}
+            Ok(Progress::LoggedIn(renew_in)) => self.log_in_at = Some(Instant::now() + renew_in),
+            Ok(Progress::Subscribed { accepted, missing }) => self.subscribed(accepted, &missing),
+            Err((method, error)) if error.remedy() == Remedy::Reconfigure => {
+                return Err(End::Fatal(Failure::Config(format!(
+                    "the exchange refuses {method}: {error}; check deribit.channels, .client_id and .client_secret_file"
+                ))));
+            }
+            Err((method, error)) => return Err(End::lost("refused", format!("{method}: {error}"))),
+        }
+        Ok(())
+    }
+
+    fn subscribed(&self, accepted: usize, missing: &[String]) {
+        let metrics = &self.sessions.metrics;
+        metrics.channels_missing.set(i64::try_from(missing.len()).unwrap_or(i64::MAX));
+        if missing.is_empty() {
+            tracing::info!(accepted, url = %self.sessions.url, "subscribed");
+        } else {
+            tracing::error!(accepted, ?missing, "the exchange does not know some channels");
+        }
+        if self.talk.is_subscribed() {
+            if missing.is_empty() {
+                self.sessions.part.ready();
+            } else {
+                self.sessions.part.waiting(format!("the exchange does not know {}", missing.join(", ")));
+            }
+        }
+    }
+}

@@ -1,0 +1,32 @@
+//! `raw-producer`: every trade that Deribit publishes, into Kafka.
+
+use std::process::ExitCode;
+
+use common::cli::{self, Invocation};
+use common::config::ServiceConfig as _;
+use common::shutdown::Shutdown;
+use common::{Failure, exit, telemetry};
+use raw_producer::{App, Config};
+
+const ABOUT: &str = "Takes every trade that Deribit publishes over its public websocket into Kafka";
+
+fn main() -> ExitCode {
+    exit::report(Config::SERVICE.name(), run())
+}
+
+fn run() -> Result<(), Failure> {
+    match cli::load::<Config>(env!("CARGO_PKG_VERSION"), ABOUT)? {
+        Invocation::Run(config) => serve(config),
+        Invocation::Done => Ok(()),
+    }
+}
+
+#[tokio::main]
+async fn serve(config: Config) -> Result<(), Failure> {
+    let telemetry = telemetry::start(Config::SERVICE.name(), &config.log, &config.tracing)?;
+    let shutdown = Shutdown::on_signals()?;
+    let app = App::build(config, shutdown.clone()).await?;
+    let end = app.run(shutdown).await;
+    telemetry.stop().await;
+    end
+}
