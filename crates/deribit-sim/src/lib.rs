@@ -1,1 +1,3 @@
-//! deribit-sim
+//! A stand-in for the Deribit exchange.
+
+pub mod market;

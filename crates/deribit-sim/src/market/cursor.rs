@@ -1,0 +1,54 @@
+//! Trades as time passes, without asking every instrument at every step.
+
+use std::cmp::Reverse;
+use std::collections::BinaryHeap;
+
+use super::Market;
+use super::history::sort;
+use super::time::Millis;
+use super::trade::Trade;
+use super::universe::PlaceId;
+
+/// A moment in a market, and when each place has its next trade: a cache, from which nothing can be had that
+/// [`Market::trades`] would not tell.
+#[derive(Debug)]
+pub struct Cursor {
+    at: Millis,
+    /// (time since genesis, place, rank) of the next trades.
+    next: BinaryHeap<Reverse<(u64, PlaceId, u64)>>,
+}
+
+impl Cursor {
+    /// Before the first trade at or after that moment.
+    #[must_use]
+    pub fn new(market: &Market, at: Millis) -> Self {
+        let next = market.places.iter().enumerate().map(|(id, place)| {
+            let rank = place.tape.before(at.since_genesis());
+            Reverse((place.tape.leaf(rank).time, id, rank))
+        });
+        Self { at, next: next.collect() }
+    }
+
+    /// The moment: trades before it have been given out.
+    #[must_use]
+    pub fn at(&self) -> Millis {
+        self.at
+    }
+
+    /// Moves on to a later moment and gives the trades between the two, the later one excluded, in order of time.
+    pub fn advance(&mut self, market: &Market, to: Millis) -> Vec<Trade> {
+        let mut trades = Vec::new();
+        let end = to.since_genesis();
+        while let Some(mut head) = self.next.peek_mut() {
+            let Reverse((time, id, rank)) = *head;
+            let Some(place) = market.places.get(id).filter(|_| time < end) else { break };
+            let next = place.tape.before(end);
+            *head = Reverse((place.tape.leaf(next).time, id, next));
+            drop(head);
+            market.make(id, rank..next, &mut trades);
+        }
+        sort(&mut trades);
+        self.at = self.at.max(to);
+        trades
+    }
+}

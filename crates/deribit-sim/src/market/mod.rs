@@ -1,0 +1,99 @@
+//! The market: a pure function of seed, options and time.
+//!
+//! Nothing here accumulates. Every question (which instruments are there, how many trades came before an instant, what
+//! was trade 4711 of an instrument) is answered from the seed by hashing coordinates, in a time that does not depend on
+//! how long the market has been open.
+//!
+//! | module | what it decides |
+//! |---|---|
+//! | `universe`, `family`, `calendar`, `listing` | which instruments there are, and when |
+//! | `arrival`, `tape` | when trades happen |
+//! | `price`, `making` | what they are |
+//! | `history`, `cursor` | which of them a question is about |
+
+mod arrival;
+mod calendar;
+mod cursor;
+mod family;
+mod history;
+mod json;
+mod listing;
+mod making;
+mod noise;
+mod price;
+mod tape;
+mod tick;
+mod time;
+mod trade;
+mod universe;
+
+use noise::Key;
+use price::Prices;
+use universe::{Place, PlaceId};
+
+pub use cursor::Cursor;
+pub use family::{Currency, Kind};
+pub use history::{Filter, Kinds, Page, Take};
+pub use listing::Listing;
+pub use time::Millis;
+pub use trade::{Block, ComboLeg, Direction, Starbase, TickDirection, Trade, TradeId};
+
+/// What a market depends on, besides time.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Options {
+    /// Two markets of different seeds have nothing in common.
+    pub seed: u64,
+    /// Active instruments at any time.
+    pub instruments: usize,
+    /// Mean trades per second over all instruments; those of combos count once for the combo and once for each leg.
+    pub rate: f64,
+}
+
+/// The market of some options.
+#[derive(Debug, Clone)]
+pub struct Market {
+    options: Options,
+    places: Vec<Place>,
+    prices: Prices,
+}
+
+impl Market {
+    /// Makes the market; it has been open since [`Millis::GENESIS`].
+    #[must_use]
+    pub fn new(options: Options) -> Self {
+        let key = Key::new(options.seed);
+        let places = universe::places(key.child(1), options.instruments, options.rate);
+        Self { options, places, prices: Prices::new(key.child(2)) }
+    }
+
+    /// What it was made from.
+    #[must_use]
+    pub fn options(&self) -> Options {
+        self.options
+    }
+
+    /// The instruments that can be traded at that time.
+    pub fn listings(&self, at: Millis) -> impl Iterator<Item = Listing> {
+        (0..self.places.len()).filter_map(move |id| self.listing_at(id, at))
+    }
+
+    /// The instruments that expired between two times, the second included.
+    pub fn expired(&self, after: Millis, until: Millis) -> impl Iterator<Item = Listing> {
+        (0..self.places.len()).flat_map(move |id| {
+            let before = move |listing: &Listing| self.listing_at(id, listing.listed_at().minus(1));
+            let current = self.listing_at(id, until);
+            let past = std::iter::successors(current.as_ref().and_then(before), before);
+            past.take_while(move |listing| listing.expires_at() > after).collect::<Vec<_>>()
+        })
+    }
+
+    /// The instrument of that name, whether it is listed at present or not.
+    #[must_use]
+    pub fn instrument(&self, name: &str) -> Option<Listing> {
+        listing::of_name(&self.places, &self.prices, name)
+    }
+
+    fn listing_at(&self, id: PlaceId, at: Millis) -> Option<Listing> {
+        if at < Millis::GENESIS { None } else { listing::at(&self.places, &self.prices, id, at) }
+    }
+}

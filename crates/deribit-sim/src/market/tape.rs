@@ -1,0 +1,199 @@
+//! The sequence of one instrument place: its own trades and those that it gets as a leg of combos, merged.
+//!
+//! Each source is a stream of [`Arrivals`]; a trade's *rank* is its number in the merged sequence since the market
+//! opened. Within a millisecond the sources follow one another in order of their streams.
+
+use super::arrival::{Arrivals, Span};
+
+/// A perpetual is a leg of at most eight combos, a future too.
+pub(crate) const MAX_SOURCES: usize = 12;
+
+/// One stream that trades of a place come from.
+#[derive(Debug, Clone)]
+pub(crate) struct Source {
+    /// Number of the place whose stream it is: this one, or a combo's that this one is a leg of.
+    pub(crate) stream: usize,
+    /// 0: its own; otherwise the number of the leg.
+    pub(crate) leg: u8,
+    pub(crate) arrivals: Arrivals,
+}
+
+/// The merged sequence.
+#[derive(Debug, Clone)]
+pub(crate) struct Tape {
+    sources: Vec<Source>,
+    top_level: u32,
+}
+
+/// A millisecond in which the place has trades.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Leaf {
+    /// Milliseconds since genesis.
+    pub(crate) time: u64,
+    /// Rank of its first trade.
+    pub(crate) first: u64,
+    counts: [u64; MAX_SOURCES],
+}
+
+impl Leaf {
+    /// Rank after its last trade.
+    pub(crate) fn end(&self) -> u64 {
+        self.first + self.counts.iter().sum::<u64>()
+    }
+}
+
+/// Where a trade comes from.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Origin<'a> {
+    pub(crate) source: &'a Source,
+    /// Milliseconds since genesis.
+    pub(crate) time: u64,
+    /// How many trades of the same stream precede it in its millisecond.
+    pub(crate) ordinal: u64,
+}
+
+impl Tape {
+    /// Of sources in order of their streams, at most [`MAX_SOURCES`].
+    pub(crate) fn new(sources: Vec<Source>) -> Self {
+        debug_assert!(sources.len() <= MAX_SOURCES && sources.is_sorted_by_key(|source| source.stream));
+        let top_level = sources.iter().map(|source| source.arrivals.root_level()).max().unwrap_or(0);
+        Self { sources, top_level }
+    }
+
+    /// How many trades come before `time` (milliseconds since genesis), which is the rank of the first one at or after it.
+    pub(crate) fn before(&self, time: u64) -> u64 {
+        self.sources.iter().map(|source| source.arrivals.before(time)).sum()
+    }
+
+    /// The rank of a trade of `stream` at `time` that `ordinal` others of the stream precede in that millisecond.
+    pub(crate) fn rank(&self, stream: usize, time: u64, ordinal: u64) -> u64 {
+        let before = self.sources.iter().map(|source| match source.stream.cmp(&stream) {
+            std::cmp::Ordering::Less => source.arrivals.before(time + 1),
+            std::cmp::Ordering::Equal => source.arrivals.before(time) + ordinal,
+            std::cmp::Ordering::Greater => source.arrivals.before(time),
+        });
+        before.sum()
+    }
+
+    /// The millisecond of the trade of that rank.
+    pub(crate) fn leaf(&self, rank: u64) -> Leaf {
+        let mut spans = self.top(rank);
+        let mut level = self.top_level;
+        while level > 0 {
+            level -= 1;
+            let mut halves = [(Span::EMPTY, Span::EMPTY); MAX_SOURCES];
+            let mut second_from = 0;
+            for ((half, span), source) in halves.iter_mut().zip(&spans).zip(&self.sources) {
+                *half = source.arrivals.halves(*span);
+                second_from += half.1.before;
+            }
+            for (span, (first, second)) in spans.iter_mut().zip(halves) {
+                *span = if rank < second_from { first } else { second };
+            }
+        }
+        Leaf {
+            time: spans.first().map_or(0, |span| span.index),
+            first: spans.iter().map(|span| span.before).sum(),
+            counts: spans.map(|span| span.count),
+        }
+    }
+
+    /// Where the trade of that rank, which lies in that millisecond, comes from.
+    pub(crate) fn origin(&self, leaf: &Leaf, rank: u64) -> Origin<'_> {
+        let mut ordinal = rank - leaf.first;
+        let mut found = None;
+        for (source, count) in self.sources.iter().zip(leaf.counts) {
+            if ordinal < count {
+                found = Some(source);
+                break;
+            }
+            ordinal -= count;
+        }
+        Origin { source: found.expect("the rank lies in the leaf"), time: leaf.time, ordinal }
+    }
+
+    /// The topmost spans that hold the rank, one per source.
+    fn top(&self, rank: u64) -> [Span; MAX_SOURCES] {
+        let before = |block: u64| -> u64 {
+            self.sources.iter().map(|source| source.arrivals.span(self.top_level, block).before).sum()
+        };
+        // Blocks up to 139 years after genesis.
+        let (mut low, mut high) = (0_u64, 1_u64 << (42 - self.top_level));
+        while high - low > 1 {
+            let middle = low.midpoint(high);
+            if before(middle) <= rank {
+                low = middle;
+            } else {
+                high = middle;
+            }
+        }
+        let mut spans = [Span::EMPTY; MAX_SOURCES];
+        for (span, source) in spans.iter_mut().zip(&self.sources) {
+            *span = source.arrivals.span(self.top_level, low);
+        }
+        spans
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::noise::Key;
+    use super::*;
+    use proptest::prelude::{any, prop_assert, prop_assert_eq, proptest};
+
+    fn tape(seed: u64, rates: &[f64]) -> Tape {
+        let source = |(stream, rate): (usize, &f64)| Source {
+            stream,
+            leg: 0,
+            arrivals: Arrivals::new(Key::new(seed).child(stream as u64), *rate),
+        };
+        Tape::new(rates.iter().enumerate().map(source).collect())
+    }
+
+    proptest! {
+        #[test]
+        fn counting_to_a_trade_and_finding_a_trade_by_its_number_agree(
+            seed in any::<u64>(), rank in 0_u64..5_000_000, fast in 0.5_f64..200.0, slow in 1e-6_f64..0.5,
+        ) {
+            let tape = tape(seed, &[fast, slow, slow / 7.0]);
+            let leaf = tape.leaf(rank);
+            prop_assert!(leaf.first <= rank && rank < leaf.end());
+            prop_assert_eq!(tape.before(leaf.time), leaf.first);
+            prop_assert_eq!(tape.before(leaf.time + 1), leaf.end());
+            let origin = tape.origin(&leaf, rank);
+            prop_assert_eq!(tape.rank(origin.source.stream, origin.time, origin.ordinal), rank);
+        }
+
+        #[test]
+        fn the_count_never_falls_and_the_parts_of_a_span_add_up(
+            seed in any::<u64>(), from in 0_u64..100_000_000_000, cut in 0_u64..10_000_000, rest in 0_u64..10_000_000,
+        ) {
+            let tape = tape(seed, &[3.0, 0.2]);
+            let (a, b, c) = (tape.before(from), tape.before(from + cut), tape.before(from + cut + rest));
+            prop_assert!(a <= b && b <= c);
+        }
+    }
+
+    #[test]
+    fn the_mean_rate_is_the_one_asked_for_fast_or_slow() {
+        for rate in [0.0001, 0.02, 0.6, 40.0, 5_000.0] {
+            let seconds = 400_000_000_u64;
+            let trades = tape(1, &[rate]).before(seconds * 1_000);
+            let expected = rate * seconds as f64;
+            assert!((trades as f64 / expected - 1.0).abs() < 0.05, "{trades} instead of {expected}");
+        }
+    }
+
+    #[test]
+    fn no_stream_has_more_than_255_trades_in_a_millisecond_even_in_a_flood() {
+        let tape = tape(2, &[100_000.0]);
+        let mut rank = tape.before(10_000_000);
+        let mut most = 0;
+        for _ in 0..2_000 {
+            let leaf = tape.leaf(rank);
+            most = most.max(leaf.end() - leaf.first);
+            rank = leaf.end();
+        }
+        assert!((200..=255).contains(&most), "{most}");
+    }
+}
