@@ -1,1 +1,19 @@
-//! e2e
+//! What the tests over the real servers share: where the servers are, and how to read what is in them.
+//!
+//! The servers are started by the project's own scripts; their ports stand in the state folder that `KSTREAM_STATE` names.
+
+#![expect(clippy::missing_errors_doc, reason = "an error here is a test that fails, and says why itself")]
+
+pub mod exchange;
+pub mod postgres;
+pub mod process;
+pub mod stack;
+pub mod topic;
+pub mod zipkin;
+
+pub use stack::Stack;
+
+/// A GET, by the client that the services use too.
+pub async fn get(url: String) -> anyhow::Result<reqwest::Response> {
+    Ok(common::http::client()?.get(url).send().await?)
+}

@@ -1,0 +1,59 @@
+//! Where the servers are that the tests talk to.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context as _, anyhow};
+use common::config::{KafkaConfig, SchemaRegistryConfig};
+
+/// The running stack of one state folder.
+#[derive(Debug, Clone)]
+pub struct Stack {
+    ports: BTreeMap<String, u16>,
+    root: PathBuf,
+}
+
+impl Stack {
+    /// Reads the ports of the stack that `KSTREAM_STATE` names, by itself the checkout's.
+    pub fn find() -> anyhow::Result<Self> {
+        let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..").canonicalize()?;
+        let state = std::env::var_os("KSTREAM_STATE").map_or_else(|| PathBuf::from(".run"), PathBuf::from);
+        let file = root.join(state).join("ports");
+        let text = std::fs::read_to_string(&file).with_context(|| {
+            format!("no servers: {} cannot be read; `make servers` starts them", file.display())
+        })?;
+        let line = |line: &str| {
+            let (name, port) = line.split_once('=')?;
+            Some((name.to_owned(), port.trim().parse().ok()?))
+        };
+        Ok(Self { ports: text.lines().filter_map(line).collect(), root })
+    }
+
+    /// The port that scripts call `name`, such as `KAFKA_PORT`.
+    pub fn port(&self, name: &str) -> anyhow::Result<u16> {
+        self.ports.get(name).copied().ok_or_else(|| anyhow!("the state folder names no {name}"))
+    }
+
+    /// The checkout.
+    #[must_use]
+    pub fn root(&self) -> &Path {
+        &self.root
+    }
+
+    /// `http://127.0.0.1:<port>` and `path`.
+    pub fn url(&self, port: &str, path: &str) -> anyhow::Result<String> {
+        Ok(format!("http://127.0.0.1:{}{path}", self.port(port)?))
+    }
+
+    /// Kafka, for clients.
+    pub fn kafka(&self) -> anyhow::Result<KafkaConfig> {
+        let bootstrap_servers = format!("127.0.0.1:{}", self.port("KAFKA_PORT")?);
+        Ok(KafkaConfig { bootstrap_servers, properties: BTreeMap::new() })
+    }
+
+    /// The registry, for clients.
+    pub fn registry(&self) -> anyhow::Result<SchemaRegistryConfig> {
+        let url = self.url("REGISTRY_PORT", "/apis/ccompat/v7")?.parse()?;
+        Ok(SchemaRegistryConfig { url, username: None, password_file: None })
+    }
+}

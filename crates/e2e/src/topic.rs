@@ -1,0 +1,127 @@
+//! Whole topics, read-committed and decoded.
+
+use std::marker::PhantomData;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, anyhow, bail};
+use common::avro::codec::{DecodeError, Decoder};
+use common::avro::registry::Registry;
+use common::avro::schema::Contract;
+use common::kafka::client::{Role, config};
+use rdkafka::consumer::{BaseConsumer, Consumer as _};
+use rdkafka::message::{Message as _, OwnedMessage};
+use rdkafka::topic_partition_list::TopicPartitionListElem;
+use rdkafka::{Offset, TopicPartitionList};
+use serde::de::DeserializeOwned;
+
+use crate::Stack;
+
+const TIMEOUT: Duration = Duration::from_secs(30);
+
+/// One record with its place.
+#[derive(Debug, Clone)]
+pub struct Record<T> {
+    /// Its partition.
+    pub partition: i32,
+    /// Its offset.
+    pub offset: i64,
+    /// Its key as text.
+    pub key: String,
+    /// Its timestamp in milliseconds.
+    pub timestamp: i64,
+    /// The decoded value.
+    pub value: T,
+}
+
+/// A reader of one topic.
+pub struct Topic<T> {
+    stack: Stack,
+    name: &'static str,
+    contract: &'static Contract,
+    record: PhantomData<fn() -> T>,
+}
+
+impl<T: DeserializeOwned> Topic<T> {
+    /// The topic `name`, whose values are `contract`'s.
+    #[must_use]
+    pub fn new(stack: &Stack, name: &'static str, contract: &'static Contract) -> Self {
+        Self { stack: stack.clone(), name, contract, record: PhantomData }
+    }
+
+    /// Every committed record that is there now, by partition and offset.
+    pub async fn read(&self) -> anyhow::Result<Vec<Record<T>>> {
+        let mut reader = Reader {
+            topic: self.name,
+            consumer: config(&self.stack.kafka()?, "e2e", &Role::Reader).create()?,
+            registry: Registry::new(&self.stack.registry()?)?,
+            decoder: Decoder::new(self.contract),
+            records: Vec::new(),
+        };
+        let metadata = reader.consumer.fetch_metadata(Some(self.name), TIMEOUT)?;
+        let partitions = metadata.topics().first().context("no metadata")?.partitions().len();
+        for partition in 0..i32::try_from(partitions)? {
+            reader.partition(partition).await?;
+        }
+        Ok(reader.records)
+    }
+}
+
+struct Reader<T> {
+    topic: &'static str,
+    consumer: BaseConsumer,
+    registry: Registry,
+    decoder: Decoder<T>,
+    records: Vec<Record<T>>,
+}
+
+impl<T: DeserializeOwned> Reader<T> {
+    async fn partition(&mut self, partition: i32) -> anyhow::Result<()> {
+        let mut assignment = TopicPartitionList::new();
+        assignment.add_partition_offset(self.topic, partition, Offset::Beginning)?;
+        let (_, end) = self.consumer.fetch_watermarks(self.topic, partition, TIMEOUT)?;
+        if end == 0 {
+            return Ok(());
+        }
+        self.consumer.assign(&assignment)?;
+        let deadline = Instant::now() + TIMEOUT;
+        // Markers of transactions take offsets too, so the position tells the end, not the last record.
+        while self.position()? < end {
+            if Instant::now() > deadline {
+                bail!("{} partition {partition}: no end at {end}, at {}", self.topic, self.position()?);
+            }
+            let Some(message) = self.consumer.poll(Duration::from_millis(50)) else { continue };
+            let message = message?.detach();
+            if message.offset() >= end {
+                break;
+            }
+            let record = self.record(&message).await?;
+            self.records.push(record);
+        }
+        Ok(())
+    }
+
+    fn position(&self) -> anyhow::Result<i64> {
+        Ok(match self.consumer.position()?.elements().first().map(TopicPartitionListElem::offset) {
+            Some(Offset::Offset(next)) => next,
+            _ => 0,
+        })
+    }
+
+    async fn record(&mut self, message: &OwnedMessage) -> anyhow::Result<Record<T>> {
+        let value = message.payload().ok_or_else(|| anyhow!("a null value at {}", message.offset()))?;
+        let value = match self.decoder.decode(value) {
+            Err(DecodeError::UnknownSchema(id)) => {
+                self.decoder.learn(id, self.registry.schema(id).await?);
+                self.decoder.decode(value)?
+            }
+            decoded => decoded?,
+        };
+        Ok(Record {
+            partition: message.partition(),
+            offset: message.offset(),
+            key: String::from_utf8(message.key().unwrap_or_default().to_vec())?,
+            timestamp: message.timestamp().to_millis().context("no timestamp")?,
+            value,
+        })
+    }
+}

@@ -1,0 +1,117 @@
+//! The pipeline runs on the simulated exchange: what comes out of it is compared with what the exchange says it has traded.
+//!
+//! Needs `make run FEED=sim`; `make test` does it.
+
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+use common::avro::schema::TRADE;
+use common::model::Trade;
+use e2e::exchange::{contract_fields, topic_fields};
+use e2e::topic::{Record, Topic};
+use e2e::zipkin::{self, Span, way_up};
+use e2e::{Stack, exchange};
+
+type TradeRecord = Record<Trade<'static>>;
+
+fn by_instrument<'a>(trades: &'a [TradeRecord]) -> BTreeMap<&'a str, Vec<&'a TradeRecord>> {
+    let mut by: BTreeMap<&str, Vec<&'a TradeRecord>> = BTreeMap::new();
+    for record in trades {
+        by.entry(&record.value.instrument_name).or_default().push(record);
+    }
+    by
+}
+
+#[tokio::test]
+async fn the_topic_has_every_trade_of_the_exchange_once_and_in_order() {
+    let stack = Stack::find().unwrap();
+    let trades = Topic::<Trade<'static>>::new(&stack, "deribit.trades", &TRADE).read().await.unwrap();
+    assert!(trades.len() > 100, "only {} trades", trades.len());
+    let first = trades.iter().map(|record| record.value.timestamp).min().unwrap();
+    let last = trades.iter().map(|record| record.value.timestamp).max().unwrap();
+
+    let mut there: BTreeMap<(String, i64), exchange::Fields> = BTreeMap::new();
+    for fields in exchange::trades(&stack, first, last).await.unwrap() {
+        let key =
+            (fields["instrument_name"].as_str().unwrap().to_owned(), fields["trade_seq"].as_i64().unwrap());
+        there.insert(key, contract_fields(fields));
+    }
+    let by_instrument = by_instrument(&trades);
+    for (instrument, records) in &by_instrument {
+        let partition = records[0].partition;
+        for pair in records.windows(2) {
+            assert_eq!(pair[1].value.trade_seq, pair[0].value.trade_seq + 1, "{instrument} in offset order");
+        }
+        for record in records {
+            assert_eq!((record.key.as_str(), record.partition), (*instrument, partition));
+            assert_eq!(record.timestamp, record.value.timestamp);
+            let key = ((*instrument).to_owned(), record.value.trade_seq);
+            let exchanged = there.get(&key).unwrap_or_else(|| panic!("the exchange has no {key:?}"));
+            assert_eq!(&topic_fields(&record.value), exchanged);
+        }
+    }
+    // An instrument that traded well after the subscription and well before the reading is in the topic.
+    for (instrument, seq) in there.keys() {
+        let at = there[&(instrument.clone(), *seq)]["timestamp"]
+            .as_str()
+            .unwrap()
+            .split(' ')
+            .nth(1)
+            .unwrap()
+            .parse::<f64>()
+            .unwrap();
+        let (from, to) = (first as f64 + 2_000.0, last as f64 - 2_000.0);
+        let found = || {
+            by_instrument
+                .get(instrument.as_str())
+                .is_some_and(|records| records.iter().any(|r| r.value.trade_seq == *seq))
+        };
+        assert!(at < from || at > to || found(), "{instrument} {seq} of the exchange is not in the topic");
+    }
+}
+
+/// The way from an average of the aggregator up to the socket, if the trace has it.
+fn way(trace: &[Span]) -> Option<Vec<&Span>> {
+    let average = trace
+        .iter()
+        .find(|span| span.service() == "agg-producer" && span.name.contains("moving-averages"))?;
+    let way = way_up(trace, average);
+    way.last().is_some_and(|root| root.service() == "raw-producer" && root.parent_id.is_none()).then_some(way)
+}
+
+#[tokio::test]
+async fn zipkin_leads_from_the_socket_through_both_services_to_the_average() {
+    let stack = Stack::find().unwrap();
+    // A window closes every ten seconds, and spans are sent every second.
+    let deadline = Instant::now() + Duration::from_secs(60);
+    loop {
+        let traces = zipkin::traces(&stack, "agg-producer").await.unwrap();
+        if let Some(way) = traces.iter().find_map(|trace| way(trace)) {
+            let services: Vec<_> = way.iter().map(|span| span.service()).collect();
+            assert!(services.contains(&"agg-producer") && services.contains(&"raw-producer"), "{way:?}");
+            assert_eq!(way.last().unwrap().name, "websocket receive");
+            assert!(way.iter().all(|span| span.kind.is_some() && span.duration.is_some()), "{way:?}");
+            return;
+        }
+        assert!(Instant::now() < deadline, "of {} traces none leads to an average", traces.len());
+        tokio::time::sleep(Duration::from_secs(1)).await;
+    }
+}
+
+#[tokio::test]
+async fn every_service_is_live_ready_and_shows_what_it_does() {
+    let stack = Stack::find().unwrap();
+    for (port, metric) in [
+        ("RAW_PRODUCER_PORT", "raw_producer_trades_published_total"),
+        ("AGG_PRODUCER_PORT", "agg_producer_"),
+        ("JDBC_SINK_PORT", "jdbc_sink_"),
+        ("DERIBIT_SIM_ADMIN_PORT", "deribit_sim_"),
+    ] {
+        for path in ["/live", "/ready"] {
+            let answer = e2e::get(stack.url(port, path).unwrap()).await.unwrap();
+            assert_eq!(answer.status(), 200, "{port} {path}: {}", answer.text().await.unwrap());
+        }
+        let metrics = e2e::get(stack.url(port, "/metrics").unwrap()).await.unwrap().text().await.unwrap();
+        assert!(metrics.contains(metric), "{port}: {metrics}");
+    }
+}
