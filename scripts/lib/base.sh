@@ -11,9 +11,10 @@ STATE=${KSTREAM_STATE:-.run}
 CACHE=${KSTREAM_CACHE:-${XDG_CACHE_HOME:-${HOME:-/root}/.cache}/kstream-agg}
 export KSTREAM_STATE=$STATE KSTREAM_CACHE=$CACHE
 
-# Exit codes, those of sysexits.h that our services use too.
+# Exit codes: those of sysexits.h that our services use too; 1 is for the rest.
 EXIT_UNAVAILABLE=69 # something that we need did not come: a program, a server, the network
 EXIT_CONFIG=78      # something that was asked for cannot be: a setting, a taken port
+export EXIT_UNAVAILABLE EXIT_CONFIG
 readonly ROOT STATE CACHE EXIT_UNAVAILABLE EXIT_CONFIG
 
 # Times count from the first script of a command; those that it calls inherit it.

@@ -46,7 +46,7 @@ fetch_missing() {
         run_maven "$staging" "$@"
         bad=$(bad_files "$staging" "$@")
         [[ -n $bad ]] || break
-        ((try == 1)) || fail $EXIT_UNAVAILABLE "fetched twice, and the SHA-256 sum is wrong each time: $(head -n 3 <<<"$bad" | tr '\n' ' ')" \
+        ((try == 1)) || fail "$EXIT_UNAVAILABLE" "fetched twice, and the SHA-256 sum is wrong each time: $(head -n 3 <<<"$bad" | tr '\n' ' ')" \
             "expected: $ROOT/servers/<part>/SHA256SUMS; the files were deleted" \
             "a proxy or mirror that changes files? See ~/.m2/settings.xml, then run the command again"
         say "wrong SHA-256 sum, deleted and fetched again: ${bad//$'\n'/ }"
@@ -80,8 +80,8 @@ bad_files() {
     local staging=$1 part
     shift
     for part in "$@"; do
-        (cd "$staging/$part" && sha256sum --check --quiet "$ROOT/servers/$part/SHA256SUMS" 2>/dev/null || true) |
-            sed -n "s|^\(.*\): FAILED.*|$part/\1|p"
+        (cd "$staging/$part" && sha256sum --check --quiet "$ROOT/servers/$part/SHA256SUMS" 2>/dev/null) |
+            sed -n "s|^\(.*\): FAILED.*|$part/\1|p" || true
     done
 }
 
@@ -102,7 +102,8 @@ install_part() {
         rm "$archive"
     done
     [[ ! -d $ROOT/servers/$2/META-INF ]] || add_manifest "$1" "$ROOT/servers/$2"
-    (cd "$1" && find . -type f ! -name complete -print0 | xargs -0 sha256sum >complete)
+    (cd "$1" && find . -type f -print0 | xargs -0 sha256sum) >"$folder.sums"
+    mv "$folder.sums" "$1/complete"
     mkdir -p "${folder%/*}"
     rm -rf "$folder"
     mv "$1" "$folder"
@@ -122,8 +123,8 @@ fail_fetch() {
         fail 1 "the disk is full: $1 could not be written below $CACHE ($(df -h --output=avail "$CACHE" | tail -n 1 | tr -d ' ') free)" \
             "make room, or move it: KSTREAM_CACHE=<folder>"
     elif grep -qE 'UnknownHost|Connection refused|Network is unreachable|No route to host|timed out|Temporary failure|NewConnectionError|Name or service not known' <<<"$tail"; then
-        fail $EXIT_UNAVAILABLE "no network: $1 could not be fetched" \
+        fail "$EXIT_UNAVAILABLE" "no network: $1 could not be fetched" \
             "needed are Maven Central and PyPI, or mirrors of them (~/.m2/settings.xml, pip config)" "log: $2"
     fi
-    fail $EXIT_UNAVAILABLE "$1 could not be fetched: $(grep -E 'ERROR' <<<"$tail" | head -n 1)" "log: $2"
+    fail "$EXIT_UNAVAILABLE" "$1 could not be fetched: $(grep -E 'ERROR' <<<"$tail" | head -n 1)" "log: $2"
 }

@@ -1,6 +1,12 @@
 # shellcheck shell=bash
 # All that the commands need which work on servers without Docker.
-for library in ports state render packages python java fetch programs supervisor wait; do
-    # shellcheck source=/dev/null
-    source "$ROOT/scripts/lib/$library.sh"
-done
+source "$ROOT/scripts/lib/ports.sh"
+source "$ROOT/scripts/lib/state.sh"
+source "$ROOT/scripts/lib/render.sh"
+source "$ROOT/scripts/lib/packages.sh"
+source "$ROOT/scripts/lib/python.sh"
+source "$ROOT/scripts/lib/java.sh"
+source "$ROOT/scripts/lib/fetch.sh"
+source "$ROOT/scripts/lib/programs.sh"
+source "$ROOT/scripts/lib/supervisor.sh"
+source "$ROOT/scripts/lib/wait.sh"

@@ -12,10 +12,10 @@ require_programs() {
         }
     done
     ((${#packages[@]} > 0)) || return 0
-    can_install || fail $EXIT_UNAVAILABLE "missing for $purpose: ${programs[*]}" "$(how_to_install "${packages[@]}")"
+    can_install || fail "$EXIT_UNAVAILABLE" "missing for $purpose: ${programs[*]}" "$(how_to_install "${packages[@]}")"
     apt_install "${packages[@]}"
     for entry in "${programs[@]}"; do
-        program_there "$entry" || fail $EXIT_UNAVAILABLE "$entry is still missing after apt installed ${packages[*]}"
+        program_there "$entry" || fail "$EXIT_UNAVAILABLE" "$entry is still missing after apt installed ${packages[*]}"
     done
 }
 
@@ -53,9 +53,10 @@ postgres_bin() {
 python_with_venv() {
     local python
     for python in /usr/bin/python3 python3; do
-        has "$python" && "$python" -c 'import ensurepip, venv, sys; sys.exit(sys.version_info < (3, 8))' 2>/dev/null || continue
-        command -v "$python"
-        return
+        if has "$python" && "$python" -c 'import ensurepip, venv, sys; sys.exit(sys.version_info < (3, 8))' 2>/dev/null; then
+            command -v "$python"
+            return
+        fi
     done
     return 1
 }
@@ -81,7 +82,7 @@ apt_install() {
         export DEBIAN_FRONTEND=noninteractive
         apt-get update -q && apt-get install -q -y --no-install-recommends "$@"
     ) </dev/null >>"$log" 2>&1 9>&- ||
-        fail $EXIT_UNAVAILABLE "apt could not install $*: $(grep -E '^(E|W|Err):?' "$log" | tail -n 1)" \
+        fail "$EXIT_UNAVAILABLE" "apt could not install $*: $(grep -E '^(E|W|Err):?' "$log" | tail -n 1)" \
             "the whole of it: $log" "no network, or another apt at work? Or install them by hand: apt-get install $*"
     local unit
     for unit in prometheus postgresql; do
@@ -116,4 +117,13 @@ disable_at_boot() {
     elif has update-rc.d; then
         update-rc.d "$1" disable >/dev/null 2>&1 || true
     fi
+}
+
+# require_cargo: Rust's own tools, and what building librdkafka, zstd and OpenSSL from source takes
+require_cargo() {
+    require_programs "building" gcc=gcc g++=g++ make=make cmake=cmake perl=perl pkg-config=pkg-config
+    has cargo || [[ ! -x ${HOME:-/root}/.cargo/bin/cargo ]] || PATH=$PATH:${HOME:-/root}/.cargo/bin
+    has cargo || fail "$EXIT_UNAVAILABLE" "cargo is missing (Rust $(sed -n 's/^channel = "\(.*\)"/\1/p' "$ROOT/rust-toolchain.toml"))" \
+        "install it: curl --proto '=https' --tlsv1.2 -sSf https://sh.rustup.rs | sh   (https://rustup.rs)" \
+        "or use Docker, which builds inside: make run SERVERS=docker"
 }

@@ -23,7 +23,7 @@ ALL_PORTS=(
     "GRAFANA_PORT 3000 grafana"
 )
 
-# Sets and exports a variable for each port: environment before .env before default, each moved by KSTREAM_PORT_OFFSET.
+# Sets a variable for each port: environment before .env before default, each moved by KSTREAM_PORT_OFFSET.
 load_ports() {
     local name default _owner value
     local -A in_env=() seen=()
@@ -34,7 +34,7 @@ load_ports() {
         check_port "$name" "$value"
         value=$((value + ${KSTREAM_PORT_OFFSET:-0}))
         [[ -z ${seen[$value]:-} ]] ||
-            fail $EXIT_CONFIG "${seen[$value]} and $name are both $value" "give one of them another port in .env"
+            fail "$EXIT_CONFIG" "${seen[$value]} and $name are both $value" "give one of them another port in .env"
         seen[$value]=$name
         printf -v "$name" '%d' "$value"
     done
@@ -61,15 +61,24 @@ remember_ports() {
 
 # read_env_file ARRAY: the lines NAME_PORT=number of .env; other lines are compose's own business.
 read_env_file() {
-    local -n lines=$1
+    local -n found=$1
     local line
     [[ -f $ROOT/.env ]] || return 0
     while IFS= read -r line || [[ -n $line ]]; do
         [[ $line =~ ^[[:space:]]*(export[[:space:]]+)?([A-Z_]+_PORT)[[:space:]]*=[[:space:]]*[\"\']?([^\"\'#[:space:]]*) ]] || continue
         known_port "${BASH_REMATCH[2]}" ||
-            fail $EXIT_CONFIG ".env: ${BASH_REMATCH[2]} is no port of ours" "known: $(printf '%s ' "${ALL_PORTS[@]%% *}")"
-        lines[${BASH_REMATCH[2]}]=${BASH_REMATCH[3]}
+            fail "$EXIT_CONFIG" ".env: ${BASH_REMATCH[2]} is no port of ours" "known: $(printf '%s ' "${ALL_PORTS[@]%% *}")"
+        # shellcheck disable=SC2034 # the caller has it
+        found["${BASH_REMATCH[2]}"]=${BASH_REMATCH[3]}
     done <"$ROOT/.env"
+}
+
+# moved NAME: is it another than the default?
+moved() {
+    local entry
+    for entry in "${ALL_PORTS[@]}"; do
+        [[ $entry != "$1 ${!1} "* ]] || return 1
+    done
 }
 
 known_port() {
@@ -81,8 +90,9 @@ known_port() {
 }
 
 check_port() {
-    [[ $2 =~ ^[0-9]{1,5}$ ]] && ((10#$2 >= 1 && 10#$2 <= 65535)) ||
-        fail $EXIT_CONFIG "$1 is '$2', which is no port" "give a number from 1 to 65535 in .env or in the environment"
+    if ! [[ $2 =~ ^[1-9][0-9]{0,4}$ ]] || (($2 > 65535)); then
+        fail "$EXIT_CONFIG" "$1 is '$2', which is no port" "give a number from 1 to 65535 in .env or in the environment"
+    fi
 }
 
 # ports_of OWNER: the names of its ports
@@ -94,16 +104,14 @@ ports_of() {
     done
 }
 
-# require_free OWNER...: fails, naming all of them at once, if somebody else listens where these are to listen.
+# require_free NAME...: fails, naming all that are taken at once, if somebody listens there
 require_free() {
-    local owner name taken=()
-    for owner in "$@"; do
-        for name in $(ports_of "$owner"); do
-            ! port_open "${!name}" ||
-                taken+=("port ${!name} ($owner's) is taken$(listener_on "${!name}"): put $name=<free port> into .env to move it")
-        done
+    local name taken=()
+    for name in "$@"; do
+        ! port_open "${!name}" ||
+            taken+=("port ${!name} is taken$(listener_on "${!name}"): put $name=<free port> into .env to move it")
     done
-    ((${#taken[@]} == 0)) || fail $EXIT_CONFIG "${taken[@]}" "nothing was started"
+    ((${#taken[@]} == 0)) || fail "$EXIT_CONFIG" "${taken[@]}" "nothing was started"
 }
 
 # listener_on PORT: " by java (pid 123)", or nothing where that cannot be seen (another user's process)

@@ -1,14 +1,34 @@
 # shellcheck shell=bash
+# shellcheck disable=SC2034 # the lists are for those who source this
 # What runs without Docker: the names that supervisor, logs and status use, the order, and how each says that it is well.
 
-SERVERS_RUN=(postgres kafka registry connect zipkin prometheus)
-SERVICES_RUN=(deribit-sim agg-producer jdbc-sink raw-producer)
+SERVERS_RUN=(postgres kafka registry connect zipkin)
+SERVICES_RUN=(agg-producer jdbc-sink raw-producer)
 
 # Stopped from the highest to the lowest: what writes before what it writes to, Postgres last.
 declare -A STOP_ORDER=(
     [postgres]=10 [kafka]=20 [zipkin]=25 [prometheus]=26 [registry]=30 [connect]=40
     [jdbc-sink]=50 [agg-producer]=60 [deribit-sim]=70 [raw-producer]=80
 )
+
+# all_programs: those, and what depends on the machine and on the feed
+server_programs() {
+    printf '%s\n' "${SERVERS_RUN[@]}"
+    ! has prometheus || say prometheus
+}
+
+service_programs() {
+    [[ $1 != sim ]] || say deribit-sim
+    printf '%s\n' "${SERVICES_RUN[@]}"
+}
+
+# program_script PROGRAM: what starts it, below scripts/native; our services start all alike
+program_script() {
+    case $1 in
+    deribit-sim | agg-producer | jdbc-sink | raw-producer) say programs/service.sh ;;
+    *) say "programs/$1.sh" ;;
+    esac
+}
 
 # health_url PROGRAM: answers 2xx when it is well; nothing for those that do not speak HTTP
 health_url() {

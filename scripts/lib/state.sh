@@ -9,7 +9,7 @@ lock_state() {
     exec 9>"$STATE/lock"
     flock --nonblock 9 && return
     say "waiting for another make command that works on $STATE"
-    flock --wait 600 9 || fail $EXIT_UNAVAILABLE "another command has held $STATE/lock for 10 minutes" "see: fuser -v $STATE/lock"
+    flock --wait 600 9 || fail "$EXIT_UNAVAILABLE" "another command has held $STATE/lock for 10 minutes" "see: fuser -v $STATE/lock"
 }
 
 # A name for this state folder outside of it (sockets, Postgres' data under root). Random, so that a new checkout at an
@@ -28,9 +28,9 @@ remember() { printf '%s\n' "$2" >"$STATE/$1"; }
 decide_mode() {
     local asked=${SERVERS:-} kept
     kept=$(remembered mode)
-    [[ $asked =~ ^(docker|native|)$ ]] || fail $EXIT_CONFIG "SERVERS is '$asked'" "it takes docker or native"
+    [[ $asked =~ ^(docker|native|)$ ]] || fail "$EXIT_CONFIG" "SERVERS is '$asked'" "it takes docker or native"
     if [[ -n $kept && -n $asked && $kept != "$asked" ]]; then
-        fail $EXIT_CONFIG "SERVERS=$asked, but this checkout's servers and data are $kept" \
+        fail "$EXIT_CONFIG" "SERVERS=$asked, but this checkout's servers and data are $kept" \
             "go on without SERVERS, or throw these away first: make clean"
     fi
     if [[ -n ${kept:-$asked} ]]; then
@@ -46,8 +46,8 @@ decide_mode() {
 ensure_postgres_password() {
     local file=$ROOT/secrets/postgres_password
     [[ ! -d $file ]] || rmdir "$file" 2>/dev/null ||
-        fail $EXIT_CONFIG "$file is a folder" "remove it: the password file is made there"
+        fail "$EXIT_CONFIG" "$file is a folder" "remove it: the password file is made there"
     [[ ! -s $file ]] || return 0
-    mkdir -p -m 700 "$ROOT/secrets"
+    (umask 077 && mkdir -p "$ROOT/secrets")
     (umask 177 && od -An -N24 -tx1 /dev/urandom | tr -d ' \n' >"$file")
 }

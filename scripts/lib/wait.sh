@@ -3,9 +3,9 @@
 
 # wait_well SECONDS PROGRAM...: returns when each is well, saying so of each when it is; else shows what the late ones said last
 wait_well() {
-    local deadline=$((SECONDS + $1)) program late
+    local deadline=$((SECONDS + $1)) look=$((SECONDS + 3)) program late
     shift
-    while (($# > 0)); do
+    while true; do
         late=()
         for program in "$@"; do
             if is_well "$program"; then
@@ -15,21 +15,21 @@ wait_well() {
             fi
         done
         set -- "${late[@]}"
-        (($# == 0)) || {
+        (($# > 0)) || return 0
+        ((SECONDS < deadline)) || fail_late "$EXIT_UNAVAILABLE" "not well in time" "$@"
+        if ((SECONDS >= look)); then
+            look=$((SECONDS + 3))
             fail_if_given_up "$@"
-            ((SECONDS < deadline)) || fail_late $EXIT_UNAVAILABLE "not well in time" "$@"
-            sleep 0.2
-        }
+        fi
+        sleep 0.2
     done
 }
 
-# A program that ended and is not started again (its configuration is wrong) needs no waiting for.
+# Supervisor does not start again what ended by itself with 0 or 78: no need to wait for it.
 fail_if_given_up() {
-    local program
-    for program in "$@"; do
-        [[ $(remembered "ended/$program") != "$EXIT_CONFIG" ]] ||
-            fail_late $EXIT_CONFIG "ended because its configuration is wrong (78)" "$program"
-    done
+    local ended
+    ended=$(program_states | awk '$2 ~ /EXITED|FATAL/ { print $1 }' | grep -xF "$(printf '%s\n' "$@")" | head -n 1) || return 0
+    fail_late "$EXIT_CONFIG" "ended, and is not started again (its configuration is wrong)" "$ended"
 }
 
 # fail_late CODE WHY PROGRAM...
@@ -40,5 +40,5 @@ fail_late() {
         printf -- '--- %s: the last lines of %s\n' "$program" "$STATE/logs/$program.log" >&2
         tail -n 15 "$STATE/logs/$program.log" >&2 || true
     done
-    fail "$code" "$why: $*" "what runs was left running: make status, make logs, make down"
+    fail "$code" "$* $why" "what runs was left running: make status, make logs, make down"
 }

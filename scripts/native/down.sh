@@ -4,27 +4,29 @@ source "$(dirname "$0")/../lib/base.sh"
 source "$ROOT/scripts/lib/state.sh"
 source "$ROOT/scripts/lib/supervisor.sh"
 
+if ! supervisor_runs; then
+    say "nothing of this checkout runs"
+    exit
+fi
+
 # family PID: it and everything below it
 family() {
     local child
     say "$1"
-    for child in $(cat /proc/"$1"/task/*/children 2>/dev/null); do
+    for child in $(pgrep --parent "$1" || true); do
         family "$child"
     done
 }
 
+# A zombie is gone: in a container nobody may ever collect it.
 alive() {
     local pid
     for pid in "$@"; do
-        [[ ! -e /proc/$pid ]] || say "$pid"
+        ! grep -qs '^State:\s[^ZX]' "/proc/$pid/status" || say "$pid"
     done
 }
 
-pid=$(supervisor_pid || true)
-if [[ -z $pid ]]; then
-    say "nothing of this checkout runs"
-    exit
-fi
+pid=$(supervisor_pid)
 mapfile -t pids < <(family "$pid")
 progress "stopping, the services first, Postgres last"
 kill -TERM "$pid"

@@ -4,17 +4,19 @@ source "$(dirname "$0")/../lib/base.sh"
 source "$ROOT/scripts/lib/native.sh"
 
 [[ $(uname -s) == Linux ]] ||
-    fail $EXIT_UNAVAILABLE "without Docker the servers run on Linux only, this is $(uname -s)" "start Docker, then: make run SERVERS=docker"
+    fail "$EXIT_UNAVAILABLE" "without Docker the servers run on Linux only, this is $(uname -s)" "start Docker, then: make run SERVERS=docker"
 
-mkdir -p "$STATE"/{etc/programs,logs,started,ended}
-require_programs "the servers" curl=curl flock=util-linux setpriv=util-linux postgres=postgresql python3-venv=python3-venv mvn=maven
+mkdir -p "$STATE"/{etc/programs,etc/prometheus/targets,logs,started,tmp}
+require_programs "the servers" curl=curl flock=util-linux setpriv=util-linux pgrep=procps postgres=postgresql python3-venv=python3-venv mvn=maven
 want_programs prometheus=prometheus kcat=kcat
 venv supervisor
 SUPERVISOR=$VENV
 fetch_parts
 find_java
 
-printf '%s=%q\n' JAVA "$JAVA" JAVA_VERSION "$JAVA_VERSION" SUPERVISOR "$SUPERVISOR" \
-    KAFKA_LIBS "$(part_folder kafka)" REGISTRY_HOME "$(part_folder registry)" ZIPKIN_HOME "$(part_folder zipkin)" \
-    JMX_AGENT "$(part_folder jmx-agent)" PLUGIN_PATH "$(dirname "$(part_folder avro-converter)"),$(dirname "$(part_folder jdbc-connector)")" \
-    >"$STATE/etc/native.env"
+write_if_changed "$STATE/etc/native.env" "$(
+    printf '%s=%q\n' JAVA "$JAVA" JAVA_VERSION "$JAVA_VERSION" SUPERVISOR "$SUPERVISOR" \
+        KAFKA_LIBS "$(part_folder kafka)" REGISTRY_HOME "$(part_folder registry)" ZIPKIN_HOME "$(part_folder zipkin)" \
+        JMX_AGENT "$(part_folder jmx-agent)" \
+        PLUGIN_PATH "$(dirname "$(part_folder avro-converter)"),$(dirname "$(part_folder jdbc-connector)")"
+)"

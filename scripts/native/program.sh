@@ -33,8 +33,9 @@ run() {
 run_java() {
     local version=${1%/*}
     shift
-    mkdir -p "$CACHE/class-data"
-    run "$JAVA" -XX:+AutoCreateSharedArchive "-XX:SharedArchiveFile=$CACHE/class-data/$NAME-$JAVA_VERSION-${version##*-}.jsa" \
+    rm -rf "tmp/$NAME"
+    mkdir -p "$CACHE/class-data" "tmp/$NAME"
+    run "$JAVA" "-Djava.io.tmpdir=$STATE/tmp/$NAME" -XX:-UsePerfData -XX:+AutoCreateSharedArchive "-XX:SharedArchiveFile=$CACHE/class-data/$NAME-$JAVA_VERSION-${version##*-}.jsa" \
         -Xlog:cds=off -Xlog:cds+dynamic=off -XX:+ExitOnOutOfMemoryError "$@"
 }
 
@@ -49,4 +50,4 @@ pause_after_quick_death() {
 
 pause_after_quick_death
 # shellcheck source=/dev/null
-source "$ROOT/scripts/native/programs/$NAME.sh"
+source "$ROOT/scripts/native/$(program_script "$NAME")"

@@ -1,0 +1,23 @@
+# shellcheck shell=bash
+# Where the trades come from: the exchange itself or the simulator. Remembered with the data, for the two do not mix.
+
+EXCHANGE=https://www.deribit.com
+
+# decide_feed: prints live or sim
+decide_feed() {
+    local asked=${FEED:-} kept
+    kept=$(remembered feed)
+    [[ $asked =~ ^(live|sim|)$ ]] || fail "$EXIT_CONFIG" "FEED is '$asked'" "it takes live or sim"
+    if [[ -n $kept && -n $asked && $kept != "$asked" ]]; then
+        fail "$EXIT_CONFIG" "FEED=$asked, but the data of this checkout came from FEED=$kept, and the two do not mix" \
+            "go on without FEED, or throw the data away first: make clean"
+    fi
+    if [[ -n ${kept:-$asked} ]]; then
+        say "${kept:-$asked}"
+    elif curl --silent --fail --max-time 4 --output /dev/null "$EXCHANGE/api/v2/public/get_time"; then
+        say live
+    else
+        warn "$EXCHANGE does not answer: the trades come from the SIMULATOR (FEED=live forces the exchange)"
+        say sim
+    fi
+}

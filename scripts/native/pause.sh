@@ -1,0 +1,23 @@
+#!/usr/bin/env bash
+# Stops raw-producer and simulator and waits for aggregator and connectors.
+source "$(dirname "$0")/../lib/base.sh"
+source "$ROOT/scripts/lib/ports.sh"
+source "$ROOT/scripts/lib/state.sh"
+source "$ROOT/scripts/lib/supervisor.sh"
+source "$ROOT/scripts/lib/kafka_tools.sh"
+source "$ROOT/scripts/lib/lag.sh"
+
+aggregator_lag() {
+    group_lag "$(kafka_tool org.apache.kafka.tools.consumer.group.ConsumerGroupCommand --bootstrap-server "127.0.0.1:$KAFKA_PORT" \
+        --describe --group "${KSTREAM__GROUP_ID:-agg-producer}")"
+}
+
+connectors_lag() { connectors_busy "$(curl --silent --fail --max-time 5 "http://127.0.0.1:$CONNECT_METRICS_PORT/metrics")"; }
+
+recall_ports
+supervisor_runs || fail 1 "nothing of this checkout runs" "start it: make run"
+for program in raw-producer deribit-sim; do
+    [[ ! -e $STATE/etc/programs/$program.conf ]] || ctl stop "$program"
+done
+wait_for_zero "${KSTREAM_DEADLINE:-180}" "the aggregator" aggregator_lag
+wait_for_zero "${KSTREAM_DEADLINE:-180}" "Connect" connectors_lag

@@ -1,0 +1,32 @@
+#!/usr/bin/env bash
+# make run: builds, fetches and starts everything, waits until averages can be read, and leaves it running.
+source "$(dirname "$0")/lib/base.sh"
+source "$ROOT/scripts/lib/state.sh"
+source "$ROOT/scripts/lib/feed.sh"
+
+# part NAME COMMAND...: runs it and notes how long it took
+TIMES=()
+part() {
+    local name=$1 began=${EPOCHREALTIME/[.,]/}
+    shift
+    "$@"
+    TIMES+=("$(printf '%6s s  %s' "$(seconds_since "$began")" "$name")")
+}
+
+lock_state
+mode=$(decide_mode)
+feed=$(decide_feed)
+fresh=$([[ -n $(remembered feed) ]] || say yes)
+part "packages, downloads" "$ROOT/scripts/$mode/prepare.sh"
+part "build" "$ROOT/scripts/$mode/build.sh"
+remember mode "$mode"
+remember feed "$feed"
+part "servers and services" "$ROOT/scripts/$mode/services.sh" "$feed"
+part "the first average" "$ROOT/scripts/$mode/first_average.sh" "$fresh"
+
+say
+say "where the time went"
+printf '%s\n' "${TIMES[@]}"
+printf '%6s s  in all\n' "$(seconds_since "$KSTREAM_STARTED")"
+say
+"$ROOT/scripts/$mode/where.sh" "$feed"
