@@ -17,7 +17,7 @@ lock_state
 mode=$(decide_mode)
 feed=$(decide_feed)
 fresh=$([[ -n $(remembered feed) ]] || say yes)
-part "packages, downloads" "$ROOT/scripts/$mode/prepare.sh"
+part "packages, downloads" "$ROOT/scripts/$mode/prepare.sh" "$feed"
 part "build" "$ROOT/scripts/$mode/build.sh"
 remember mode "$mode"
 remember feed "$feed"
