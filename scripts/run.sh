@@ -22,11 +22,11 @@ part "build" "$ROOT/scripts/$mode/build.sh"
 remember mode "$mode"
 remember feed "$feed"
 part "servers and services" "$ROOT/scripts/$mode/services.sh" "$feed"
-part "the first average" "$ROOT/scripts/$mode/first_average.sh" "$fresh"
+part "the first average" "$ROOT/scripts/first_average.sh" "$mode" "$fresh"
 
 say
 say "where the time went"
 printf '%s\n' "${TIMES[@]}"
 printf '%6s s  in all\n' "$(seconds_since "$KSTREAM_STARTED")"
 say
-"$ROOT/scripts/$mode/where.sh" "$feed"
+"$ROOT/scripts/where.sh" "$mode" "$feed"
