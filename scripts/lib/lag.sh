@@ -1,10 +1,11 @@
 # shellcheck shell=bash
 # Has everything that was written been worked off?
 
-# group_lag DESCRIPTION: what `kafka-consumer-groups --describe` printed, as the sum of its lags. A partition without a committed
-# offset lags by all that it holds.
+# group_lag DESCRIPTION: what `kafka-consumer-groups --describe` printed, as the sum of its lags; "unknown" where it lists no
+# partition. One without a committed offset lags by all that it holds.
 group_lag() {
-    awk '$3 ~ /^[0-9]+$/ && $5 ~ /^[0-9]+$/ { sum += $4 == "-" ? $5 : $6 } END { print sum + 0 }' <<<"$1"
+    awk '$3 ~ /^[0-9]+$/ && $5 ~ /^[0-9]+$/ { partitions++; sum += $4 == "-" ? $5 : $6 }
+        END { print partitions ? sum : "unknown" }' <<<"$1"
 }
 
 # connectors_lag: how many records our two sinks have still to fetch or to write, as Connect's own metrics tell; "unknown" while one
