@@ -3,7 +3,8 @@
 source "$(dirname "$0")/../lib/base.sh"
 source "$ROOT/scripts/lib/docker.sh"
 
-aggregator_lag() { group_lag "$(kafka_tool kafka-consumer-groups.sh --describe --group "${KSTREAM__GROUP_ID:-agg-producer}")"; }
+aggregator_lag() { group_lag "$(kafka_tool kafka-consumer-groups.sh --describe --group "${KSTREAM__GROUP_ID:-agg-producer}" \
+    2>"$STATE/group.log")"; }
 
 recall_ports
 compose stop raw-producer deribit-sim

@@ -8,7 +8,8 @@ source "$ROOT/scripts/lib/kafka_tools.sh"
 source "$ROOT/scripts/lib/lag.sh"
 
 aggregator_lag() {
-    group_lag "$(kafka_tool org.apache.kafka.tools.consumer.group.ConsumerGroupCommand --describe --group "${KSTREAM__GROUP_ID:-agg-producer}")"
+    group_lag "$(kafka_tool org.apache.kafka.tools.consumer.group.ConsumerGroupCommand --describe --group "${KSTREAM__GROUP_ID:-agg-producer}" \
+        2>"$STATE/group.log")"
 }
 
 recall_ports
