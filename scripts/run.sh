@@ -3,6 +3,7 @@
 source "$(dirname "$0")/lib/base.sh"
 source "$ROOT/scripts/lib/state.sh"
 source "$ROOT/scripts/lib/feed.sh"
+source "$ROOT/scripts/lib/packages.sh"
 
 # part NAME COMMAND...: runs it and notes how long it took
 TIMES=()
@@ -15,6 +16,7 @@ part() {
 
 lock_state
 mode=$(decide_mode)
+require_programs "make run" curl=curl ca-certificates=ca-certificates
 feed=$(decide_feed)
 fresh=$([[ -n $(remembered feed) ]] || say yes)
 part "packages, downloads" "$ROOT/scripts/$mode/prepare.sh" "$feed"

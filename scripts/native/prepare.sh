@@ -12,7 +12,7 @@ mapfile -t programs < <(server_programs && { [[ -z ${1:-} ]] || service_programs
 require_free_for "${programs[@]}"
 mkdir -p "$CACHE" 2>/dev/null || fail 1 "$CACHE cannot be made" "the servers' files are kept there; KSTREAM_CACHE=<folder> moves it"
 mkdir -p "$STATE"/{etc/programs,etc/prometheus/targets,logs,started,tmp}
-require_programs "the servers" curl=curl flock=util-linux setpriv=util-linux pgrep=procps postgres=postgresql python3-venv=python3-venv mvn=maven
+require_programs "the servers" curl=curl ca-certificates=ca-certificates flock=util-linux setpriv=util-linux pgrep=procps postgres=postgresql python3-venv=python3-venv mvn=maven
 want_programs prometheus=prometheus kcat=kcat
 venv supervisor
 SUPERVISOR=$VENV
