@@ -34,12 +34,20 @@ if [[ $mode == docker && ${CONSOLES:-} != off ]]; then
 fi
 [[ $mode == docker ]] || row "logs" "$STATE/logs"
 
+# Debian builds its kcat without Avro: that one shows keys, times and sizes.
+value="-s value=avro -r $registry/apis/ccompat/v7"
+if has kcat && ! kcat -V | grep -q Avro; then
+    value="-f '%T %k: %S bytes, partition %p, offset %o\n'"
+fi
+look="kcat -b 127.0.0.1:$KAFKA_PORT -C -o -5 -e -q -X isolation.level=read_committed $value"
 cat <<TEXT
 
 how to look
-  kcat -b 127.0.0.1:$KAFKA_PORT -C -t deribit.trades -o -5 -e -s value=avro -r $registry/apis/ccompat/v7
-  kcat -b 127.0.0.1:$KAFKA_PORT -C -t deribit.moving-averages -o -5 -e -s value=avro -r $registry/apis/ccompat/v7 -X isolation.level=read_committed
-  PGPASSWORD=\$(cat secrets/postgres_password) psql $postgres -c 'select * from trades order by timestamp desc limit 5'
+  $look -t deribit.trades
+  $look -t deribit.moving-averages
+  export PGPASSWORD=\$(cat secrets/postgres_password)
+  psql $postgres -c 'SELECT * FROM trades ORDER BY timestamp DESC LIMIT 5'
+  psql $postgres -c 'SELECT * FROM moving_averages ORDER BY window_end DESC LIMIT 5'
   curl -s 'http://127.0.0.1:$ZIPKIN_PORT/api/v2/traces?serviceName=agg-producer&limit=1'
   make status · make logs · make pause · make down · make clean
 TEXT
