@@ -149,8 +149,7 @@ impl Batch<'_, '_> {
         let topics = &self.publisher.topics;
         let (copy, count) = match aside {
             Aside::Late(late) => {
-                let to =
-                    BaseRecord::to(&topics.late).partition(record.partition()).headers(late_headers(late));
+                let to = BaseRecord::to(&topics.late).headers(late_headers(late));
                 (to, &mut self.published.late)
             }
             Aside::Undecodable(why) => {
@@ -158,9 +157,9 @@ impl Batch<'_, '_> {
                 (to, &mut self.published.undecodable)
             }
         };
-        let copy = BaseRecord { key: record.key(), payload: record.payload(), ..copy };
-        let timestamp = record.timestamp().to_millis();
-        self.transaction.send(BaseRecord { timestamp, ..copy })?;
+        let (partition, timestamp) = (Some(record.partition()), record.timestamp().to_millis());
+        let copy = BaseRecord { partition, timestamp, key: record.key(), payload: record.payload(), ..copy };
+        self.transaction.send(copy)?;
         *count += 1;
         Ok(())
     }

@@ -8,7 +8,7 @@ use rdkafka::TopicPartitionList;
 use rdkafka::consumer::Consumer as _;
 
 use super::slot::{Running, Slot};
-use super::{Identity, Runner};
+use super::{Identity, Runner, Urgency};
 use crate::aggregator::Offset;
 use crate::publish::{Batch, Filled};
 
@@ -19,7 +19,7 @@ impl Runner {
     /// Commits what is processed, in one transaction or, after a long silence of the partition, in several. Nothing is begun if there
     /// is nothing to say.
     pub(super) fn commit(&mut self) -> Result<(), Failure> {
-        self.urgent = false;
+        self.urgency = Urgency::Interval;
         self.look_where_we_are();
         // A lost assignment is another's: the next poll tells which.
         while self.slots.values().filter_map(Slot::running).any(Running::has_news)

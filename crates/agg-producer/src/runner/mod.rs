@@ -32,6 +32,8 @@ use slot::{Running, Slot};
 
 /// Records between two looks at the clock while there is no end of them.
 const RECORDS_A_TURN: u32 = 256;
+/// How long a window that is due may wait for others while records flow.
+const LINGER: Duration = Duration::from_millis(10);
 /// The longest that the loop waits for a record: how soon it notices that it is to stop.
 const LONGEST_WAIT: Duration = Duration::from_millis(100);
 /// How long a seek may take: it only waits for another thread of librdkafka's.
@@ -56,12 +58,30 @@ pub struct Runner {
     shutdown: Shutdown,
     commit_interval: Duration,
     process_span: String,
-    /// Something is to be committed before the interval is over.
-    urgent: bool,
+    urgency: Urgency,
     next_commit: Instant,
     next_start: Instant,
     retry: Backoff,
     joined: bool,
+}
+
+/// How soon there must be a commit.
+#[derive(Debug, Clone, Copy)]
+enum Urgency {
+    /// When the interval is over.
+    Interval,
+    /// When there is nothing more to read, or so long after a window has become due that it is well in time all the same: whoever
+    /// catches up on hours would commit thousands of times otherwise.
+    SoonAfter(Instant),
+    /// Before anything else is read.
+    Now,
+}
+
+/// Whether there was more to read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Supply {
+    Flowing,
+    Dry,
 }
 
 /// Who this is, for messages.
@@ -84,7 +104,7 @@ impl Runner {
     pub fn run(mut self) -> Result<(), Failure> {
         let consumer = Arc::clone(&self.consumer);
         while !self.shutdown.is_requested() {
-            let mut wait = self.wait();
+            let (mut wait, mut supply) = (self.wait(), Supply::Flowing);
             for _ in 0..RECORDS_A_TURN {
                 let polled = consumer.poll(wait);
                 // First of all: a record may be of a partition that has gone in the same poll.
@@ -92,25 +112,33 @@ impl Runner {
                 match polled {
                     Some(Ok(record)) => self.process(&record)?,
                     Some(Err(error)) => self.judge(&error)?,
-                    None => break,
+                    None => {
+                        supply = Supply::Dry;
+                        break;
+                    }
                 }
-                if self.urgent {
+                if matches!(self.urgency, Urgency::Now) {
                     break;
                 }
                 wait = Duration::ZERO;
             }
-            self.turn()?;
+            self.turn(supply)?;
         }
         self.commit()
     }
 
     /// What is done between records: begin partitions, let paused ones go on, commit, report.
-    fn turn(&mut self) -> Result<(), Failure> {
+    fn turn(&mut self, supply: Supply) -> Result<(), Failure> {
         let now = Instant::now();
         if now >= self.next_start {
             self.start_partitions()?;
         }
-        if self.urgent || now >= self.next_commit {
+        let urgent = match self.urgency {
+            Urgency::Interval => false,
+            Urgency::SoonAfter(due) => supply == Supply::Dry || now >= due + LINGER,
+            Urgency::Now => true,
+        };
+        if urgent || now >= self.next_commit {
             self.resume_paused(now);
             self.commit()?;
             self.report();

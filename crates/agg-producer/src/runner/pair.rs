@@ -18,7 +18,7 @@ use common::shutdown::Shutdown;
 use rdkafka::consumer::{BaseConsumer, Consumer as _};
 use tokio::runtime::Handle;
 
-use super::{Identity, RETRY, Runner};
+use super::{Identity, RETRY, Runner, Urgency};
 use crate::Config;
 use crate::checkpoint::Fingerprint;
 use crate::decode::TradeDecoder;
@@ -91,7 +91,7 @@ impl Pairs {
             shutdown: self.shutdown.clone(),
             commit_interval: *config.commit_interval,
             process_span: format!("{} process", config.topics.trades),
-            urgent: false,
+            urgency: Urgency::Interval,
             next_commit: now,
             next_start: now,
             retry: Backoff::new(RETRY.0, RETRY.1),

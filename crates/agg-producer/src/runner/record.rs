@@ -9,7 +9,7 @@ use rdkafka::consumer::Consumer as _;
 use rdkafka::message::{BorrowedMessage, Headers as _, Message as _};
 
 use super::slot::{Added, Running, Slot};
-use super::{Runner, SEEK_WITHIN};
+use super::{Runner, SEEK_WITHIN, Urgency};
 use crate::aggregator::{Offset, Placement};
 use crate::decode::Verdict;
 use crate::publish::Aside;
@@ -52,7 +52,11 @@ impl Runner {
             Verdict::RegistryAway(why) => return self.wait_for_registry(record, &why),
         }
         running.advance_to(Offset(offset.0 + 1));
-        self.urgent |= running.partition.is_due() || running.asides.len() >= MOST_ASIDES;
+        self.urgency = match self.urgency {
+            _ if running.asides.len() >= MOST_ASIDES => Urgency::Now,
+            Urgency::Interval if running.partition.is_due() => Urgency::SoonAfter(Instant::now()),
+            as_before => as_before,
+        };
         Ok(())
     }
 
