@@ -39,7 +39,7 @@ value="-s value=avro -r $registry/apis/ccompat/v7"
 if has kcat && ! kcat -V | grep -q Avro; then
     value="-f '%T %k: %S bytes, partition %p, offset %o\n'"
 fi
-look="kcat -b 127.0.0.1:$KAFKA_PORT -C -o -5 -e -q -X isolation.level=read_committed $value"
+look="kcat -b 127.0.0.1:$KAFKA_PORT -C -o -2 -c 10 -e -q -X isolation.level=read_committed $value"
 cat <<TEXT
 
 how to look
