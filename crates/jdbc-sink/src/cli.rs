@@ -1,4 +1,4 @@
-//! The command line: what every service has, and `verify`.
+//! The command line: what every service has, `verify` and `status`.
 
 use std::io::Write as _;
 use std::time::Duration;
@@ -9,6 +9,7 @@ use common::config::{self, ServiceConfig as _};
 use common::{Failure, exit};
 
 use crate::Config;
+use crate::status::status;
 use crate::verify::verify;
 
 const ABOUT: &str =
@@ -28,6 +29,16 @@ enum Command {
     Health,
     /// Compare each topic with its table, record by record; exit 1 and the first differences if there are any
     Verify(VerifyArguments),
+    /// Tell state, lag and dead letters of each connector; exit 1 if one does not run
+    Status(StatusArguments),
+}
+
+/// What `status` takes.
+#[derive(Debug, Args)]
+struct StatusArguments {
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
 }
 
 /// What `verify` takes.
@@ -55,6 +66,7 @@ pub fn run(serve: impl FnOnce(Config) -> Result<(), Failure>) -> Result<(), Fail
         _ if arguments.common.check_config => Ok(()),
         Some(Command::Health) => cli::health(config.admin()),
         Some(Command::Verify(arguments)) => ask(verify_and_print(&config, &arguments)),
+        Some(Command::Status(arguments)) => ask(status_and_print(&config, &arguments)),
         None => serve(config),
     }
 }
@@ -69,6 +81,12 @@ async fn verify_and_print(config: &Config, arguments: &VerifyArguments) -> Resul
     let report = Box::pin(verify(config, arguments.wait)).await?;
     print(&if arguments.json { json(&report)? } else { report.text() })?;
     if report.same { Ok(()) } else { Err(anyhow::anyhow!("topics and tables are not the same").into()) }
+}
+
+async fn status_and_print(config: &Config, arguments: &StatusArguments) -> Result<(), Failure> {
+    let status = Box::pin(status(config)).await?;
+    print(&if arguments.json { json(&status)? } else { status.text() })?;
+    if status.well { Ok(()) } else { Err(anyhow::anyhow!("not everything runs").into()) }
 }
 
 fn json(report: &impl serde::Serialize) -> Result<String, Failure> {

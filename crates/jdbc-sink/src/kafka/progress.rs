@@ -1,5 +1,6 @@
 //! How far a connector is: what its group has committed, against what is there.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use common::Failure;
@@ -9,12 +10,12 @@ use rdkafka::consumer::{BaseConsumer, Consumer as _};
 use rdkafka::{Offset, TopicPartitionList};
 use serde::Serialize;
 
-use super::failed;
 use super::reader::{Range, Reader};
+use super::{blocking, failed};
 use crate::Config;
 use crate::pair::Pair;
 
-const ANSWER_WITHIN: Duration = Duration::from_secs(10);
+const ANSWER_WITHIN: Duration = Duration::from_secs(5);
 
 /// What waits for a connector.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
@@ -27,7 +28,7 @@ pub struct Lag {
 
 /// What a connector's group has committed.
 pub struct Progress {
-    consumer: BaseConsumer,
+    consumer: Arc<BaseConsumer>,
     topic: String,
 }
 
@@ -39,21 +40,24 @@ impl Progress {
     pub fn new(kafka: &KafkaConfig, pair: &Pair) -> Result<Self, Failure> {
         let role = Role::GroupObserver { group_id: pair.group() };
         let consumer = config(kafka, Config::SERVICE.name(), &role).create();
-        let consumer = consumer.map_err(|error| failed("its settings", error))?;
-        Ok(Self { consumer, topic: pair.topic.clone() })
+        let consumer: BaseConsumer = consumer.map_err(|error| failed("its settings", error))?;
+        Ok(Self { consumer: Arc::new(consumer), topic: pair.topic.clone() })
     }
 
     /// What of `extent` the group has not committed, in each partition.
     ///
     /// # Errors
     /// If Kafka does not answer.
-    pub fn waiting(&self, extent: &[Range]) -> Result<Vec<Range>, Failure> {
-        let mut asked = TopicPartitionList::new();
+    pub async fn waiting(&self, extent: &[Range]) -> Result<Vec<Range>, Failure> {
+        let (consumer, mut asked) = (Arc::clone(&self.consumer), TopicPartitionList::new());
         for range in extent {
             asked.add_partition(&self.topic, range.partition);
         }
-        let answered = self.consumer.committed_offsets(asked, ANSWER_WITHIN);
-        let answered = answered.map_err(|error| failed("the connector's committed offsets", error))?;
+        let answered = blocking(move || {
+            let answered = consumer.committed_offsets(asked, ANSWER_WITHIN);
+            answered.map_err(|error| failed("the connector's committed offsets", error))
+        })
+        .await?;
         let waiting = |range: &Range| {
             let element = answered.find_partition(&self.topic, range.partition);
             Range { from: first_waiting(*range, element.map(|element| element.offset())), ..*range }
@@ -76,7 +80,7 @@ fn first_waiting(range: Range, committed: Option<Offset>) -> i64 {
 /// If Kafka does not answer.
 pub async fn lag(reader: &Reader, progress: &Progress, now: i64) -> Result<Lag, Failure> {
     let mut lag = Lag::default();
-    for waiting in progress.waiting(&reader.extent()?)? {
+    for waiting in progress.waiting(&reader.extent().await?).await? {
         if let Some(oldest) = reader.first(waiting).await? {
             lag.records += waiting.to - waiting.from;
             lag.seconds = lag.seconds.max((now - oldest) / 1000);

@@ -1,5 +1,6 @@
 //! A topic's committed records, partition by partition, up to stated ends.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use common::Failure;
@@ -10,11 +11,11 @@ use rdkafka::message::{BorrowedMessage, Message as _};
 use rdkafka::{Offset, TopicPartitionList};
 use tokio::time::{Instant, timeout};
 
-use super::failed;
+use super::{blocking, failed};
 use crate::Config;
 
 /// How long an answer may take.
-const ANSWER_WITHIN: Duration = Duration::from_secs(10);
+const ANSWER_WITHIN: Duration = Duration::from_secs(5);
 /// How long nothing may come of what is there.
 const STANDSTILL: Duration = Duration::from_secs(60);
 /// From one look at the position to the next while nothing comes.
@@ -33,7 +34,7 @@ pub struct Range {
 
 /// A reader of one topic.
 pub struct Reader {
-    consumer: StreamConsumer,
+    consumer: Arc<StreamConsumer>,
     topic: String,
 }
 
@@ -44,27 +45,17 @@ impl Reader {
     /// If the configuration is not librdkafka's.
     pub fn new(kafka: &KafkaConfig, topic: &str) -> Result<Self, Failure> {
         let consumer = config(kafka, Config::SERVICE.name(), &Role::Reader).create();
-        let consumer = consumer.map_err(|error| failed("its settings", error))?;
-        Ok(Self { consumer, topic: topic.to_owned() })
+        let consumer: StreamConsumer = consumer.map_err(|error| failed("its settings", error))?;
+        Ok(Self { consumer: Arc::new(consumer), topic: topic.to_owned() })
     }
 
     /// All that is there and decided, in each partition.
     ///
     /// # Errors
     /// If Kafka does not answer, or has no such topic.
-    pub fn extent(&self) -> Result<Vec<Range>, Failure> {
-        let doing = format!("the offsets of topic {}", self.topic);
-        let metadata = self.consumer.fetch_metadata(Some(&self.topic), ANSWER_WITHIN);
-        let metadata = metadata.map_err(|error| failed(&doing, error))?;
-        let partitions = metadata.topics().first().map(rdkafka::metadata::MetadataTopic::partitions);
-        let partitions = partitions.filter(|partitions| !partitions.is_empty());
-        let partitions = partitions.ok_or_else(|| failed(&doing, "there is no such topic"))?;
-        let range = |partition: i32| {
-            let found = self.consumer.fetch_watermarks(&self.topic, partition, ANSWER_WITHIN);
-            let (from, to) = found.map_err(|error| failed(&doing, error))?;
-            Ok(Range { partition, from, to })
-        };
-        partitions.iter().map(|partition| range(partition.id())).collect()
+    pub async fn extent(&self) -> Result<Vec<Range>, Failure> {
+        let (consumer, topic) = (Arc::clone(&self.consumer), self.topic.clone());
+        blocking(move || extent(&consumer, &topic)).await
     }
 
     /// Hands out each record of the range, in order.
@@ -137,6 +128,21 @@ impl Reader {
             },
         )
     }
+}
+
+fn extent(consumer: &StreamConsumer, topic: &str) -> Result<Vec<Range>, Failure> {
+    let doing = format!("the offsets of topic {topic}");
+    let metadata =
+        consumer.fetch_metadata(Some(topic), ANSWER_WITHIN).map_err(|error| failed(&doing, error))?;
+    let partitions = metadata.topics().first().map(rdkafka::metadata::MetadataTopic::partitions);
+    let partitions = partitions.filter(|partitions| !partitions.is_empty());
+    let partitions = partitions.ok_or_else(|| failed(&doing, "there is no such topic"))?;
+    let range = |partition: i32| {
+        let found = consumer.fetch_watermarks(topic, partition, ANSWER_WITHIN);
+        let (from, to) = found.map_err(|error| failed(&doing, error))?;
+        Ok(Range { partition, from, to })
+    };
+    partitions.iter().map(|partition| range(partition.id())).collect()
 }
 
 /// Between two records there are no more markers than this but in odd cases.

@@ -76,6 +76,21 @@ impl Table {
     pub fn column_list(&self) -> String {
         list(self.columns.iter().map(|column| quoted(column)))
     }
+
+    /// The statement that makes a row or makes it anew, as the connector does it; its parameters are a [`Row`]'s cells.
+    #[must_use]
+    pub fn upsert(&self) -> String {
+        let values = list((1..=self.columns.len()).map(|number| format!("${number}")));
+        let rest =
+            self.columns.iter().filter(|column| !self.key.contains(column)).map(|column| quoted(column));
+        let changes = list(rest.map(|column| format!("{column} = EXCLUDED.{column}")));
+        format!(
+            "INSERT INTO {} ({}) VALUES ({values}) ON CONFLICT ({}) DO UPDATE SET {changes}",
+            self.name,
+            self.column_list(),
+            self.key.join(", ")
+        )
+    }
 }
 
 fn quoted(column: &str) -> String {
@@ -217,6 +232,17 @@ mod tests {
         assert_eq!((row.instrument(), row.rank(&MOVING_AVERAGES)), ("A", 2_000));
         assert_eq!(row.cells[4], Cell::Double(4.0));
         assert_eq!(row.cells[11], Cell::Double(11.0));
+    }
+
+    #[test]
+    fn an_upsert_names_every_column_and_leaves_the_key_alone() {
+        let sql = MOVING_AVERAGES.upsert();
+        assert!(sql.starts_with("INSERT INTO moving_averages (\"instrument_name\", "), "{sql}");
+        assert!(sql.contains(
+            "$12) ON CONFLICT (instrument_name, window_start, window_end) DO UPDATE SET \"trade_count\" = "
+        ));
+        assert!(!sql.contains("\"window_end\" = EXCLUDED"), "{sql}");
+        assert!(sql.ends_with("\"volume\" = EXCLUDED.\"volume\""), "{sql}");
     }
 
     #[test]

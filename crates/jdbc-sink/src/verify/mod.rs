@@ -41,7 +41,7 @@ pub async fn verify(config: &Config, wait: Duration) -> Result<Report, Failure> 
         backoff::until_deadline(&what, *config.startup_deadline, async || database.connect().await).await?;
     let mut pairs = Vec::new();
     for pair in Pair::all(&config.topics) {
-        pairs.push(Box::pin(Verification::begin(config, &pair, &client)?.run(wait)).await?);
+        pairs.push(Box::pin(Verification::begin(config, &pair, &client).await?.run(wait)).await?);
     }
     Ok(Report::of(pairs))
 }
@@ -58,9 +58,9 @@ struct Verification<'a> {
 type Due = HashMap<i32, i64>;
 
 impl<'a> Verification<'a> {
-    fn begin(config: &Config, pair: &Pair, database: &'a Client) -> Result<Self, Failure> {
+    async fn begin(config: &Config, pair: &Pair, database: &'a Client) -> Result<Self, Failure> {
         let reader = Reader::new(&config.kafka, &pair.topic)?;
-        let extent = reader.extent()?;
+        let extent = reader.extent().await?;
         let trimmed = extent.iter().any(|range| range.from > 0);
         let topic = Topic {
             reader,
@@ -78,7 +78,7 @@ impl<'a> Verification<'a> {
         let end = Instant::now() + wait;
         loop {
             // Before the table is looked at: what is brought behind that look would be missed.
-            let brought = self.is_brought(&due)?;
+            let brought = self.is_brought(&due).await?;
             self.tally.forget_rows();
             read_table(self.database, &self.topic.pair, &mut self.tally).await?;
             if self.tally.has_strangers() {
@@ -91,14 +91,14 @@ impl<'a> Verification<'a> {
                 return self.report(undecodable, mismatches, without_letter).await;
             }
             say(&format!("{} has not brought everything yet, waiting", self.topic.pair.connector));
-            while !self.is_brought(&due)? && Instant::now() < end {
+            while !self.is_brought(&due).await? && Instant::now() < end {
                 tokio::time::sleep(Duration::from_millis(500)).await;
             }
         }
     }
 
-    fn is_brought(&self, due: &Due) -> Result<bool, Failure> {
-        let waiting = self.progress.waiting(&self.extent)?;
+    async fn is_brought(&self, due: &Due) -> Result<bool, Failure> {
+        let waiting = self.progress.waiting(&self.extent).await?;
         Ok(waiting.iter().all(|range| due.get(&range.partition).is_none_or(|last| range.from > *last)))
     }
 

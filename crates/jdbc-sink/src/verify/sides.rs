@@ -106,7 +106,7 @@ impl Topic {
     /// The instruments of the records that have come behind `extent`.
     pub(super) async fn newer(&mut self, extent: &[Range]) -> Result<HashSet<String>, Failure> {
         let mut names = HashSet::new();
-        for now in self.reader.extent()? {
+        for now in self.reader.extent().await? {
             let from =
                 extent.iter().find(|range| range.partition == now.partition).map_or(now.from, |r| r.to);
             self.each(Range { from, ..now }, async |_, record| {
@@ -124,7 +124,7 @@ impl Topic {
         if expected.is_empty() {
             return Ok(Vec::new());
         }
-        for range in self.letters.extent()? {
+        for range in self.letters.extent().await? {
             self.letters
                 .read(range, async |letter| {
                     let origin = Origin::of(letter).filter(|origin| origin.topic == self.pair.topic);

@@ -2,7 +2,7 @@
 
 use std::collections::{HashMap, HashSet};
 
-use serde::Serialize;
+use serde::{Serialize, Serializer};
 
 /// Some rows of one instrument.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
@@ -13,8 +13,14 @@ pub struct Summary {
     pub first: i64,
     /// The highest.
     pub last: i64,
-    /// The sum of their fingerprints, which no order changes.
+    /// The sum of their fingerprints, which no order changes; as text in JSON, whose numbers end at 53 bits for many.
+    #[serde(serialize_with = "hexadecimal")]
     pub checksum: u64,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde's shape")]
+fn hexadecimal<S: Serializer>(checksum: &u64, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_str(&format_args!("{checksum:016x}"))
 }
 
 impl Summary {
