@@ -95,6 +95,7 @@ step "status" scripts/status.sh
 step "another feed is refused" refused_with "$EXIT_CONFIG" env FEED=live scripts/run.sh
 step "pause" scripts/pause.sh
 step "real servers: at rest" e2e at_rest
+step "real servers: the proof" e2e sink
 step "make run goes on" scripts/run.sh 7>&-
 step "status" scripts/status.sh
 step "down" nothing_left

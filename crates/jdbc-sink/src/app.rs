@@ -14,7 +14,9 @@ use crate::connect::api::ConnectApi;
 use crate::connect::apply::apply;
 use crate::connect::connector::{Connector, connectors, topics};
 use crate::connect::surroundings::Surroundings;
+use crate::letters::Desk;
 use crate::metrics::SinkMetrics;
+use crate::pair::Pair;
 use crate::postgres::migrations::migrate;
 use crate::postgres::session::Database;
 use crate::watch::Watcher;
@@ -25,6 +27,8 @@ const LONGEST_LOOK: Duration = Duration::from_secs(120);
 /// The service: tables, topics and connectors are in place, and the watching can begin.
 pub struct App {
     watcher: Watcher,
+    desks: Vec<(&'static str, Desk)>,
+    interval: Duration,
     heartbeat: Heartbeat,
     serving: Serving,
     shutdown_deadline: Duration,
@@ -62,6 +66,7 @@ impl App {
         for connector in &connectors {
             watcher.watch(connector.clone(), health.part(connector.name));
         }
+        let desks = desks(&config, &metrics)?;
         let start = Start {
             deadline: *config.startup_deadline,
             database,
@@ -79,7 +84,8 @@ impl App {
             end = start.run() => end?,
         }
         let heartbeat = health.heartbeat("watcher", *config.connect.watch_interval + LONGEST_LOOK);
-        Ok(Self { watcher, heartbeat, serving, shutdown_deadline: *config.shutdown_deadline })
+        let (interval, shutdown_deadline) = (*config.connect.watch_interval, *config.shutdown_deadline);
+        Ok(Self { watcher, desks, interval, heartbeat, serving, shutdown_deadline })
     }
 
     /// Watches the connectors until asked to stop.
@@ -87,8 +93,22 @@ impl App {
     /// # Errors
     /// What ended the service unasked.
     pub async fn run(self, shutdown: Shutdown) -> Result<(), Failure> {
-        let Self { mut watcher, heartbeat, serving, shutdown_deadline } = self;
+        let Self { mut watcher, desks, interval, heartbeat, serving, shutdown_deadline } = self;
         let mut tasks = Tasks::new(shutdown.clone());
+        for (name, mut desk) in desks {
+            let shutdown = shutdown.clone();
+            // Thousands of letters to decode do not hold up the health checks.
+            tasks.spawn_thread(name, move || {
+                let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+                runtime.map_err(anyhow::Error::from)?.block_on(async {
+                    tokio::select! {
+                        () = shutdown.requested() => {}
+                        () = desk.run(interval) => {}
+                    }
+                });
+                Ok(())
+            })?;
+        }
         tasks.spawn("watcher", async move {
             tokio::select! {
                 () = shutdown.requested() => {}
@@ -100,6 +120,12 @@ impl App {
         drop(serving);
         end
     }
+}
+
+fn desks(config: &Config, metrics: &SinkMetrics) -> Result<Vec<(&'static str, Desk)>, Failure> {
+    let names = ["dead letters of trades", "dead letters of moving averages"];
+    let pairs = names.into_iter().zip(Pair::all(&config.topics));
+    pairs.map(|(name, pair)| Ok((name, Desk::new(config, pair, metrics.clone())?))).collect()
 }
 
 impl Start {

@@ -2,24 +2,13 @@
 
 use std::process::ExitCode;
 
-use common::cli::{self, Invocation};
 use common::config::ServiceConfig as _;
 use common::shutdown::Shutdown;
 use common::{Failure, exit, telemetry};
-use jdbc_sink::{App, Config};
-
-const ABOUT: &str =
-    "Makes the tables and the Kafka Connect connectors that bring the topics into Postgres, and watches them";
+use jdbc_sink::{App, Config, cli};
 
 fn main() -> ExitCode {
-    exit::report(Config::SERVICE.name(), run())
-}
-
-fn run() -> Result<(), Failure> {
-    match cli::load::<Config>(env!("CARGO_PKG_VERSION"), ABOUT)? {
-        Invocation::Run(config) => serve(config),
-        Invocation::Done => Ok(()),
-    }
+    exit::report(Config::SERVICE.name(), cli::run(serve))
 }
 
 #[tokio::main(flavor = "current_thread")]

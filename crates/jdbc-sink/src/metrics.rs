@@ -1,6 +1,6 @@
 //! What an operator asks of this service.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use common::metrics::{Counter, Gauge, Metrics};
@@ -9,6 +9,8 @@ use prometheus_client::metrics::family::Family;
 
 use crate::connect::api::{State, Status};
 use crate::connect::apply::Applied;
+use crate::kafka::progress::Lag;
+use crate::letters::BROUGHT_BACK;
 
 /// A connector of ours.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -31,6 +33,13 @@ pub struct TaskStateLabels {
     state: &'static str,
 }
 
+/// A connector and why it has dead letters.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct DeadLetterLabels {
+    connector: &'static str,
+    reason: String,
+}
+
 /// Tables, connectors, tasks.
 #[derive(Debug, Clone)]
 pub struct SinkMetrics {
@@ -42,6 +51,10 @@ pub struct SinkMetrics {
     task_state: Family<TaskStateLabels, Gauge>,
     restarts: Family<ConnectorLabels, Counter>,
     applied: Family<ConnectorLabels, Counter>,
+    lag_records: Family<ConnectorLabels, Gauge>,
+    lag_seconds: Family<ConnectorLabels, Gauge>,
+    dead_letters: Family<DeadLetterLabels, Gauge>,
+    requeued: Family<ConnectorLabels, Gauge>,
     /// Tasks that are shown, so that those that are gone can be taken away.
     tasks: Arc<Mutex<BTreeSet<(&'static str, u32)>>>,
 }
@@ -57,7 +70,28 @@ impl SinkMetrics {
             task_state: metrics.family("task_state", "1 for the state that a task is in"),
             restarts: metrics.family("restarts", "Restarts of a connector's failed parts"),
             applied: metrics.family("connector_applied", "Times that a connector was made or changed"),
+            lag_records: metrics.family("lag_records", "Records that the connector has not brought yet"),
+            lag_seconds: metrics.family("lag_seconds", "Age of the oldest of them, by the exchange's clock"),
+            dead_letters: metrics.family("dead_letters", "Dead letters that stay, by reason"),
+            requeued: metrics
+                .family("dead_letters_brought_back", "Dead letters that were good and got their row"),
             tasks: Arc::default(),
+        }
+    }
+
+    /// What waits for a connector.
+    pub fn lag(&self, connector: &'static str, Lag { records, seconds }: Lag) {
+        self.lag_records.get_or_create(&ConnectorLabels { connector }).set(records);
+        self.lag_seconds.get_or_create(&ConnectorLabels { connector }).set(seconds);
+    }
+
+    /// How a connector's dead letters were decided, since the database was made.
+    pub fn dead_letters(&self, connector: &'static str, by_reason: &BTreeMap<String, i64>) {
+        let good = by_reason.get(BROUGHT_BACK).copied().unwrap_or_default();
+        self.requeued.get_or_create(&ConnectorLabels { connector }).set(good);
+        for (reason, count) in by_reason.iter().filter(|(reason, _)| *reason != BROUGHT_BACK) {
+            let labels = DeadLetterLabels { connector, reason: reason.clone() };
+            self.dead_letters.get_or_create(&labels).set(*count);
         }
     }
 
@@ -111,6 +145,24 @@ mod tests {
 
     fn instance(state: State) -> Instance {
         Instance { state, trace: None }
+    }
+
+    #[test]
+    fn dead_letters_that_stay_are_told_from_those_that_were_brought_back() {
+        let metrics = Metrics::new("jdbc_sink");
+        let sink = SinkMetrics::new(&metrics);
+        sink.lag("a", Lag { records: 7, seconds: 2 });
+        sink.dead_letters("a", &BTreeMap::from([("brought_back".into(), 5), ("malformed".into(), 2)]));
+        let text = metrics.render();
+        for line in [
+            "jdbc_sink_lag_records{connector=\"a\"} 7",
+            "jdbc_sink_lag_seconds{connector=\"a\"} 2",
+            "jdbc_sink_dead_letters{connector=\"a\",reason=\"malformed\"} 2",
+            "jdbc_sink_dead_letters_brought_back{connector=\"a\"} 5",
+        ] {
+            assert!(text.contains(line), "{line} is not in {text}");
+        }
+        assert!(!text.contains("reason=\"brought_back\""), "{text}");
     }
 
     #[test]

@@ -26,6 +26,11 @@ pub enum Role {
     },
     /// Reads committed records of partitions that it is told, in no group.
     Reader,
+    /// As [`Role::Reader`], and can ask how far a group of others has committed.
+    GroupObserver {
+        /// The others' group.
+        group_id: String,
+    },
     /// As [`Role::Reader`], and sees open and aborted transactions: for ends of partitions only.
     UncommittedReader,
     /// Makes and describes topics.
@@ -67,6 +72,10 @@ fn of_role(role: &Role) -> Vec<(&'static str, &str)> {
         Role::Reader => consumer()
             .into_iter()
             .chain([("group.id", "none"), ("isolation.level", "read_committed")])
+            .collect(),
+        Role::GroupObserver { group_id } => consumer()
+            .into_iter()
+            .chain([("group.id", group_id.as_str()), ("isolation.level", "read_committed")])
             .collect(),
         Role::UncommittedReader => consumer()
             .into_iter()
@@ -171,12 +180,13 @@ mod tests {
             .collect()
     }
 
-    fn roles() -> [Role; 6] {
+    fn roles() -> [Role; 7] {
         [
             Role::Producer,
             Role::TransactionalProducer { transactional_id: "t".into() },
             Role::GroupConsumer { group_id: "g".into(), group_instance_id: "g-0-0".into() },
             Role::Reader,
+            Role::GroupObserver { group_id: "others".into() },
             Role::UncommittedReader,
             Role::Admin,
         ]
@@ -211,6 +221,11 @@ mod tests {
                 format!(
                     "allow.auto.create.topics=false auto.offset.reset=earliest {base} enable.auto.commit=false \
                      enable.auto.offset.store=false enable.partition.eof=false fetch.queue.backoff.ms=2 group.id=none \
+                     isolation.level=read_committed queued.max.messages.kbytes=8192 socket.keepalive.enable=true"
+                ),
+                format!(
+                    "allow.auto.create.topics=false auto.offset.reset=earliest {base} enable.auto.commit=false \
+                     enable.auto.offset.store=false enable.partition.eof=false fetch.queue.backoff.ms=2 group.id=others \
                      isolation.level=read_committed queued.max.messages.kbytes=8192 socket.keepalive.enable=true"
                 ),
                 format!(

@@ -12,10 +12,13 @@ use tokio_postgres::error::{DbError, SqlState};
 use super::session::{Database, SessionError};
 
 /// Every migration by its file's name, which a test compares with the folder.
-const MIGRATIONS: [(&str, &str); 1] = [(
-    "V1__trades_and_moving_averages",
-    include_str!("../../../../connect/migrations/V1__trades_and_moving_averages.sql"),
-)];
+const MIGRATIONS: [(&str, &str); 2] = [
+    (
+        "V1__trades_and_moving_averages",
+        include_str!("../../../../connect/migrations/V1__trades_and_moving_averages.sql"),
+    ),
+    ("V2__dead_letters", include_str!("../../../../connect/migrations/V2__dead_letters.sql")),
+];
 
 /// Two that start at once wait for each other. The number is any: "kstream" read as one.
 const TAKE_TURNS: &str = "SET lock_timeout = '10s'; SELECT pg_advisory_lock(30244766480687469)";

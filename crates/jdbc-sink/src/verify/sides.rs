@@ -1,0 +1,161 @@
+//! Both sides of a pair, read from one end to the other.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::pin::pin;
+use std::time::Duration;
+
+use common::Failure;
+use futures_util::TryStreamExt as _;
+use rdkafka::Message as _;
+use tokio_postgres::Client;
+use tokio_postgres::types::ToSql;
+
+use super::report::{SHOWN, Unreadable};
+use super::tally::Tally;
+use super::ticker::Ticker;
+use crate::kafka::letter::Origin;
+use crate::kafka::reader::{Range, Reader};
+use crate::pair::{Pair, Reason, Record, RowDecoder};
+use crate::table::Row;
+
+/// No more dead letters are looked for, so that a topic of rubbish does not fill the memory.
+const MOST_LETTERS: usize = 100_000;
+
+/// What has no row.
+#[derive(Debug, Default)]
+pub(super) struct Undecodable {
+    pub(super) by_reason: BTreeMap<Reason, u64>,
+    pub(super) first: Vec<Unreadable>,
+    /// Those that must be in the dead-letter topic, by partition and offset.
+    expected: BTreeMap<(i32, i64), Unreadable>,
+}
+
+impl Undecodable {
+    fn add(&mut self, found: Unreadable) {
+        *self.by_reason.entry(found.reason).or_default() += 1;
+        if self.first.len() < SHOWN {
+            self.first.push(found.clone());
+        }
+        if found.reason != Reason::Tombstone && self.expected.len() < MOST_LETTERS {
+            self.expected.insert((found.partition, found.offset), found);
+        }
+    }
+}
+
+/// The topic's side.
+pub(super) struct Topic {
+    pub(super) pair: Pair,
+    pub(super) reader: Reader,
+    pub(super) letters: Reader,
+    pub(super) decoder: RowDecoder,
+    /// How long the registry is waited for.
+    pub(super) deadline: Duration,
+}
+
+impl Topic {
+    /// Takes in every record of `extent`; gives what has no row, and each partition's last offset with a record.
+    pub(super) async fn read(
+        &mut self,
+        extent: &[Range],
+        tally: &mut Tally,
+    ) -> Result<(Undecodable, HashMap<i32, i64>), Failure> {
+        let (mut undecodable, mut last) = (Undecodable::default(), HashMap::new());
+        let about = extent.iter().map(|range| range.to - range.from).sum();
+        let mut ticker = Ticker::new(format!("records of {}", self.pair.topic), Some(about));
+        let table = self.pair.table;
+        for range in extent {
+            let (decoder, deadline) = (&mut self.decoder, self.deadline);
+            self.reader
+                .read(*range, async |message| {
+                    let (partition, offset) = (message.partition(), message.offset());
+                    last.insert(partition, offset);
+                    ticker.tick();
+                    match decoder.decode_within(message.payload(), deadline).await? {
+                        Ok(record) => {
+                            let row = record.row();
+                            tally.record(row.instrument(), partition, (row.rank(table), row.fingerprint()));
+                        }
+                        Err(why) => {
+                            let (reason, detail) = (why.reason, why.detail);
+                            undecodable.add(Unreadable { partition, offset, reason, detail });
+                        }
+                    }
+                    Ok(())
+                })
+                .await?;
+        }
+        Ok((undecodable, last))
+    }
+
+    /// Hands out every record of the range that can be decoded, with its offset.
+    pub(super) async fn each(
+        &mut self,
+        range: Range,
+        mut each: impl AsyncFnMut(i64, Record) -> Result<(), Failure>,
+    ) -> Result<(), Failure> {
+        let (decoder, deadline) = (&mut self.decoder, self.deadline);
+        let read = async |message: &rdkafka::message::BorrowedMessage<'_>| {
+            if let Ok(record) = decoder.decode_within(message.payload(), deadline).await? {
+                each(message.offset(), record).await?;
+            }
+            Ok(())
+        };
+        self.reader.read(range, read).await
+    }
+
+    /// The instruments of the records that have come behind `extent`.
+    pub(super) async fn newer(&mut self, extent: &[Range]) -> Result<HashSet<String>, Failure> {
+        let mut names = HashSet::new();
+        for now in self.reader.extent().await? {
+            let from =
+                extent.iter().find(|range| range.partition == now.partition).map_or(now.from, |r| r.to);
+            self.each(Range { from, ..now }, async |_, record| {
+                names.insert(record.row().instrument().to_owned());
+                Ok(())
+            })
+            .await?;
+        }
+        Ok(names)
+    }
+
+    /// The undecodable records that are not in the dead-letter topic.
+    pub(super) async fn without_letter(&self, undecodable: &Undecodable) -> Result<Vec<Unreadable>, Failure> {
+        let mut expected = undecodable.expected.clone();
+        if expected.is_empty() {
+            return Ok(Vec::new());
+        }
+        for range in self.letters.extent().await? {
+            self.letters
+                .read(range, async |letter| {
+                    let origin = Origin::of(letter).filter(|origin| origin.topic == self.pair.topic);
+                    if let Some(origin) = origin {
+                        expected.remove(&(origin.partition, origin.offset));
+                    }
+                    Ok(())
+                })
+                .await?;
+        }
+        Ok(expected.into_values().collect())
+    }
+}
+
+/// Takes in every row of the pair's table.
+pub(super) async fn read_table(database: &Client, pair: &Pair, tally: &mut Tally) -> Result<(), Failure> {
+    let table = pair.table;
+    let sql = format!("SELECT {} FROM {}", table.column_list(), table.name);
+    let mut ticker = Ticker::new(format!("rows of {}", table.name), None);
+    let nothing = std::iter::empty::<&(dyn ToSql + Sync)>();
+    let mut rows = pin!(database.query_raw(&sql, nothing).await.map_err(|error| lost(&error))?);
+    while let Some(row) = rows.try_next().await.map_err(|error| lost(&error))? {
+        let row = Row::of(&row).map_err(|error| lost(&error))?;
+        ticker.tick();
+        tally.row(row.instrument(), (row.rank(table), row.fingerprint()));
+    }
+    Ok(())
+}
+
+/// The database did not do what it was asked.
+pub(super) fn lost(error: &tokio_postgres::Error) -> Failure {
+    let said = error.as_db_error().map_or_else(|| error.to_string(), ToString::to_string);
+    Failure::Other(anyhow::anyhow!("postgres: {said}"))
+}
