@@ -13,7 +13,9 @@ pub mod config;
 pub mod deribit;
 pub mod feed;
 pub mod metrics;
+pub mod partitioner;
 pub mod publish;
+pub mod sequence;
 
 pub use app::App;
 pub use config::Config;

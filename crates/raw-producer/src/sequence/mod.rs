@@ -1,0 +1,398 @@
+//! Every trade once and in order, whatever arrives: a state machine without I/O or clock.
+//!
+//! In go trades as they come, from the stream and from history; answers about gaps; and time, which is the exchange's clock in
+//! milliseconds. Out come trades to publish, in the order in which they are to be published, gaps to ask about, and gaps given up.
+//!
+//! An instrument's trades are numbered without gaps, and its `next` is the number to be published next. A lower one is a duplicate;
+//! that one is published; a higher one waits. What waits, waits for one of three things: a *gap* to be filled or given up, which holds
+//! its whole partition for a while, so that event time does not run ahead of it; the *gate*, while history is being read: trades at
+//! or after it are left until the reading has come so far; or, for an instrument of which nothing was ever published, its first trade.
+
+mod holes;
+mod partition;
+mod wait;
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+pub use holes::Holes;
+use partition::Partition;
+use wait::{Finding, Gap, Wait};
+
+use crate::partitioner::partition_of;
+
+/// The exchange's clock, milliseconds since the epoch.
+pub type Millis = i64;
+
+/// The gate when nothing is held back.
+pub const OPEN: Millis = Millis::MAX;
+
+/// An instrument, for as long as the sequencer lives.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Id(u32);
+
+/// How long and how much is waited for.
+#[derive(Debug, Clone, Copy)]
+pub struct Limits {
+    /// How long a gap holds its partition.
+    pub hold_max: Millis,
+    /// Trades that wait, at most; what does not fit is dropped and asked for again.
+    pub max_held: usize,
+    /// A trade so far ahead of the exchange's clock is set aside.
+    pub max_ahead: Millis,
+    /// Between the two answers that make a hole.
+    pub confirm_after: Millis,
+    /// A gap of which history shows neither the trades nor a later one is given up after this time.
+    pub patience: Millis,
+}
+
+/// A trade that comes in.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Arrival<T> {
+    /// Its number.
+    pub seq: i64,
+    /// When it happened.
+    pub timestamp: Millis,
+    /// Whether it cannot be published, and only its number counts.
+    pub aside: bool,
+    /// Whatever else there is to it.
+    pub body: T,
+}
+
+/// Where a trade came from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Source {
+    /// The stream.
+    Live,
+    /// History, asked about a gap.
+    Asked,
+    /// History, read by time from a point before which everything is whole.
+    Scan,
+}
+
+/// What became of a trade at first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Verdict {
+    /// It goes out at once.
+    Published,
+    /// It waits.
+    Held,
+    /// It was there before.
+    Duplicate,
+    /// Its number had been given up.
+    TooLate,
+    /// It is older than the topic's start.
+    BeforeStart,
+    /// There was no room; it is known to be missing.
+    Dropped,
+}
+
+/// What is to be done, in this order.
+#[derive(Debug, PartialEq)]
+pub enum Out<T> {
+    /// Publish the trade.
+    Publish(Id, Arrival<T>),
+    /// Put the trade where unreadable ones go.
+    SetAside(Id, Arrival<T>),
+    /// The exchange has no trades of these numbers.
+    Hole(Id, i64, i64),
+    /// The exchange does not say what these numbers were.
+    Lost(Id, i64, i64),
+}
+
+/// A question for history: the trades of an instrument from a number or time up to one, both included.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Question {
+    /// Whose.
+    pub id: Id,
+    /// By time rather than by number.
+    pub by_time: bool,
+    /// Numbers.
+    pub seqs: (i64, i64),
+    /// Times.
+    pub times: (Millis, Millis),
+}
+
+/// What is remembered of an instrument across restarts.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Known {
+    /// The last number that was published or given up.
+    pub last: i64,
+    /// The time of the last published trade.
+    pub timestamp: Millis,
+    /// Numbers that were given up.
+    pub holes: Holes,
+}
+
+#[derive(Debug)]
+struct Instrument<T> {
+    name: Arc<str>,
+    partition: u32,
+    /// `None`: nothing was ever published.
+    next: Option<i64>,
+    timestamp: Millis,
+    holes: Option<Box<Holes>>,
+    wait: Option<Box<Wait<T>>>,
+}
+
+/// The sequences of all instruments.
+#[derive(Debug)]
+pub struct Sequencer<T> {
+    limits: Limits,
+    /// Trades before it do not belong to the topic.
+    start: Millis,
+    instruments: Vec<Instrument<T>>,
+    ids: HashMap<Arc<str>, u32>,
+    partitions: Vec<Partition>,
+    gate: Millis,
+    held: usize,
+}
+
+impl<T> Sequencer<T> {
+    /// A sequencer for a topic of so many partitions that begins at `start`; its gate is open.
+    #[must_use]
+    pub fn new(partitions: u32, start: Millis, limits: Limits) -> Self {
+        Self {
+            limits,
+            start,
+            instruments: Vec::new(),
+            ids: HashMap::new(),
+            partitions: (0..partitions.max(1)).map(|_| Partition::default()).collect(),
+            gate: OPEN,
+            held: 0,
+        }
+    }
+
+    /// What was published before; to be told before anything arrives.
+    pub fn remember(&mut self, name: &str, known: &Known) {
+        let instrument = self.intern(name);
+        instrument.next = Some(known.last + 1);
+        instrument.timestamp = known.timestamp;
+        instrument.holes = (!known.holes.is_empty()).then(|| Box::new(known.holes.clone()));
+    }
+
+    /// The instrument's name.
+    #[must_use]
+    pub fn name(&self, id: Id) -> Arc<str> {
+        self.instruments.get(id.0 as usize).map_or_else(|| Arc::from(""), |found| found.name.clone())
+    }
+
+    /// The instrument's partition.
+    #[must_use]
+    pub fn partition(&self, id: Id) -> u32 {
+        self.instruments.get(id.0 as usize).map_or(0, |found| found.partition)
+    }
+
+    /// What was given up of the instrument.
+    #[must_use]
+    pub fn holes(&self, id: Id) -> Holes {
+        let found = self.instruments.get(id.0 as usize).and_then(|found| found.holes.as_deref());
+        found.cloned().unwrap_or_default()
+    }
+
+    /// The last number of each instrument that has one.
+    pub fn lasts(&self) -> impl Iterator<Item = (&Arc<str>, i64, Millis)> {
+        self.instruments.iter().filter_map(|i| Some((&i.name, i.next? - 1, i.timestamp)))
+    }
+
+    /// Trades that wait.
+    #[must_use]
+    pub fn held(&self) -> usize {
+        self.held
+    }
+
+    /// Gaps that are being asked about, and instruments whose first trade is not known yet.
+    #[must_use]
+    pub fn gaps(&self) -> usize {
+        self.partitions.iter().map(|partition| partition.gaps.len()).sum()
+    }
+
+    /// Whether nothing of the partition's is missing.
+    #[must_use]
+    pub fn is_whole(&self, partition: u32) -> bool {
+        self.partitions.get(partition as usize).is_some_and(|found| found.gaps.is_empty())
+    }
+
+    /// Since when the oldest gap has been known.
+    #[must_use]
+    pub fn oldest_gap(&self) -> Option<Millis> {
+        self.gapped().filter_map(|id| Some(self.wait_of(id)?.gap.as_ref()?.since)).min()
+    }
+
+    /// Whether instruments wait for a scan of history to show their first trade.
+    #[must_use]
+    pub fn wants_scan(&self) -> bool {
+        self.gapped().any(|id| self.instruments.get(id as usize).is_some_and(|found| found.next.is_none()))
+    }
+
+    /// Takes a trade in.
+    pub fn take(
+        &mut self,
+        name: &str,
+        mut arrival: Arrival<T>,
+        (source, now): (Source, Millis),
+        out: &mut Vec<Out<T>>,
+    ) -> Verdict {
+        if arrival.timestamp > now + self.limits.max_ahead {
+            arrival.aside = true;
+        }
+        let start = self.start;
+        let id = self.intern_id(name);
+        let Some(instrument) = self.instruments.get_mut(id as usize) else { return Verdict::Dropped };
+        if instrument.next.is_none() && (arrival.timestamp < start || arrival.seq <= 1) {
+            let first = if arrival.timestamp < start { arrival.seq.saturating_add(1) } else { arrival.seq };
+            self.begin_at(id, first, now, out);
+        }
+        let gate = self.gate;
+        let Some(instrument) = self.instruments.get_mut(id as usize) else { return Verdict::Dropped };
+        let holding = self.partitions.get(instrument.partition as usize).is_some_and(|found| found.holding);
+        match instrument.next {
+            Some(next) if arrival.seq < next => {
+                let given_up = instrument.holes.as_ref().is_some_and(|holes| holes.contains(arrival.seq));
+                if given_up {
+                    return Verdict::TooLate;
+                }
+                return if arrival.timestamp < start { Verdict::BeforeStart } else { Verdict::Duplicate };
+            }
+            Some(next) if arrival.seq == next && gate == OPEN && !holding && instrument.wait.is_none() => {
+                instrument.next = Some(next + 1);
+                instrument.publish(Id(id), arrival, out);
+                return Verdict::Published;
+            }
+            _ => {}
+        }
+        let verdict = self.hold(id, arrival, source);
+        self.settle(id, now, out);
+        verdict
+    }
+
+    /// History has been read up to `scanned` (not included); trades from `gate` on wait, [`OPEN`] for none.
+    pub fn advance(&mut self, scanned: Millis, gate: Millis, now: Millis, out: &mut Vec<Out<T>>) {
+        self.gate = gate;
+        for partition in 0..self.partitions.len() {
+            let waiting: Vec<u32> = self
+                .partitions
+                .get(partition)
+                .map(|p| p.waiting.iter().copied().collect())
+                .unwrap_or_default();
+            for id in &waiting {
+                let base = self.wait_of(*id).and_then(|wait| wait.base).filter(|(_, at)| *at < scanned);
+                if let (Some((seq, _)), Some(None)) =
+                    (base, self.instruments.get(*id as usize).map(|i| i.next))
+                {
+                    self.set_next(*id, seq);
+                }
+                self.find_gap(*id, now);
+            }
+            self.release(partition, now, out);
+        }
+    }
+
+    /// Time passes: holds end.
+    pub fn tick(&mut self, now: Millis, out: &mut Vec<Out<T>>) {
+        for partition in 0..self.partitions.len() {
+            self.give_up_first_trades(partition, now);
+            if self.partitions.get(partition).is_some_and(|found| found.holding) {
+                self.release(partition, now, out);
+            }
+        }
+    }
+
+    /// What to ask history now; each question is to be [`Self::answered`] or [`Self::failed`].
+    pub fn questions(&mut self, most: usize, now: Millis) -> Vec<Question> {
+        let ids: Vec<u32> = self.gapped().collect();
+        let mut questions = Vec::new();
+        for id in ids {
+            if questions.len() >= most {
+                break;
+            }
+            let Some(instrument) = self.instruments.get_mut(id as usize) else { continue };
+            let (Some(next), Some(wait)) = (instrument.next, instrument.wait.as_mut()) else { continue };
+            let (seq, timestamp) = wait.witness();
+            let Some(by_time) = wait.gap.as_mut().and_then(|gap| gap.ask(now)) else { continue };
+            let times = (instrument.timestamp.min(timestamp), timestamp);
+            questions.push(Question { id: Id(id), by_time, seqs: (next, seq), times });
+        }
+        questions
+    }
+
+    /// The question about that instrument was not answered.
+    pub fn failed(&mut self, id: Id, now: Millis) {
+        let wait = self.instruments.get_mut(id.0 as usize).and_then(|found| found.wait.as_mut());
+        if let Some(gap) = wait.and_then(|wait| wait.gap.as_mut()) {
+            gap.failed(now);
+        }
+    }
+
+    /// The question was answered with trades of these numbers, which have been taken already.
+    pub fn answered(&mut self, id: Id, seqs: &[i64], now: Millis, out: &mut Vec<Out<T>>) {
+        let limits = self.limits;
+        let Some(instrument) = self.instruments.get_mut(id.0 as usize) else { return };
+        let (Some(next), Some(wait)) = (instrument.next, instrument.wait.as_mut()) else { return };
+        let (witness, _) = wait.witness();
+        let Some(gap) = wait.gap.as_mut() else { return };
+        if seqs.contains(&next) {
+            // It did not fit in, or is held: nothing was learned about it.
+            return gap.failed(now);
+        }
+        let later = seqs.iter().copied().filter(|seq| *seq > next).min();
+        let (hole, last) = match gap.answered(next, later, (now, &limits)) {
+            Finding::Unsure => return,
+            Finding::Hole(last) => (true, last.min(witness - 1).max(next)),
+            Finding::Lost => (false, (witness - 1).max(next)),
+        };
+        instrument.holes.get_or_insert_default().add(next, last);
+        instrument.next = Some(last + 1);
+        out.push(if hole { Out::Hole(id, next, last) } else { Out::Lost(id, next, last) });
+        self.settle(id.0, now, out);
+    }
+
+    fn intern_id(&mut self, name: &str) -> u32 {
+        if let Some(id) = self.ids.get(name) {
+            return *id;
+        }
+        let id = u32::try_from(self.instruments.len()).unwrap_or(u32::MAX);
+        let partition = partition_of(name.as_bytes(), u32::try_from(self.partitions.len()).unwrap_or(1));
+        let name: Arc<str> = name.into();
+        self.ids.insert(name.clone(), id);
+        self.instruments.push(Instrument {
+            name,
+            partition,
+            next: None,
+            timestamp: 0,
+            holes: None,
+            wait: None,
+        });
+        id
+    }
+
+    fn intern(&mut self, name: &str) -> &mut Instrument<T> {
+        let id = self.intern_id(name) as usize;
+        self.instruments.get_mut(id).expect("it was just made, or was there")
+    }
+
+    fn wait_of(&self, id: u32) -> Option<&Wait<T>> {
+        self.instruments.get(id as usize)?.wait.as_deref()
+    }
+
+    fn gapped(&self) -> impl Iterator<Item = u32> {
+        self.partitions.iter().flat_map(|partition| partition.gaps.iter().copied())
+    }
+}
+
+impl<T> Instrument<T> {
+    fn publish(&mut self, id: Id, arrival: Arrival<T>, out: &mut Vec<Out<T>>) {
+        if arrival.aside {
+            self.holes.get_or_insert_default().add(arrival.seq, arrival.seq);
+            out.push(Out::SetAside(id, arrival));
+        } else {
+            self.timestamp = self.timestamp.max(arrival.timestamp);
+            out.push(Out::Publish(id, arrival));
+        }
+    }
+}
+
+#[cfg(test)]
+mod model_tests;
+#[cfg(test)]
+mod tests;
