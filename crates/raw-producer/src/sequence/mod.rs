@@ -146,21 +146,35 @@ pub struct Sequencer<T> {
     partitions: Vec<Partition>,
     gate: Millis,
     held: usize,
+    out: Vec<Out<T>>,
 }
 
 impl<T> Sequencer<T> {
-    /// A sequencer for a topic of so many partitions that begins at `start`; its gate is open.
+    /// A sequencer for a topic of so many partitions; its gate is open.
     #[must_use]
-    pub fn new(partitions: u32, start: Millis, limits: Limits) -> Self {
+    pub fn new(partitions: u32, limits: Limits) -> Self {
         Self {
             limits,
-            start,
+            start: Millis::MIN,
             instruments: Vec::new(),
             ids: HashMap::new(),
             partitions: (0..partitions.max(1)).map(|_| Partition::default()).collect(),
             gate: OPEN,
             held: 0,
+            out: Vec::new(),
         }
+    }
+
+    /// Where the topic starts; to be told before anything arrives.
+    pub fn begin(&mut self, start: Millis) {
+        self.start = start;
+    }
+
+    /// Whether that number is yet to be published; if not, there is no need to look at the trade any further than [`Self::take`] does.
+    #[must_use]
+    pub fn is_new(&self, name: &str, seq: i64) -> bool {
+        let found = self.ids.get(name).and_then(|id| self.instruments.get(*id as usize));
+        found.and_then(|found| found.next).is_none_or(|next| seq >= next)
     }
 
     /// What was published before; to be told before anything arrives.
@@ -183,6 +197,12 @@ impl<T> Sequencer<T> {
         self.instruments.get(id.0 as usize).map_or(0, |found| found.partition)
     }
 
+    /// The time of the instrument's last published trade; 0 if there is none.
+    #[must_use]
+    pub fn timestamp(&self, id: Id) -> Millis {
+        self.instruments.get(id.0 as usize).map_or(0, |found| found.timestamp)
+    }
+
     /// What was given up of the instrument.
     #[must_use]
     pub fn holes(&self, id: Id) -> Holes {
@@ -193,6 +213,11 @@ impl<T> Sequencer<T> {
     /// The last number of each instrument that has one.
     pub fn lasts(&self) -> impl Iterator<Item = (&Arc<str>, i64, Millis)> {
         self.instruments.iter().filter_map(|i| Some((&i.name, i.next? - 1, i.timestamp)))
+    }
+
+    /// What has come out since it was last asked, in order.
+    pub fn put_out(&mut self) -> Vec<Out<T>> {
+        std::mem::take(&mut self.out)
     }
 
     /// Trades that wait.
@@ -225,23 +250,20 @@ impl<T> Sequencer<T> {
         self.gapped().any(|id| self.instruments.get(id as usize).is_some_and(|found| found.next.is_none()))
     }
 
+    /// Whether a trade of that time is so far ahead of the exchange's clock that it is to be set aside: it would close every window.
+    #[must_use]
+    pub fn is_ahead(&self, timestamp: Millis, now: Millis) -> bool {
+        timestamp > now + self.limits.max_ahead
+    }
+
     /// Takes a trade in.
-    pub fn take(
-        &mut self,
-        name: &str,
-        mut arrival: Arrival<T>,
-        (source, now): (Source, Millis),
-        out: &mut Vec<Out<T>>,
-    ) -> Verdict {
-        if arrival.timestamp > now + self.limits.max_ahead {
-            arrival.aside = true;
-        }
+    pub fn take(&mut self, name: &str, arrival: Arrival<T>, (source, now): (Source, Millis)) -> Verdict {
         let start = self.start;
         let id = self.intern_id(name);
         let Some(instrument) = self.instruments.get_mut(id as usize) else { return Verdict::Dropped };
         if instrument.next.is_none() && (arrival.timestamp < start || arrival.seq <= 1) {
             let first = if arrival.timestamp < start { arrival.seq.saturating_add(1) } else { arrival.seq };
-            self.begin_at(id, first, now, out);
+            self.begin_at(id, first, now);
         }
         let gate = self.gate;
         let Some(instrument) = self.instruments.get_mut(id as usize) else { return Verdict::Dropped };
@@ -256,18 +278,18 @@ impl<T> Sequencer<T> {
             }
             Some(next) if arrival.seq == next && gate == OPEN && !holding && instrument.wait.is_none() => {
                 instrument.next = Some(next + 1);
-                instrument.publish(Id(id), arrival, out);
+                instrument.publish(Id(id), arrival, &mut self.out);
                 return Verdict::Published;
             }
             _ => {}
         }
         let verdict = self.hold(id, arrival, source);
-        self.settle(id, now, out);
+        self.settle(id, now);
         verdict
     }
 
     /// History has been read up to `scanned` (not included); trades from `gate` on wait, [`OPEN`] for none.
-    pub fn advance(&mut self, scanned: Millis, gate: Millis, now: Millis, out: &mut Vec<Out<T>>) {
+    pub fn advance(&mut self, scanned: Millis, gate: Millis, now: Millis) {
         self.gate = gate;
         for partition in 0..self.partitions.len() {
             let waiting: Vec<u32> = self
@@ -276,7 +298,12 @@ impl<T> Sequencer<T> {
                 .map(|p| p.waiting.iter().copied().collect())
                 .unwrap_or_default();
             for id in &waiting {
-                let base = self.wait_of(*id).and_then(|wait| wait.base).filter(|(_, at)| *at < scanned);
+                // Were an older one known from the stream, history would lag, and might lack others too.
+                let base = self
+                    .wait_of(*id)
+                    .and_then(|wait| Some((wait.base?, wait.witness().0)))
+                    .filter(|((seq, at), first)| *at < scanned && seq <= first)
+                    .map(|(base, _)| base);
                 if let (Some((seq, _)), Some(None)) =
                     (base, self.instruments.get(*id as usize).map(|i| i.next))
                 {
@@ -284,16 +311,16 @@ impl<T> Sequencer<T> {
                 }
                 self.find_gap(*id, now);
             }
-            self.release(partition, now, out);
+            self.release(partition, now);
         }
     }
 
     /// Time passes: holds end.
-    pub fn tick(&mut self, now: Millis, out: &mut Vec<Out<T>>) {
+    pub fn tick(&mut self, now: Millis) {
         for partition in 0..self.partitions.len() {
             self.give_up_first_trades(partition, now);
             if self.partitions.get(partition).is_some_and(|found| found.holding) {
-                self.release(partition, now, out);
+                self.release(partition, now);
             }
         }
     }
@@ -325,7 +352,7 @@ impl<T> Sequencer<T> {
     }
 
     /// The question was answered with trades of these numbers, which have been taken already.
-    pub fn answered(&mut self, id: Id, seqs: &[i64], now: Millis, out: &mut Vec<Out<T>>) {
+    pub fn answered(&mut self, id: Id, seqs: &[i64], now: Millis) {
         let limits = self.limits;
         let Some(instrument) = self.instruments.get_mut(id.0 as usize) else { return };
         let (Some(next), Some(wait)) = (instrument.next, instrument.wait.as_mut()) else { return };
@@ -343,8 +370,8 @@ impl<T> Sequencer<T> {
         };
         instrument.holes.get_or_insert_default().add(next, last);
         instrument.next = Some(last + 1);
-        out.push(if hole { Out::Hole(id, next, last) } else { Out::Lost(id, next, last) });
-        self.settle(id.0, now, out);
+        self.out.push(if hole { Out::Hole(id, next, last) } else { Out::Lost(id, next, last) });
+        self.settle(id.0, now);
     }
 
     fn intern_id(&mut self, name: &str) -> u32 {

@@ -55,9 +55,9 @@ struct Run {
 }
 
 impl Run {
-    fn take(&mut self, instrument: usize, (seq, timestamp): (i64, Millis), source: Source, now: Millis) {
+    fn take(&mut self, instrument: usize, (seq, timestamp): (i64, Millis), at: (Source, Millis)) {
         let arrival = Arrival { seq, timestamp, aside: false, body: () };
-        self.sequencer.take(INSTRUMENTS[instrument], arrival, (source, now), &mut self.out);
+        self.sequencer.take(INSTRUMENTS[instrument], arrival, at);
     }
 
     /// Answers some of what is asked, leaves the rest without an answer.
@@ -75,10 +75,10 @@ impl Run {
             };
             let found: Vec<_> = self.exchange.history(at, now, self.lag).filter(wanted).take(7).collect();
             for trade in &found {
-                self.take(at, *trade, Source::Asked, now);
+                self.take(at, *trade, (Source::Asked, now));
             }
             let seqs: Vec<_> = found.iter().map(|(seq, _)| *seq).collect();
-            self.sequencer.answered(question.id, &seqs, now, &mut self.out);
+            self.sequencer.answered(question.id, &seqs, now);
         }
     }
 
@@ -86,10 +86,10 @@ impl Run {
     fn scan(&mut self, now: Millis) {
         for at in 0..self.exchange.trades.len() {
             for trade in self.exchange.history(at, now, self.lag).collect::<Vec<_>>() {
-                self.take(at, trade, Source::Scan, now);
+                self.take(at, trade, (Source::Scan, now));
             }
         }
-        self.sequencer.advance(now - self.lag, OPEN, now, &mut self.out);
+        self.sequencer.advance(now - self.lag, OPEN, now);
     }
 
     fn check(&self) -> Result<(), TestCaseError> {
@@ -135,7 +135,7 @@ proptest! {
     ) {
         let exchange = Exchange::new(&counts, &holes, step);
         let limits = Limits { max_held: room, ..LIMITS };
-        let sequencer = Sequencer::new(partitions, 0, limits);
+        let sequencer = Sequencer::new(partitions, limits);
         let mut run = Run { exchange: exchange.clone(), sequencer, out: Vec::new(), lag };
         let mut arrivals = Vec::new();
         for (n, (at, trade)) in exchange.trades.iter().enumerate()
@@ -154,16 +154,17 @@ proptest! {
         // The stream ends; what it lost at the end is found by reading history once more.
         while now < last + 60_000 {
             while let Some((_, at, trade)) = arrivals.next_if(|(when, ..)| *when <= now) {
-                run.take(at, trade, Source::Live, now);
+                run.take(at, trade, (Source::Live, now));
             }
             run.ask(now, answered[turn % answered.len()]);
-            run.sequencer.tick(now, &mut run.out);
+            run.sequencer.tick(now);
             if run.sequencer.wants_scan() || turn % 150 == 149 {
                 run.scan(now);
             }
             now += STEP;
             turn += 1;
         }
+        run.out = run.sequencer.put_out();
         run.check()?;
     }
 }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use super::{Arrival, Gap, Id, Instrument, Millis, OPEN, Out, Sequencer, Source, Verdict, Wait};
+use super::{Arrival, Gap, Id, Instrument, Millis, OPEN, Sequencer, Source, Verdict, Wait};
 
 /// Of one partition.
 #[derive(Debug, Default)]
@@ -49,7 +49,7 @@ impl<T> Sequencer<T> {
     }
 
     /// After something has changed for an instrument: is something missing, and what can go?
-    pub(super) fn settle(&mut self, id: u32, now: Millis, out: &mut Vec<Out<T>>) {
+    pub(super) fn settle(&mut self, id: u32, now: Millis) {
         let Some(partition) = self.instruments.get(id as usize).map(|found| found.partition as usize) else {
             return;
         };
@@ -60,24 +60,24 @@ impl<T> Sequencer<T> {
             return;
         }
         if was_holding {
-            self.release(partition, now, out);
+            self.release(partition, now);
         } else if self.gate == OPEN {
-            self.release_these(partition, vec![id], now, out);
+            self.release_these(partition, vec![id], now);
         }
     }
 
     /// Lets go what of the partition's can go, unless a gap holds it.
-    pub(super) fn release(&mut self, partition: usize, now: Millis, out: &mut Vec<Out<T>>) {
+    pub(super) fn release(&mut self, partition: usize, now: Millis) {
         if self.hold_on(partition, now) {
             return;
         }
         let waiting: Vec<u32> =
             self.partitions.get(partition).map(|p| p.waiting.iter().copied().collect()).unwrap_or_default();
-        self.release_these(partition, waiting, now, out);
+        self.release_these(partition, waiting, now);
     }
 
     /// In order of time, and of each instrument in order of its numbers.
-    fn release_these(&mut self, partition: usize, ids: Vec<u32>, now: Millis, out: &mut Vec<Out<T>>) {
+    fn release_these(&mut self, partition: usize, ids: Vec<u32>, now: Millis) {
         let mut ready = Vec::new();
         for id in &ids {
             self.take_ready(*id, now, &mut ready);
@@ -86,7 +86,7 @@ impl<T> Sequencer<T> {
         ready.sort_by_key(|(time, ..)| *time);
         for (_, id, arrival) in ready {
             if let Some(instrument) = self.instruments.get_mut(id as usize) {
-                instrument.publish(Id(id), arrival, out);
+                instrument.publish(Id(id), arrival, &mut self.out);
             }
         }
         for id in ids {
@@ -163,9 +163,9 @@ impl<T> Sequencer<T> {
     }
 
     /// The instrument's trades begin with that number.
-    pub(super) fn begin_at(&mut self, id: u32, first: i64, now: Millis, out: &mut Vec<Out<T>>) {
+    pub(super) fn begin_at(&mut self, id: u32, first: i64, now: Millis) {
         self.set_next(id, first);
-        self.settle(id, now, out);
+        self.settle(id, now);
     }
 
     /// Those that wait and come before it are not the topic's.

@@ -10,18 +10,17 @@ fn trade(seq: i64, timestamp: Millis) -> Arrival<()> {
 /// A sequencer of one partition, and what has come out of it.
 struct Bench {
     sequencer: Sequencer<()>,
-    out: Vec<Out<()>>,
     now: Millis,
 }
 
 impl Bench {
     /// Instruments of which number 10 was the last.
     fn after_ten(names: &[&str]) -> Self {
-        let mut sequencer = Sequencer::new(1, 0, LIMITS);
+        let mut sequencer = Sequencer::new(1, LIMITS);
         for name in names {
             sequencer.remember(name, &Known { last: 10, timestamp: 10, ..Known::default() });
         }
-        Self { sequencer, out: Vec::new(), now: 1_000 }
+        Self { sequencer, now: 1_000 }
     }
 
     fn live(&mut self, name: &str, seq: i64) -> Verdict {
@@ -30,12 +29,12 @@ impl Bench {
 
     /// Trades happen at their number.
     fn take(&mut self, name: &str, seq: i64, source: Source) -> Verdict {
-        self.sequencer.take(name, trade(seq, seq), (source, self.now), &mut self.out)
+        self.sequencer.take(name, trade(seq, seq), (source, self.now))
     }
 
     fn tick(&mut self, by: Millis) {
         self.now += by;
-        self.sequencer.tick(self.now, &mut self.out);
+        self.sequencer.tick(self.now);
     }
 
     fn ask(&mut self) -> Option<Question> {
@@ -46,12 +45,12 @@ impl Bench {
         for seq in seqs {
             self.take(name, *seq, Source::Asked);
         }
-        self.sequencer.answered(id, seqs, self.now, &mut self.out);
+        self.sequencer.answered(id, seqs, self.now);
     }
 
     /// Name and number of each that was published since last asked.
     fn published(&mut self) -> Vec<(String, i64)> {
-        let out = std::mem::take(&mut self.out);
+        let out = self.sequencer.put_out();
         let published = out.iter().filter_map(|out| match out {
             Out::Publish(id, arrival) => Some((self.sequencer.name(*id).to_string(), arrival.seq)),
             _ => None,
@@ -118,7 +117,7 @@ fn a_hole_takes_two_answers_a_second_apart_that_have_a_later_trade() {
     bench.tick(1_000);
     bench.ask().unwrap();
     bench.answer(id, "A", &[13]);
-    assert_eq!(bench.out[0], Out::Hole(id, 11, 12));
+    assert_eq!(bench.sequencer.out[0], Out::Hole(id, 11, 12));
     assert_eq!(bench.published(), pairs(&[("A", 13)]));
     assert_eq!(bench.live("A", 12), Verdict::TooLate);
 }
@@ -132,34 +131,34 @@ fn what_history_shows_the_second_time_is_no_hole() {
     bench.tick(1_000);
     bench.ask().unwrap();
     bench.answer(id, "A", &[12, 13]);
-    assert_eq!(bench.out[0], Out::Hole(id, 11, 11));
+    assert_eq!(bench.sequencer.out[0], Out::Hole(id, 11, 11));
     assert_eq!(bench.published(), pairs(&[("A", 12), ("A", 13)]));
 }
 
 #[test]
 fn while_history_is_read_trades_wait_for_it_and_come_out_in_order_of_time() {
     let mut bench = Bench::after_ten(&["A", "B"]);
-    bench.sequencer.advance(11, 11, 1_000, &mut bench.out);
+    bench.sequencer.advance(11, 11, 1_000);
     bench.live("A", 14);
     bench.take("B", 11, Source::Scan);
     bench.take("B", 12, Source::Scan);
     bench.take("A", 11, Source::Scan);
     assert_eq!(bench.published(), []);
     assert_eq!(bench.ask(), None, "the reading will bring what is missing");
-    bench.sequencer.advance(12, 12, 1_000, &mut bench.out);
+    bench.sequencer.advance(12, 12, 1_000);
     assert_eq!(bench.published(), pairs(&[("A", 11), ("B", 11)]));
     bench.take("A", 12, Source::Scan);
     bench.take("A", 13, Source::Scan);
-    bench.sequencer.advance(14, OPEN, 1_000, &mut bench.out);
+    bench.sequencer.advance(14, OPEN, 1_000);
     assert_eq!(bench.published(), pairs(&[("A", 12), ("B", 12), ("A", 13), ("A", 14)]));
 }
 
 #[test]
 fn what_reading_did_not_bring_is_asked_for() {
     let mut bench = Bench::after_ten(&["A"]);
-    bench.sequencer.advance(11, 11, 1_000, &mut bench.out);
+    bench.sequencer.advance(11, 11, 1_000);
     bench.take("A", 12, Source::Scan);
-    bench.sequencer.advance(13, 13, 1_000, &mut bench.out);
+    bench.sequencer.advance(13, 13, 1_000);
     assert_eq!(bench.ask().unwrap().seqs, (11, 12));
 }
 
@@ -173,7 +172,7 @@ fn a_new_instrument_begins_with_one_and_any_other_with_what_a_scan_shows_first()
     bench.take("OLD", 699, Source::Scan);
     bench.take("OLD", 698, Source::Scan);
     bench.take("OLD", 700, Source::Scan);
-    bench.sequencer.advance(800, OPEN, 1_000, &mut bench.out);
+    bench.sequencer.advance(800, OPEN, 1_000);
     assert_eq!(bench.published(), pairs(&[("NEW", 1), ("OLD", 698), ("OLD", 699), ("OLD", 700)]));
     assert!(!bench.sequencer.wants_scan());
 }
@@ -189,9 +188,11 @@ fn what_happened_before_the_topics_start_is_not_in_it() {
 #[test]
 fn a_trade_of_the_far_future_is_set_aside_and_the_next_goes_on() {
     let mut bench = Bench::after_ten(&["A"]);
-    let far = trade(11, bench.now + LIMITS.max_ahead + 1);
-    bench.sequencer.take("A", far, (Source::Live, bench.now), &mut bench.out);
-    assert!(matches!(bench.out[0], Out::SetAside(..)));
+    let far = bench.now + LIMITS.max_ahead + 1;
+    assert!(bench.sequencer.is_ahead(far, bench.now) && !bench.sequencer.is_ahead(far - 1, bench.now));
+    let far = Arrival { aside: true, ..trade(11, far) };
+    bench.sequencer.take("A", far, (Source::Live, bench.now));
+    assert!(matches!(bench.sequencer.out[0], Out::SetAside(..)));
     assert_eq!(bench.live("A", 12), Verdict::Published);
     assert_eq!(bench.live("A", 11), Verdict::TooLate);
 }
@@ -220,7 +221,7 @@ fn a_loss_is_told_when_history_never_says_anything() {
     let mut bench = Bench::after_ten(&["A"]);
     bench.live("A", 13);
     let mut ways = [0, 0];
-    while bench.out.is_empty() {
+    while bench.sequencer.out.is_empty() {
         if let Some(question) = bench.ask() {
             ways[usize::from(question.by_time)] += 1;
             bench.answer(question.id, "A", &[]);
@@ -229,7 +230,7 @@ fn a_loss_is_told_when_history_never_says_anything() {
         assert!(bench.now < 2 * LIMITS.patience);
     }
     assert!(ways[0] > 2 && ways[1] > 2, "asked both ways: {ways:?}");
-    assert!(matches!(bench.out[0], Out::Lost(_, 11, 12)));
+    assert!(matches!(bench.sequencer.out[0], Out::Lost(_, 11, 12)));
     assert_eq!(bench.published(), pairs(&[("A", 13)]));
 }
 

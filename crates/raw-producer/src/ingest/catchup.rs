@@ -1,0 +1,374 @@
+//! Reading history: all of it before anything is published, and again now and then to find what the stream has lost.
+
+use std::collections::{HashMap, HashSet, VecDeque};
+use std::time::Instant;
+
+use common::Failure;
+
+use super::{Ingest, Phase, Purpose};
+use crate::deribit::history::{Call, Listed, PAGE, Page};
+use crate::deribit::scope::Scope;
+use crate::publish::Item;
+use crate::publish::state::Topic;
+use crate::scan::Scan;
+use crate::sequence::{Millis, OPEN, Source};
+
+/// History by currency reaches back a day; a little less is sure.
+const REACH: Millis = 24 * 3_600_000 - 120_000;
+/// What was compared is compared once more for this long: history can lag the stream.
+const OVERLAP: Millis = 10_000;
+/// A scan that follows another closely goes back this far.
+const LAG: Millis = 3_000;
+/// Live is what is no further behind than this.
+const NEAR: Millis = 2_000;
+/// The stream brings a trade within this time.
+const STREAM_DELAY: Millis = 1_000;
+/// Scans for the first trades of instruments come no closer than this.
+const SCAN_PAUSE: Millis = 250;
+/// A stream that is silent for this long, while history has trades, is dead.
+const SILENT_SECONDS: u64 = 30;
+
+impl Ingest {
+    /// Nothing comes: what comes later waits until history has been read up to it.
+    pub(super) fn wait_for_connection(&mut self, now: Instant) {
+        self.phase = Phase::Waiting;
+        self.scan = None;
+        self.deep = Deep::default();
+        self.tools.part.waiting("no connection to the exchange");
+        if let (Some(topic), Some(clock)) = (self.topic, self.clock) {
+            let from = topic.reconciled_through - OVERLAP;
+            self.sequencer.advance(from, from, clock.now(now));
+        }
+    }
+
+    /// Whatever comes next, if what was done last is done.
+    pub(super) fn go_on(&mut self, now: Instant) {
+        let (Some(clock), false) = (self.clock.map(|clock| clock.now(now)), self.lines.is_empty()) else {
+            return;
+        };
+        match self.phase {
+            Phase::Waiting => self.begin(clock),
+            Phase::Deep if self.deep.is_done() => self.begin_scan(clock - REACH, clock),
+            Phase::CatchingUp if self.scan.as_ref().is_some_and(Scan::is_done) => self.caught_up(clock),
+            Phase::Live if self.scan.as_ref().is_some_and(Scan::is_done) => self.compared(clock, now),
+            Phase::Live if self.scan.is_none() => self.compare(clock),
+            Phase::Deep | Phase::CatchingUp | Phase::Live => {}
+        }
+        self.say_how_far();
+    }
+
+    /// A connection is there, and its clock.
+    fn begin(&mut self, clock: Millis) {
+        let fresh = || {
+            let start = self.settings.start_from.unwrap_or(clock).min(clock);
+            Topic { start, reconciled_through: start }
+        };
+        let topic = self.topic.unwrap_or_else(fresh);
+        if self.topic.is_none() {
+            self.topic = Some(topic);
+            self.items.push(Item::Topic(topic));
+        }
+        self.sequencer.begin(topic.start);
+        let from = topic.reconciled_through - OVERLAP;
+        let reach = clock - REACH;
+        if from >= reach {
+            return self.begin_scan(from, clock);
+        }
+        tracing::warn!(
+            hours = (clock - from) / 3_600_000,
+            "more was missed than history has by time: older trades come in order for each instrument only"
+        );
+        self.sequencer.advance(from, reach, clock);
+        self.deep = Deep::new(&self.settings.scopes, (topic.start, from, reach));
+        let known = self.sequencer.lasts().map(|(name, last, timestamp)| (name.to_string(), last, timestamp));
+        self.deep.know(known.collect());
+        self.phase = Phase::Deep;
+    }
+
+    fn begin_scan(&mut self, from: Millis, until: Millis) {
+        self.sequencer.advance(from, from, until);
+        self.scan = Some(Scan::new(&self.settings.scopes, from, until));
+        self.phase = Phase::CatchingUp;
+    }
+
+    /// The reading has come to where it was to end; but meanwhile time went on.
+    fn caught_up(&mut self, clock: Millis) {
+        let Some(scan) = self.scan.take() else { return };
+        let (_, until) = scan.times();
+        if clock - until > NEAR {
+            let next = Scan::new(&self.settings.scopes, until - LAG, clock);
+            self.sequencer.advance(until - LAG, until - LAG, clock);
+            self.scan = Some(next);
+            return;
+        }
+        tracing::info!(trades = scan.trades, "history has been read; live from now on");
+        self.phase = Phase::Live;
+        self.sequencer.advance(until + 1, OPEN, clock);
+        self.put_out();
+        self.scan_ended(until, clock);
+        self.tools.part.ready();
+    }
+
+    /// Begins to compare what was published with history, when it is time.
+    fn compare(&mut self, clock: Millis) {
+        let Some(topic) = self.topic else { return };
+        let from = topic.reconciled_through - OVERLAP;
+        if clock - self.scan_ended >= self.settings.reconcile_interval {
+            self.scan = Some(Scan::new(&self.settings.scopes, from, clock - STREAM_DELAY));
+        } else if self.sequencer.wants_scan() && clock - self.scan_ended >= SCAN_PAUSE {
+            let oldest = self.sequencer.oldest_gap().unwrap_or(clock);
+            let from = from.max(self.scanned.min(oldest) - LAG);
+            self.scan = Some(Scan::new(&self.settings.scopes, from, clock));
+        } else {
+            return;
+        }
+        self.found_by_scan = 0;
+    }
+
+    fn compared(&mut self, clock: Millis, now: Instant) {
+        let Some(scan) = self.scan.take() else { return };
+        self.sequencer.advance(scan.times().1 + 1, OPEN, clock);
+        self.put_out();
+        self.scan_ended(scan.times().1, clock);
+        if self.found_by_scan == 0 {
+            return;
+        }
+        tracing::info!(trades = self.found_by_scan, "history has trades that the stream did not bring");
+        // Dropping a connection's questions ends it.
+        let silent: Vec<usize> = self
+            .lines
+            .iter()
+            .filter(|(_, line)| now.saturating_duration_since(line.heard_at).as_secs() >= SILENT_SECONDS)
+            .map(|(connection, _)| *connection)
+            .collect();
+        for connection in silent {
+            self.down(connection, now);
+        }
+    }
+
+    /// Everything up to `until` was compared, except where a gap is still open.
+    fn scan_ended(&mut self, until: Millis, clock: Millis) {
+        self.scanned = self.scanned.max(until);
+        self.scan_ended = clock;
+        let open = self.sequencer.oldest_gap().map_or(until, |since| since - OVERLAP);
+        let Some(topic) = self.topic.as_mut() else { return };
+        let through = until.min(open);
+        if through > topic.reconciled_through {
+            topic.reconciled_through = through;
+            let topic = *topic;
+            self.items.push(Item::Topic(topic));
+        }
+    }
+
+    /// A page of the scan.
+    pub(super) fn scanned(&mut self, part: usize, page: Page<'_>, now: Instant) -> Result<(), Failure> {
+        if self.scan.is_none() {
+            return Ok(());
+        }
+        let (count, has_more) = (page.trades.len(), page.has_more);
+        let (_, newest) = self.page(page, (Source::Scan, now))?;
+        let Some(scan) = self.scan.as_mut() else { return Ok(()) };
+        scan.answered(part, (count, newest), has_more);
+        let reached = scan.reached();
+        if let (Phase::CatchingUp, Some(clock)) = (self.phase, self.clock) {
+            self.sequencer.advance(reached, reached, clock.now(now));
+        }
+        Ok(())
+    }
+
+    /// What to read next.
+    pub(super) fn next_reading(&mut self) -> Option<(Call, Purpose)> {
+        match self.phase {
+            Phase::Waiting => None,
+            Phase::Deep => self.deep.next_call(),
+            Phase::CatchingUp | Phase::Live => {
+                let (part, call) = self.scan.as_mut()?.next_call()?;
+                Some((call, Purpose::Scan(part)))
+            }
+        }
+    }
+
+    /// The exchange says what time it is, and what it sent before has arrived: so the partitions that miss nothing are complete.
+    pub(super) fn complete_through(&mut self, time: Millis) {
+        let through = time - STREAM_DELAY;
+        if self.phase != Phase::Live || through <= self.complete_through {
+            return;
+        }
+        self.complete_through = through;
+        self.put_out();
+        for partition in (0..self.settings.partitions).filter(|partition| self.sequencer.is_whole(*partition))
+        {
+            let partition = i32::try_from(partition).unwrap_or(0);
+            self.items.push(Item::CompleteThrough { partition, time: through });
+        }
+    }
+
+    fn say_how_far(&self) {
+        let what = match (self.phase, &self.scan) {
+            (Phase::Deep, _) => self.deep.progress(),
+            (Phase::CatchingUp, Some(scan)) => {
+                let seconds = self.begun.elapsed().as_secs_f64();
+                let (part, (from, until)) = (scan.progress(), scan.times());
+                let left = if part > 0.0 { seconds * (1.0 - part) / part } else { f64::NAN };
+                format!(
+                    "backfilling: {:.0} % of {} s of history, {} trades, about {left:.0} s left",
+                    part * 100.0,
+                    (until - from) / 1000,
+                    scan.trades
+                )
+            }
+            _ => return,
+        };
+        self.tools.part.waiting(what);
+    }
+
+    /// Which instruments there are.
+    pub(super) fn listed(&mut self, listed: Vec<Listed>) {
+        let known: HashSet<String> = self.sequencer.lasts().map(|(name, ..)| name.to_string()).collect();
+        self.deep.listed(listed.into_iter().filter(|one| !known.contains(&one.instrument_name)).collect());
+    }
+
+    /// A page of an instrument's older trades.
+    pub(super) fn deep_page(&mut self, name: &str, page: Page<'_>, now: Instant) -> Result<(), Failure> {
+        let has_more = page.has_more;
+        let (seqs, newest) = self.page(page, (Source::Scan, now))?;
+        self.deep.answered(name, (seqs.into_iter().max(), newest), has_more);
+        if let (Phase::Deep, Some(clock)) = (self.phase, self.clock) {
+            let reach = self.deep.until();
+            self.sequencer.advance(reach, reach, clock.now(now));
+        }
+        Ok(())
+    }
+}
+
+/// What is asked about an instrument.
+#[derive(Debug, Clone, Copy)]
+enum From {
+    /// Trades behind that number.
+    Number(i64),
+    /// Trades from that time on.
+    Time(Millis),
+}
+
+/// Reading what is older than history by time reaches: instrument by instrument.
+#[derive(Debug, Default)]
+pub(super) struct Deep {
+    start: Millis,
+    from: Millis,
+    until: Millis,
+    listings: VecDeque<(String, bool)>,
+    listing: Option<(String, bool)>,
+    wanted: VecDeque<(String, From)>,
+    asked: HashMap<String, From>,
+    done: usize,
+    trades: u64,
+}
+
+impl Deep {
+    /// For the topic's start, the time from which something may be missing, and the time from which history has it by time.
+    fn new(scopes: &[Scope], (start, from, until): (Millis, Millis, Millis)) -> Self {
+        let mut deep = Self { start, from, until, ..Self::default() };
+        let currencies: HashSet<&String> = scopes
+            .iter()
+            .filter_map(|scope| match scope {
+                Scope::Currency(currency, _) => Some(currency),
+                Scope::Instrument(_) => None,
+            })
+            .collect();
+        for currency in currencies {
+            deep.listings.extend([(currency.clone(), true), (currency.clone(), false)]);
+        }
+        for scope in scopes {
+            if let Scope::Instrument(name) = scope {
+                deep.wanted.push_back((name.clone(), From::Time(start)));
+            }
+        }
+        deep
+    }
+
+    /// Instruments with their last number.
+    fn know(&mut self, known: Vec<(String, i64, Millis)>) {
+        let names: HashSet<&String> = known.iter().map(|(name, ..)| name).collect();
+        self.wanted.retain(|(name, _)| !names.contains(name));
+        self.wanted.extend(known.into_iter().map(|(name, last, _)| (name, From::Number(last + 1))));
+    }
+
+    /// Instruments of which nothing is known.
+    fn listed(&mut self, listed: Vec<Listed>) {
+        self.listing = None;
+        let (start, from, until) = (self.start, self.from, self.until);
+        let wanted = listed.into_iter().filter(|one| one.expiration_timestamp >= from);
+        let wanted = wanted.filter(|one| one.creation_timestamp < until);
+        self.wanted.extend(
+            wanted.map(|one| (one.instrument_name, From::Time(one.creation_timestamp.max(start).max(from)))),
+        );
+    }
+
+    fn until(&self) -> Millis {
+        self.until
+    }
+
+    fn is_done(&self) -> bool {
+        self.listings.is_empty() && self.listing.is_none() && self.wanted.is_empty() && self.asked.is_empty()
+    }
+
+    fn next_call(&mut self) -> Option<(Call, Purpose)> {
+        if self.listing.is_none()
+            && let Some((currency, expired)) = self.listings.pop_front()
+        {
+            self.listing = Some((currency.clone(), expired));
+            return Some((Call::Instruments { currency, expired }, Purpose::Listing));
+        }
+        let (name, from) = self.wanted.pop_front()?;
+        self.asked.insert(name.clone(), from);
+        let call = match from {
+            From::Number(first) => {
+                let page = i64::try_from(PAGE).unwrap_or(i64::MAX);
+                Call::Numbers { name: name.clone(), seqs: (first, first + page - 1) }
+            }
+            From::Time(time) => Call::Instrument { name: name.clone(), times: (time, self.until) },
+        };
+        Some((call, Purpose::Deep(name)))
+    }
+
+    /// An instrument's page, up to that number and time.
+    fn answered(&mut self, name: &str, (last, newest): (Option<i64>, Option<Millis>), has_more: bool) {
+        let Some(from) = self.asked.remove(name) else { return };
+        let behind = newest.is_some_and(|newest| newest < self.until);
+        let next = match (from, last, newest) {
+            // A question by number is for one page; there is no telling what is behind it but by asking.
+            (From::Number(_), Some(last), _) if behind => Some(From::Number(last + 1)),
+            (From::Time(_), Some(last), _) if behind && has_more => Some(From::Number(last + 1)),
+            _ => None,
+        };
+        match next {
+            Some(next) => self.wanted.push_front((name.to_owned(), next)),
+            None => self.done += 1,
+        }
+        self.trades += 1;
+    }
+
+    /// Nothing can be had of the instrument.
+    pub(super) fn done(&mut self, name: &str) {
+        self.asked.remove(name);
+        self.done += 1;
+    }
+
+    pub(super) fn failed(&mut self, name: &str) {
+        if let Some(from) = self.asked.remove(name) {
+            self.wanted.push_back((name.to_owned(), from));
+        }
+    }
+
+    pub(super) fn failed_listing(&mut self) {
+        self.listings.extend(self.listing.take());
+    }
+
+    fn progress(&self) -> String {
+        let left = self.wanted.len() + self.asked.len();
+        format!(
+            "backfilling older than a day: {} instruments read, {left} left, {} pages",
+            self.done, self.trades
+        )
+    }
+}
