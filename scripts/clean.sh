@@ -4,9 +4,9 @@ source "$(dirname "$0")/lib/base.sh"
 source "$ROOT/scripts/lib/state.sh"
 
 "$ROOT/scripts/down.sh"
-mode=$(remembered mode)
-[[ -n $mode ]] || exit 0
+[[ -d $STATE ]] || exit 0
 lock_state
-"$ROOT/scripts/$mode/clean.sh"
+mode=$(remembered mode)
+[[ -z $mode ]] || "$ROOT/scripts/$mode/clean.sh"
 rm -rf "$STATE"
 say "the data of $STATE is gone"

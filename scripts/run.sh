@@ -3,6 +3,7 @@
 source "$(dirname "$0")/lib/base.sh"
 source "$ROOT/scripts/lib/state.sh"
 source "$ROOT/scripts/lib/feed.sh"
+source "$ROOT/scripts/lib/packages.sh"
 
 # part NAME COMMAND...: runs it and notes how long it took
 TIMES=()
@@ -15,18 +16,19 @@ part() {
 
 lock_state
 mode=$(decide_mode)
+require_programs "make run" curl=curl ca-certificates=ca-certificates
 feed=$(decide_feed)
 fresh=$([[ -n $(remembered feed) ]] || say yes)
-part "packages, downloads" "$ROOT/scripts/$mode/prepare.sh"
+part "packages, downloads" "$ROOT/scripts/$mode/prepare.sh" "$feed"
 part "build" "$ROOT/scripts/$mode/build.sh"
 remember mode "$mode"
 remember feed "$feed"
 part "servers and services" "$ROOT/scripts/$mode/services.sh" "$feed"
-part "the first average" "$ROOT/scripts/$mode/first_average.sh" "$fresh"
+part "the first average" "$ROOT/scripts/first_average.sh" "$mode" "$fresh"
 
 say
 say "where the time went"
 printf '%s\n' "${TIMES[@]}"
 printf '%6s s  in all\n' "$(seconds_since "$KSTREAM_STARTED")"
 say
-"$ROOT/scripts/$mode/where.sh" "$feed"
+"$ROOT/scripts/where.sh" "$mode" "$feed"

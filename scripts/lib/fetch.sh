@@ -12,7 +12,6 @@ part_folder() {
 # fetch_parts: after it every part is there, whole and as it should be
 fetch_parts() {
     local part missing=()
-    mkdir -p "$CACHE" 2>/dev/null || fail 1 "$CACHE cannot be made" "the servers' files are kept there; KSTREAM_CACHE=<folder> moves it"
     exec 8>"$CACHE/lock"
     flock 8
     for part in "${PARTS[@]}"; do
@@ -40,7 +39,7 @@ part_is_whole() {
 fetch_missing() {
     local staging=$CACHE/staging bad try
     require_room
-    progress "fetching ${*} (Maven, up to 450 MB)"
+    progress "fetching ${*} with Maven (all of them: 430 MB)"
     rm -rf "$staging"
     for try in 1 2; do
         run_maven "$staging" "$@"
@@ -102,8 +101,8 @@ install_part() {
         rm "$archive"
     done
     [[ ! -d $ROOT/servers/$2/META-INF ]] || add_manifest "$1" "$ROOT/servers/$2"
-    (cd "$1" && find . -type f -print0 | xargs -0 sha256sum) >"$folder.sums"
-    mv "$folder.sums" "$1/complete"
+    (cd "$1" && find . -type f -print0 | xargs -0 sha256sum) >"$1.sums"
+    mv "$1.sums" "$1/complete"
     mkdir -p "${folder%/*}"
     rm -rf "$folder"
     mv "$1" "$folder"
@@ -122,7 +121,7 @@ fail_fetch() {
     if grep -q 'No space left on device' <<<"$tail"; then
         fail 1 "the disk is full: $1 could not be written below $CACHE ($(df -h --output=avail "$CACHE" | tail -n 1 | tr -d ' ') free)" \
             "make room, or move it: KSTREAM_CACHE=<folder>"
-    elif grep -qE 'UnknownHost|Connection refused|Network is unreachable|No route to host|timed out|Temporary failure|NewConnectionError|Name or service not known' <<<"$tail"; then
+    elif grep -qE 'UnknownHost|Connection refused|Network is unreachable|No route to host|timed out|Temporary failure|NewConnectionError|Name or service not known|from versions: none' <<<"$tail"; then
         fail "$EXIT_UNAVAILABLE" "no network: $1 could not be fetched" \
             "needed are Maven Central and PyPI, or mirrors of them (~/.m2/settings.xml, pip config)" "log: $2"
     fi

@@ -33,6 +33,7 @@ program_there() {
     case $1 in
     postgres) [[ -n $(postgres_bin) ]] ;;
     python3-venv) python_with_venv >/dev/null ;;
+    ca-certificates) [[ -e /etc/ssl/certs/ca-certificates.crt || -e /etc/pki/tls/certs/ca-bundle.crt || -e /etc/ssl/cert.pem ]] ;;
     *) has "$1" ;;
     esac
 }

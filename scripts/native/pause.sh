@@ -8,11 +8,9 @@ source "$ROOT/scripts/lib/kafka_tools.sh"
 source "$ROOT/scripts/lib/lag.sh"
 
 aggregator_lag() {
-    group_lag "$(kafka_tool org.apache.kafka.tools.consumer.group.ConsumerGroupCommand --bootstrap-server "127.0.0.1:$KAFKA_PORT" \
-        --describe --group "${KSTREAM__GROUP_ID:-agg-producer}")"
+    group_lag "$(kafka_tool org.apache.kafka.tools.consumer.group.ConsumerGroupCommand --describe --group "${KSTREAM__GROUP_ID:-agg-producer}" \
+        2>"$STATE/group.log")"
 }
-
-connectors_lag() { connectors_busy "$(curl --silent --fail --max-time 5 "http://127.0.0.1:$CONNECT_METRICS_PORT/metrics")"; }
 
 recall_ports
 supervisor_runs || fail 1 "nothing of this checkout runs" "start it: make run"

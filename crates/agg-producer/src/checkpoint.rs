@@ -1,5 +1,6 @@
 //! What is committed with an offset, so that a restart goes on with the same numbers.
 
+use common::config::TopicsConfig;
 use common::model::EventTime;
 use serde::{Deserialize, Serialize};
 
@@ -8,22 +9,21 @@ use crate::weights::Tau;
 use crate::window::TimeWindows;
 
 /// What decides the numbers. State made with other settings cannot be gone on with.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Fingerprint {
     size_ms: i64,
     advance_ms: i64,
     grace_ms: i64,
-    ema_tau_ms: u64,
+    ema_tau_ms: f64,
     trades: String,
     candles: String,
     moving_averages: String,
 }
 
 impl Fingerprint {
-    /// Of windows and τ, with the topics still to be named.
+    /// The settings in force.
     #[must_use]
-    pub fn new(windows: &TimeWindows, tau: Tau, topics: &common::config::TopicsConfig) -> Self {
+    pub fn new(windows: &TimeWindows, tau: Tau, topics: &TopicsConfig) -> Self {
         Self {
             size_ms: windows.size(),
             advance_ms: windows.advance(),
@@ -127,5 +127,67 @@ impl Checkpoint {
                 stream_time: metadata.replay_stream_time,
             },
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::LazyLock;
+    use std::time::Duration;
+
+    use super::*;
+
+    fn fingerprint(advance: u64, candles: &str) -> Fingerprint {
+        static TOPICS: LazyLock<TopicsConfig> = LazyLock::new(|| {
+            common::config::load_from::<crate::Config>(None, []).expect("the defaults are good").topics
+        });
+        let second = Duration::from_secs(1);
+        let windows = TimeWindows::new(second * 60, Duration::from_secs(advance), second).unwrap();
+        let topics = TopicsConfig { candles: candles.into(), ..TOPICS.clone() };
+        Fingerprint::new(&windows, Tau::new(second * 30, &windows).unwrap(), &topics)
+    }
+
+    const CHECKPOINT: Checkpoint = Checkpoint {
+        stream_time: Some(1_700_000_000_123),
+        emitted_through: Some(1_699_999_990_000),
+        replay: ReplayPoint { offset: Offset(41), stream_time: None },
+    };
+
+    #[test]
+    fn what_was_committed_comes_back() {
+        let fingerprint = fingerprint(10, "c");
+        let text = CHECKPOINT.to_metadata(&fingerprint);
+        assert_eq!(Checkpoint::from_metadata(&text, Offset(41), &fingerprint), Ok(CHECKPOINT));
+        assert!(text.len() < 1000, "Kafka takes 4096 bytes: {text}");
+    }
+
+    #[test]
+    fn other_windows_and_other_topics_are_told_apart_and_shown() {
+        let text = CHECKPOINT.to_metadata(&fingerprint(10, "c"));
+        for other in [fingerprint(20, "c"), fingerprint(10, "d")] {
+            let refused = Checkpoint::from_metadata(&text, Offset(50), &other).unwrap_err();
+            assert!(matches!(refused, CheckpointError::OtherSettings { .. }));
+        }
+        let refused = Checkpoint::from_metadata(&text, Offset(50), &fingerprint(20, "c")).unwrap_err();
+        assert!(refused.to_string().contains("\"advance_ms\":10000"), "{refused}");
+        assert!(refused.to_string().contains("\"advance_ms\":20000"), "{refused}");
+    }
+
+    #[test]
+    fn metadata_of_other_programs_and_versions_is_foreign() {
+        let fingerprint = fingerprint(10, "c");
+        let newer = CHECKPOINT.to_metadata(&fingerprint).replace("\"version\":1", "\"version\":2");
+        for text in ["", "{}", "AAE=", newer.as_str()] {
+            let refused = Checkpoint::from_metadata(text, Offset(50), &fingerprint).unwrap_err();
+            assert!(matches!(refused, CheckpointError::Foreign(_)), "{refused}");
+        }
+    }
+
+    #[test]
+    fn a_replay_offset_beyond_the_committed_one_is_damage() {
+        let fingerprint = fingerprint(10, "c");
+        let text = CHECKPOINT.to_metadata(&fingerprint);
+        let refused = Checkpoint::from_metadata(&text, Offset(40), &fingerprint);
+        assert_eq!(refused, Err(CheckpointError::Damaged(41)));
     }
 }

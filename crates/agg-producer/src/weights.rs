@@ -5,31 +5,29 @@ use std::time::Duration;
 use crate::exp::ExpNegative;
 use crate::window::TimeWindows;
 
-/// The time constant of the exponential moving average: a trade this much older than another weighs `1/e` of it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Tau(u64);
+/// The time constant of the exponential moving average, in milliseconds: a trade this much older than another weighs `1/e` of it.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Tau(f64);
 
 impl Tau {
-    /// `None` where it is not whole milliseconds, below `size / 500` (the oldest weights would leave the range of doubles'
-    /// full precision) or beyond 2^53 milliseconds.
+    /// `None` where it is below `size / 500`: the oldest weights would leave the range of normal doubles.
     #[must_use]
     pub fn new(tau: Duration, windows: &TimeWindows) -> Option<Self> {
-        let millis = u64::try_from(tau.as_millis()).ok()?;
-        let whole = tau.subsec_nanos().is_multiple_of(1_000_000);
-        let long_enough = millis.checked_mul(500)? >= windows.size().unsigned_abs();
-        (whole && long_enough && millis > 0 && millis <= 1 << 53).then_some(Self(millis))
+        let (size, tau) = (Duration::from_millis(windows.size().unsigned_abs()), Self(millis(tau)));
+        (tau.0 > 0.0 && millis(size) / tau.0 <= 500.0).then_some(tau)
     }
 
     /// In milliseconds.
     #[must_use]
-    pub const fn millis(self) -> u64 {
+    pub const fn millis(self) -> f64 {
         self.0
     }
+}
 
-    #[expect(clippy::cast_precision_loss, reason = "at most 2^53")]
-    const fn as_f64(self) -> f64 {
-        self.0 as f64
-    }
+/// Exact for whole milliseconds and for halves, quarters and so on.
+#[expect(clippy::cast_precision_loss, reason = "beyond 2^53 ms, 285,000 years, nobody can tell")]
+fn millis(duration: Duration) -> f64 {
+    duration.as_millis() as f64 + f64::from(duration.subsec_nanos() % 1_000_000) / 1e6
 }
 
 /// `exp(-age/τ)`: the quotient rounded to a double, its exponential rounded correctly.
@@ -76,7 +74,7 @@ impl Weights {
 
 #[expect(clippy::cast_precision_loss, reason = "ages are at most a window's size, far below 2^53")]
 fn weight(exp: &ExpNegative, tau: Tau, millis: i64) -> f64 {
-    exp.of(millis as f64 / tau.as_f64())
+    exp.of(millis as f64 / tau.millis())
 }
 
 #[cfg(test)]
@@ -112,7 +110,11 @@ mod tests {
         let weights = Weights::new(&windows, Tau::new(MS * 1_000, &windows).unwrap());
         assert!((weights.of_slice(499) * weights.of_trade(1_000)).is_normal());
         assert_eq!(Tau::new(MS * 999, &windows), None);
-        assert_eq!(Tau::new(MS / 2, &windows), None);
-        assert_eq!(Tau::new(Duration::MAX, &windows), None);
+        assert_eq!(Tau::new(Duration::ZERO, &windows), None);
+    }
+
+    #[test]
+    fn half_of_an_odd_size_is_a_time_constant_too() {
+        assert_eq!(Tau::new(MS * 5 / 2, &windows(5, 5)).map(Tau::millis), Some(2.5));
     }
 }

@@ -116,13 +116,17 @@ fn trades() -> impl Strategy<Value = Vec<reference::Trade>> {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(400))]
 
+    /// Windows that are due may be closed at once or after some more trades.
     #[test]
-    fn each_window_is_published_once_with_the_batch_programs_numbers(settings in settings(), trades in trades()) {
+    fn each_window_is_published_once_with_the_batch_programs_numbers(
+        settings in settings(), trades in trades(), patience in 1usize..10,
+    ) {
         let mut partition = Partition::new(&windowing(&settings));
         let mut run = Run::default();
         for (place, trade) in trades.iter().enumerate() {
             run.add(&mut partition, place, trade);
-            while partition.is_due() {
+            let patient = !place.is_multiple_of(patience) && place + 1 < trades.len();
+            while partition.is_due() && !patient {
                 run.close_one(&mut partition);
             }
         }
@@ -136,7 +140,7 @@ proptest! {
     fn a_restart_anywhere_changes_nothing(
         settings in settings(),
         trades in trades(),
-        fates in prop::collection::vec(prop_oneof![6 => Just(Fate::GoOn), 3 => Just(Fate::Commit), 1 => Just(Fate::Crash)], 1..200),
+        fates in fates(),
     ) {
         let windowing = windowing(&settings);
         let mut fates = fates.into_iter().cycle();
@@ -146,21 +150,19 @@ proptest! {
         let mut run = Run::default();
         let mut place = 0;
         while place < trades.len() || partition.is_due() {
-            if partition.is_due() {
-                run.close_one(&mut partition);
-            } else {
-                run.add(&mut partition, place, &trades[place]);
-                place += 1;
-            }
-            partition.reached(offset(place));
-            if partition.rebuilding_up_to().is_some() {
-                continue;
-            }
+            let rebuilding = partition.rebuilding_up_to().is_some();
             match fates.next().unwrap() {
-                Fate::Commit => committed = Some((place, partition.checkpoint(offset(place)), run.published.clone())),
+                Fate::Read if place < trades.len() => {
+                    run.add(&mut partition, place, &trades[place]);
+                    place += 1;
+                    partition.reached(offset(place));
+                }
+                Fate::Read | Fate::Close if partition.is_due() => run.close_one(&mut partition),
+                Fate::Commit if !rebuilding => {
+                    committed = Some((place, partition.checkpoint(offset(place)), run.published.clone()));
+                }
                 Fate::Crash if crashes < 20 => {
                     crashes += 1;
-                    run.order.clear();
                     (partition, run.published, place) = match &committed {
                         None => (Partition::new(&windowing), Published::default(), 0),
                         Some((place, checkpoint, published)) => {
@@ -169,7 +171,7 @@ proptest! {
                         }
                     };
                 }
-                Fate::GoOn | Fate::Crash => {}
+                Fate::Read | Fate::Close | Fate::Commit | Fate::Crash => {}
             }
         }
         prop_assert_eq!(run.published, reference::publish(&settings, &trades));
@@ -178,9 +180,19 @@ proptest! {
 
 #[derive(Debug, Clone, Copy)]
 enum Fate {
-    GoOn,
+    Read,
+    Close,
     Commit,
     Crash,
+}
+
+/// Ends with reading, so that every sequence of them comes to an end.
+fn fates() -> impl Strategy<Value = Vec<Fate>> {
+    let fate = prop_oneof![8 => Just(Fate::Read), 4 => Just(Fate::Close), 3 => Just(Fate::Commit), 1 => Just(Fate::Crash)];
+    prop::collection::vec(fate, 1..200).prop_map(|mut fates| {
+        fates.push(Fate::Read);
+        fates
+    })
 }
 
 const MINUTE: i64 = 60_000;

@@ -37,7 +37,10 @@ fn live_second(bencher: Bencher<'_, '_>, instruments: usize) {
         }
     };
     let trades = second(NOW)(&market);
-    bencher.counter(ItemsCount::new(trades)).with_inputs(|| second(NOW)).bench_local_values(|mut run| run(&market));
+    bencher
+        .counter(ItemsCount::new(trades))
+        .with_inputs(|| second(NOW))
+        .bench_local_values(|mut run| run(&market));
 }
 
 /// Starting a feed.
@@ -52,7 +55,9 @@ fn start(bencher: Bencher<'_, '_>, instruments: usize) {
 fn page_by_sequence(bencher: Bencher<'_, '_>) {
     let market = market(1_000);
     let perpetual = market.instrument("BTC-PERPETUAL").unwrap();
-    bencher.counter(ItemsCount::new(1_000_usize)).bench_local(|| market.sequence(&perpetual, 5_001..=6_000, NOW));
+    bencher
+        .counter(ItemsCount::new(1_000_usize))
+        .bench_local(|| market.sequence(&perpetual, 5_001..=6_000, NOW));
 }
 
 /// A page of 1,000 trades of all instruments by time.

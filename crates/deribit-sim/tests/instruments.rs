@@ -1,6 +1,12 @@
 //! Which instruments there are.
 
-#![allow(missing_docs, clippy::unwrap_used)]
+#![allow(
+    missing_docs,
+    clippy::indexing_slicing,
+    clippy::panic,
+    clippy::unwrap_used,
+    reason = "a test's panic is its failure"
+)]
 
 use std::collections::HashSet;
 
@@ -45,7 +51,8 @@ fn ten_thousand_instruments_have_ten_thousand_names() {
 
 #[test]
 fn perpetuals_come_first_then_futures_spot_options_and_combos() {
-    let kinds = |instruments| market(instruments).listings(NOW).map(|listing| listing.kind()).collect::<Vec<_>>();
+    let kinds =
+        |instruments| market(instruments).listings(NOW).map(|listing| listing.kind()).collect::<Vec<_>>();
     assert_eq!(kinds(9), [Kind::Future; 9]);
     let kinds = kinds(200);
     let count = |kind| kinds.iter().filter(|other| **other == kind).count();
@@ -60,7 +67,20 @@ fn perpetuals_come_first_then_futures_spot_options_and_combos() {
 fn names_look_like_the_exchanges() {
     let names: Vec<_> = market(1_000).listings(NOW).map(|listing| listing.name().to_string()).collect();
     let has = |part: &str| names.iter().any(|name| name.contains(part));
-    for part in ["BTC-25JUN27", "BTC-17AUG26-", "-P", "-C", "XRP_USDC-", "0d", "BTC-FS-", "_PERP", "BTC-STRD-", "BTC-PS-", "BTC_USDT", "BTC_EURR"] {
+    for part in [
+        "BTC-25JUN27",
+        "BTC-17AUG26-",
+        "-P",
+        "-C",
+        "XRP_USDC-",
+        "0d",
+        "BTC-FS-",
+        "_PERP",
+        "BTC-STRD-",
+        "BTC-PS-",
+        "BTC_USDT",
+        "BTC_EURR",
+    ] {
         assert!(has(part), "no {part} in {names:?}");
     }
 }
@@ -74,7 +94,16 @@ fn an_expired_instrument_can_still_be_named_and_one_that_never_was_cannot() {
         assert!(!listing.is_active(NOW) && listing.expires_at() > NOW.minus(3 * 86_400_000));
         assert_eq!(market.instrument(listing.name()).unwrap().expires_at(), listing.expires_at());
     }
-    for name in ["", "BTC", "BTC-PERP", "BTC-17AUG26-1-P", "LTC-PERPETUAL", "BTC-17AUG19", "BTC-FS-17AUG19_PERP", "BTC--"] {
+    for name in [
+        "",
+        "BTC",
+        "BTC-PERP",
+        "BTC-17AUG26-1-P",
+        "LTC-PERPETUAL",
+        "BTC-17AUG19",
+        "BTC-FS-17AUG19_PERP",
+        "BTC--",
+    ] {
         assert!(market.instrument(name).is_none(), "{name}");
     }
 }

@@ -1,12 +1,9 @@
-//! `exp(-x)` to the nearest double by brute force: the series of `exp(x)`, as it stands in textbooks, in rational numbers of 1500 bits.
+//! `exp(-x)` to the nearest double by brute force: the series of `exp(x)`, as it stands in textbooks, in fixed point with plenty of digits.
 
 use std::cell::RefCell;
 use std::collections::HashMap;
 
 use num_bigint::BigUint;
-
-/// For arguments up to 500, `exp(x)` needs 722 bits before the point, so that some 770 behind it remain; the hardest doubles need 158.
-const BITS: u64 = 1500;
 
 /// `exp(-age/τ)` for whole milliseconds, each computed once.
 pub(crate) struct Exponential {
@@ -27,7 +24,9 @@ impl Exponential {
 
 /// The double nearest to `exp(-x)`, for `x` from 0 to 500.
 pub(crate) fn nearest(x: f64) -> f64 {
-    let one = BigUint::from(1u8) << BITS;
+    // The hardest doubles need 158 bits; exp(x) takes 1.5·x before the point, and its inverse loses as many behind it.
+    let bits = 320 + 4 * (x as u64);
+    let one = BigUint::from(1u8) << bits;
     let (mantissa, below_point) = fraction(x);
     let mut sum = one.clone();
     let mut term = one.clone();
@@ -38,7 +37,7 @@ pub(crate) fn nearest(x: f64) -> f64 {
         }
         sum += &term;
     }
-    round(&((&one * &one) / sum))
+    round(&((&one * &one) / sum), bits)
 }
 
 /// `x` as mantissa and the number of bits behind the point.
@@ -51,11 +50,11 @@ fn fraction(x: f64) -> (BigUint, u64) {
 }
 
 /// To the nearest double; never half-way, as no exponential but that of 0 is rational.
-fn round(value: &BigUint) -> f64 {
+fn round(value: &BigUint, bits: u64) -> f64 {
     let drop = value.bits() - 53;
     let half = BigUint::from(1u8) << (drop - 1);
     let mantissa = u64::try_from((value + half) >> drop).unwrap();
-    let exponent = i32::try_from(drop).unwrap() - i32::try_from(BITS).unwrap();
+    let exponent = i32::try_from(drop).unwrap() - i32::try_from(bits).unwrap();
     // In two steps, each exact: the power alone may be too small for a normal double.
     mantissa as f64 * 2f64.powi(exponent / 2) * 2f64.powi(exponent - exponent / 2)
 }

@@ -49,6 +49,8 @@ pub fn start(service: &'static str, log: &LogConfig, tracing: &TracingConfig) ->
     let spans = provider.as_ref().map(|provider| {
         let layer = tracing_opentelemetry::layer()
             .with_tracer(provider.tracer(service))
+            .with_target(false)
+            .with_tracked_inactivity(false)
             .with_location(false)
             .with_threads(false);
         layer.with_filter(filter_fn(|meta| meta.target() == trace::TARGET))

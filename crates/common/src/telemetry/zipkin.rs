@@ -7,6 +7,7 @@ use bytes::Bytes;
 use opentelemetry_http::{HttpClient, HttpError, Request, Response};
 use opentelemetry_sdk::Resource;
 use opentelemetry_sdk::trace::{BatchConfigBuilder, BatchSpanProcessor, Sampler, SdkTracerProvider};
+use serde_json::{Map, Value, json};
 use tokio::runtime::Handle;
 use url::Url;
 
@@ -18,8 +19,8 @@ const SEND_EVERY: std::time::Duration = std::time::Duration::from_secs(1);
 /// A provider that sends the spans of `service` to the collector at `url`, in batches from a thread of its own.
 #[expect(deprecated, reason = "Zipkin is what users were promised; OTLP would need a collector in between")]
 pub(super) fn provider(service: &'static str, url: &Url) -> Result<SdkTracerProvider, Failure> {
-    let client =
-        Client { runtime: Handle::current(), client: http::client()?, failing: AtomicBool::new(false) };
+    let failing = AtomicBool::new(false);
+    let client = Client { service, runtime: Handle::current(), client: http::client()?, failing };
     let exporter = opentelemetry_zipkin::ZipkinExporter::builder()
         .with_http_client(client)
         .with_collector_endpoint(url.as_str())
@@ -39,6 +40,7 @@ pub(super) fn provider(service: &'static str, url: &Url) -> Result<SdkTracerProv
 /// The exporter's thread has no async runtime; the service's does the sending for it.
 #[derive(Debug)]
 struct Client {
+    service: &'static str,
     runtime: Handle,
     client: reqwest::Client,
     failing: AtomicBool,
@@ -48,6 +50,7 @@ struct Client {
 impl HttpClient for Client {
     async fn send_bytes(&self, request: Request<Bytes>) -> Result<Response<Bytes>, HttpError> {
         let client = self.client.clone();
+        let request = request.map(|spans| named(&spans, self.service).map_or(spans, Bytes::from));
         let sending = self.runtime.spawn(async move {
             let answer = client.execute(request.try_into()?).await?.error_for_status()?;
             let status = answer.status();
@@ -66,5 +69,30 @@ impl HttpClient for Client {
             }
         }
         outcome
+    }
+}
+
+/// The spans with the name of the service that they ran in, which this exporter leaves out and by which Zipkin finds them; `None` if they
+/// are not what is expected.
+fn named(spans: &[u8], service: &str) -> Option<Vec<u8>> {
+    let mut spans: Vec<Map<String, Value>> = serde_json::from_slice(spans).ok()?;
+    for span in &mut spans {
+        span.insert("localEndpoint".to_owned(), json!({"serviceName": service}));
+    }
+    serde_json::to_vec(&spans).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_span_names_its_service_and_keeps_the_rest() {
+        let sent = br#"[{"traceId":"1","id":"2","name":"kafka publish"},{"traceId":"1","id":"3","localEndpoint":{}}]"#;
+        let spans: Vec<Map<String, Value>> =
+            serde_json::from_slice(&named(sent, "raw-producer").unwrap()).unwrap();
+        assert!(spans.iter().all(|span| span["localEndpoint"]["serviceName"] == "raw-producer"));
+        assert_eq!((spans.len(), &spans[0]["name"]), (2, &json!("kafka publish")));
+        assert_eq!(named(b"not json", "x"), None);
     }
 }

@@ -29,7 +29,11 @@ struct Shape {
 impl Shape {
     /// A share `p` of the given variance, as `4 Var p`: 0 is an even split, 1 is all or nothing.
     const fn of(unevenness: f64) -> Self {
-        #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "constants between 0 and 2^24")]
+        #[expect(
+            clippy::cast_possible_truncation,
+            clippy::cast_sign_loss,
+            reason = "constants between 0 and 2^24"
+        )]
         if unevenness > 1.0 / 3.0 {
             Self { lump: ((unevenness - 1.0 / 3.0) * 1.5 * 32_768.0) as u64, width: 1 << 24 }
         } else {
@@ -123,19 +127,36 @@ pub(crate) struct Span {
 
 impl Span {
     pub(crate) const EMPTY: Self = Self { level: 0, index: 0, before: 0, count: 0 };
+
+    /// One half of it, when `left` trades fall on the first.
+    pub(crate) fn half(self, left: u64, second: bool) -> Self {
+        let (level, index) = (self.level - 1, self.index * 2 + u64::from(second));
+        if second {
+            return Self { level, index, before: self.before + left, count: self.count - left };
+        }
+        Self { level, index, before: self.before, count: left }
+    }
 }
 
 impl Arrivals {
     /// A stream of `rate` trades a second, above 0.
     pub(crate) fn new(key: Key, rate: f64) -> Self {
         let per_block = |root: u32| rate / 1000.0 * (1_u64 << root) as f64;
-        let root = ROOT_LEVELS.clone().find(|&root| per_block(root) >= ROOT_TRADES).unwrap_or(*ROOT_LEVELS.end());
+        let root =
+            ROOT_LEVELS.clone().find(|&root| per_block(root) >= ROOT_TRADES).unwrap_or(*ROOT_LEVELS.end());
         let trades = per_block(root).min((MAX_PER_MS << root) as f64);
         #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "positive, below 2^42")]
         let whole = trades as u64;
         #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a fraction times 2^32")]
         let rest = ((trades - whole as f64) * (1_u64 << 32) as f64) as u64;
-        Self { key, root, whole, rest, phase: key.at(u64::MAX) >> 32, shift: octaves_above(rate, REFERENCE_RATE) }
+        Self {
+            key,
+            root,
+            whole,
+            rest,
+            phase: key.at(u64::MAX) >> 32,
+            shift: octaves_above(rate, REFERENCE_RATE),
+        }
     }
 
     /// The level of this stream's root blocks.
@@ -150,6 +171,11 @@ impl Arrivals {
         Span { level, index, before, count: self.before_block((index + 1) << blocks) - before }
     }
 
+    /// Mean number of trades in a span of that level, which is the root blocks' or above.
+    pub(crate) fn per_span(&self, level: u32) -> f64 {
+        (self.whole as f64 + self.rest as f64 / (1_u64 << 32) as f64) * (1_u64 << (level - self.root)) as f64
+    }
+
     fn before_block(&self, block: u64) -> u64 {
         block * self.whole + ((block * self.rest + self.phase) >> 32)
     }
@@ -158,29 +184,19 @@ impl Arrivals {
     pub(crate) fn before(&self, t: u64) -> u64 {
         let mut span = self.span(self.root, t >> self.root);
         while span.level > 0 && span.count > 0 {
-            let (first, second) = self.halves(span);
-            span = if (t >> second.level) & 1 == 0 { first } else { second };
+            let in_second = (t >> (span.level - 1)) & 1 == 1;
+            span = span.half(self.left(span), in_second);
         }
         span.before
     }
 
-    /// The two halves of a span that is longer than a millisecond.
-    pub(crate) fn halves(&self, span: Span) -> (Span, Span) {
-        let level = span.level - 1;
-        if level >= self.root {
-            return (self.span(level, span.index * 2), self.span(level, span.index * 2 + 1));
-        }
-        let left = self.left(span);
-        (
-            Span { level, index: span.index * 2, before: span.before, count: left },
-            Span { level, index: span.index * 2 + 1, before: span.before + left, count: span.count - left },
-        )
-    }
-
-    /// How many of a span's trades fall on its first half.
-    fn left(&self, span: Span) -> u64 {
+    /// How many of a span's trades fall on its first half, if it is longer than a millisecond.
+    pub(crate) fn left(&self, span: Span) -> u64 {
         if span.count == 0 {
             return 0;
+        }
+        if span.level > self.root {
+            return self.span(span.level - 1, span.index * 2).count;
         }
         let bits = self.key.at((span.index << 6) | u64::from(span.level));
         let shape = self.shape(span.level);

@@ -130,7 +130,8 @@ fn civil(day: u64) -> (u64, u64, u64) {
     (year, month, of_year - (153 * march_month + 2) / 5 + 1)
 }
 
-const MONTHS: [&str; 12] = ["JAN", "FEB", "MAR", "APR", "MAY", "JUN", "JUL", "AUG", "SEP", "OCT", "NOV", "DEC"];
+const MONTHS: [&str; 12] =
+    ["JAN", "FEB", "MAR", "APR", "MAY", "JUN", "JUL", "AUG", "SEP", "OCT", "NOV", "DEC"];
 
 /// An expiry as it stands in names: `17AUG26`.
 pub(crate) fn date_name(expiry: Millis) -> String {
@@ -166,7 +167,8 @@ mod tests {
     fn the_listed_contracts_of_a_day_are_those_of_the_exchanges_calendar() {
         let now = Millis(1_786_911_707_538); // 2026-08-16, the day before BTC-17AUG26 expired
         let listed = |term, of| {
-            let mut dates: Vec<_> = (0..of).map(|place| Rotation { term, of, place }.life(now).until).collect();
+            let mut dates: Vec<_> =
+                (0..of).map(|place| Rotation { term, of, place }.life(now).until).collect();
             dates.sort_unstable();
             dates.into_iter().map(date_name).collect::<Vec<_>>()
         };
@@ -188,7 +190,9 @@ mod tests {
     #[test]
     fn names_of_dates_are_read_back_and_others_are_not() {
         assert_eq!(at("17AUG26").0, 1_786_953_600_000);
-        for wrong in ["", "AUG26", "17AUG", "17AUGUST26", "017AUG26", "32AUG26", "30FEB26", "PERPETUAL", "0AUG26"] {
+        for wrong in
+            ["", "AUG26", "17AUG", "17AUGUST26", "017AUG26", "32AUG26", "30FEB26", "PERPETUAL", "0AUG26"]
+        {
             assert_eq!(date_of(wrong), None, "{wrong}");
         }
     }

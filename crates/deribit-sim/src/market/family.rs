@@ -240,8 +240,14 @@ pub(crate) static ADA_USDC: Family = Family {
     ..LINEAR
 };
 
-pub(crate) static BTC_USDT: Family =
-    Family { name: "BTC_USDT", base: "BTC", quote: "USDT", currency: Currency::Usdt, quote_in_dollars: 0.9996, ..LINEAR };
+pub(crate) static BTC_USDT: Family = Family {
+    name: "BTC_USDT",
+    base: "BTC",
+    quote: "USDT",
+    currency: Currency::Usdt,
+    quote_in_dollars: 0.9996,
+    ..LINEAR
+};
 
 pub(crate) static ETH_USDT: Family = Family {
     name: "ETH_USDT",
@@ -255,8 +261,14 @@ pub(crate) static ETH_USDT: Family = Family {
     ..LINEAR
 };
 
-pub(crate) static BTC_EURR: Family =
-    Family { name: "BTC_EURR", base: "BTC", quote: "EURR", currency: Currency::Eurr, quote_in_dollars: 1.09, ..LINEAR };
+pub(crate) static BTC_EURR: Family = Family {
+    name: "BTC_EURR",
+    base: "BTC",
+    quote: "EURR",
+    currency: Currency::Eurr,
+    quote_in_dollars: 1.09,
+    ..LINEAR
+};
 
 pub(crate) static ETH_EURR: Family = Family {
     name: "ETH_EURR",

@@ -107,7 +107,11 @@ impl Market {
     /// Trades from one end of the half-open span that pass the filter.
     #[must_use]
     pub fn page(&self, filter: Filter, span: Range<Millis>, take: Take) -> Page {
-        let wanted = self.places.iter().enumerate().filter(|(_, place)| filter.passes(place.family.currency, place.kind));
+        let wanted = self
+            .places
+            .iter()
+            .enumerate()
+            .filter(|(_, place)| filter.passes(place.family.currency, place.kind));
         let remaining = wanted.map(|(id, place)| (id, ranks(place, &span)));
         let (chosen, mut has_more) = self.choose(remaining, take);
         let mut trades = Vec::new();

@@ -49,7 +49,11 @@ impl Strike {
     /// As in names: `63000`, `0d625`.
     fn name(self) -> String {
         let (whole, rest) = (self.0 / 10_000, self.0 % 10_000);
-        if rest == 0 { whole.to_string() } else { format!("{whole}d{rest:04}").trim_end_matches('0').to_owned() }
+        if rest == 0 {
+            whole.to_string()
+        } else {
+            format!("{whole}d{rest:04}").trim_end_matches('0').to_owned()
+        }
     }
 }
 
@@ -100,12 +104,14 @@ pub(crate) fn at(places: &[Place], prices: &Prices, id: PlaceId, t: Millis) -> O
         Product::Spot => Terms::Spot,
         Product::Future(_) => Terms::Future,
         Product::Option { side, rung, reach, .. } => {
-            let strike = strike(place.family, prices.dollars(place.family.coin, life.from), life, (rung, reach));
+            let strike =
+                strike(place.family, prices.dollars(place.family.coin, life.from), life, (rung, reach));
             Terms::Option { side, strike }
         }
-        Product::Combo { form, legs: [a, b] } => {
-            Terms::Combo { form, legs: Box::new(ordered(form, at(places, prices, a, t)?, at(places, prices, b, t)?)) }
-        }
+        Product::Combo { form, legs: [a, b] } => Terms::Combo {
+            form,
+            legs: Box::new(ordered(form, at(places, prices, a, t)?, at(places, prices, b, t)?)),
+        },
     };
     let name = name(place.family, life, &terms).into();
     Some(Listing { place: id, family: place.family, life, terms, name, kind: place.kind })
@@ -204,7 +210,11 @@ fn strike(family: &Family, dollars: f64, life: Life, (rung, reach): (i32, i32)) 
     };
     let step = round_number(price * usual.min(0.8 / f64::from(reach.max(1))));
     let units = ((price / step).round() + f64::from(rung)) * step;
-    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "the ladder stays above zero, far below 2^53")]
+    #[expect(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "the ladder stays above zero, far below 2^53"
+    )]
     Strike(units.max(1.0) as u64)
 }
 

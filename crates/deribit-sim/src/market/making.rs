@@ -7,7 +7,7 @@ use super::family::{Family, Kind};
 use super::listing::{Listing, Terms};
 use super::noise::{Key, unit};
 use super::price::Worth;
-use super::tape::Origin;
+use super::tape::{Leaf, Origin};
 use super::tick::{Tick, decimal};
 use super::time::Millis;
 use super::trade::{Block, ComboLeg, Direction, Starbase, TickDirection, Trade, TradeId};
@@ -110,7 +110,8 @@ impl<'a> Run<'a> {
     fn trade(&self, origin: Origin<'_>, rank: u64, (worth, last): (&Worth, Option<Last>)) -> Trade {
         let facts = Facts::of(self.market, &origin);
         let direction = self.direction(&facts, &origin);
-        let price = self.price(rank, self.bare_price(direction, &origin, worth), || last.map(|last| last.price));
+        let price =
+            self.price(rank, self.bare_price(direction, &origin, worth), || last.map(|last| last.price));
         let moved = last.map_or(TickDirection::Plus, |last| last.moved.after(last.price, price));
         let amount = facts.amount(worth.index);
         let legs = self.legs(&origin);
@@ -160,7 +161,9 @@ impl<'a> Run<'a> {
         // Who buys the combo may sell the leg.
         let combo = self.market.listing_at(origin.source.stream, Millis::from_genesis(origin.time));
         let sold = combo.is_some_and(|combo| match &combo.terms {
-            Terms::Combo { legs, .. } => legs.iter().any(|leg| leg.listing.place == self.listing.place && !leg.bought),
+            Terms::Combo { legs, .. } => {
+                legs.iter().any(|leg| leg.listing.place == self.listing.place && !leg.bought)
+            }
             _ => false,
         });
         if sold { taken.reversed() } else { taken }
@@ -189,26 +192,15 @@ impl<'a> Run<'a> {
         bare
     }
 
-    fn price_of(&self, rank: u64) -> f64 {
-        self.price(rank, self.bare_price_of(rank), || Some(self.bare_price_of(rank - 1)))
-    }
-
-    fn bare_price_of(&self, rank: u64) -> f64 {
-        let leaf = self.place.tape.leaf(rank);
-        let origin = self.place.tape.origin(&leaf, rank);
-        let worth = self.market.prices.worth(&self.listing, Millis::from_genesis(leaf.time));
-        let direction = self.direction(&Facts::of(self.market, &origin), &origin);
-        self.bare_price(direction, &origin, &worth)
-    }
-
     /// Price and move of the trade before the one of that rank.
     fn last_before(&self, rank: u64) -> Option<Last> {
         let mut at = rank.checked_sub(1).filter(|at| *at >= self.base)?;
-        let price = self.price_of(at);
+        let mut past = Past { run: self, seen: None };
+        let price = past.price(at);
         let mut moved = None;
         while at > self.base && moved.is_none() {
             at -= 1;
-            let before = self.price_of(at);
+            let before = past.price(at);
             moved = (before != price).then(|| TickDirection::Plus.after(before, price));
         }
         // Whether a rise was the last trade or an earlier one makes no difference to the next.
@@ -223,6 +215,34 @@ impl<'a> Run<'a> {
             _ if self.listing.kind() == Kind::OptionCombo => family.option_tick,
             _ => family.tick,
         }
+    }
+}
+
+/// Prices of a run's earlier trades, asked for backwards.
+struct Past<'a> {
+    run: &'a Run<'a>,
+    /// The millisecond looked at last: trades often share one.
+    seen: Option<(Leaf, Worth)>,
+}
+
+impl Past<'_> {
+    fn price(&mut self, rank: u64) -> f64 {
+        let bare = self.bare_price(rank);
+        self.run.price(rank, bare, || Some(self.bare_price(rank - 1)))
+    }
+
+    fn bare_price(&mut self, rank: u64) -> f64 {
+        let run = self.run;
+        let (leaf, worth) = match self.seen {
+            Some(seen) if seen.0.first <= rank && rank < seen.0.end() => seen,
+            _ => {
+                let leaf = run.place.tape.leaf(rank);
+                (leaf, run.market.prices.worth(&run.listing, Millis::from_genesis(leaf.time)))
+            }
+        };
+        self.seen = Some((leaf, worth));
+        let origin = run.place.tape.origin(&leaf, rank);
+        run.bare_price(run.direction(&Facts::of(run.market, &origin), &origin), &origin, &worth)
     }
 }
 
@@ -262,7 +282,8 @@ impl<'a> Facts<'a> {
     }
 
     fn id(&self, leg: u8) -> TradeId {
-        let number = (self.time * self.place.of + self.place.number) * 1024 + self.ordinal * 4 + u64::from(leg);
+        let number =
+            (self.time * self.place.of + self.place.number) * 1024 + self.ordinal * 4 + u64::from(leg);
         let prefix = match self.family().name {
             "BTC" => "",
             other => other,

@@ -8,12 +8,13 @@
 //! |---|---|
 //! | `universe`, `family`, `calendar`, `listing` | which instruments there are, and when |
 //! | `arrival`, `tape` | when trades happen |
-//! | `price`, `making` | what they are |
+//! | `price`, `making`, `json` | what they are, and how they are written |
 //! | `history`, `cursor` | which of them a question is about |
 
 mod arrival;
 mod calendar;
 mod cursor;
+mod facts;
 mod family;
 mod history;
 mod json;
@@ -32,6 +33,7 @@ use price::Prices;
 use universe::{Place, PlaceId};
 
 pub use cursor::Cursor;
+pub use facts::Facts;
 pub use family::{Currency, Kind};
 pub use history::{Filter, Kinds, Page, Take};
 pub use listing::Listing;

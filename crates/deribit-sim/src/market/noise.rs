@@ -41,11 +41,12 @@ pub(crate) fn unit(bits: u64) -> f64 {
 }
 
 /// A smooth random wave of time in `[-1, 1]`: chance at the multiples of `2^period_bits` milliseconds, eased in
-/// between.
+/// between. Waves of different periods are independent.
 pub(crate) fn wave(key: Key, t: u64, period_bits: u32) -> f64 {
     let cell = t >> period_bits;
     let within = (t - (cell << period_bits)) as f64 / (1_u64 << period_bits) as f64;
-    let (a, b) = (key.unit(cell), key.unit(cell + 1));
+    let at = |cell: u64| key.unit((cell << 6) | u64::from(period_bits));
+    let (a, b) = (at(cell), at(cell + 1));
     let eased = within * within * (3.0 - 2.0 * within);
     2.0 * (a + (b - a) * eased) - 1.0
 }
@@ -69,7 +70,8 @@ mod tests {
         let mut tenths = [0_u32; 10];
         for i in 0..100_000 {
             let place = (key.unit(i) * 10.0).floor();
-            let tenth = tenths.iter_mut().enumerate().find(|(n, _)| *n as f64 == place).map(|(_, count)| count);
+            let tenth =
+                tenths.iter_mut().enumerate().find(|(n, _)| *n as f64 == place).map(|(_, count)| count);
             *tenth.expect("a unit number times ten is below ten") += 1;
         }
         assert!(tenths.iter().all(|&count| (9_500..10_500).contains(&count)), "{tenths:?}");

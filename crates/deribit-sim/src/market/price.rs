@@ -48,7 +48,7 @@ impl Prices {
         let mut sum = 0.0;
         let mut amplitude = SHORTEST_AMPLITUDE;
         for period_bits in OCTAVES {
-            sum += amplitude * wave(key.child(u64::from(period_bits)), t.since_genesis(), period_bits);
+            sum += amplitude * wave(key, t.since_genesis(), period_bits);
             amplitude *= 2.0;
         }
         middle * exp(sum * coin.restlessness())
@@ -67,12 +67,14 @@ impl Prices {
                 Worth { mark: index * (1.0 + basis), index, iv: None, half_spread: spread }
             }
             Terms::Future => {
-                let carry = 0.05 + 0.01 * wave(self.key.child(200 + family.coin.path().0), t.since_genesis(), 26);
+                let carry =
+                    0.05 + 0.01 * wave(self.key.child(200 + family.coin.path().0), t.since_genesis(), 26);
                 Worth { mark: index * (1.0 + carry * years), index, iv: None, half_spread: 4.0 * spread }
             }
             Terms::Option { side, strike } => {
                 let level = wave(self.key.child(300 + family.coin.path().0), t.since_genesis(), 27);
-                let iv = family.coin.restlessness() * (0.18 + 0.22 * years / (years + 0.05)) * (1.0 + 0.1 * level);
+                let iv =
+                    family.coin.restlessness() * (0.18 + 0.22 * years / (years + 0.05)) * (1.0 + 0.1 * level);
                 let forward = index * (1.0 + 0.05 * years);
                 let unit = if family.inverse { forward } else { 1.0 };
                 let value = option(Quote { forward, strike: strike.price(), years, iv }, *side);
@@ -136,7 +138,8 @@ fn normal_below(x: f64) -> f64 {
     let t = 1.0 / (1.0 + 0.231_641_9 * x.abs());
     let tail = density(x)
         * t
-        * (0.319_381_53 + t * (-0.356_563_782 + t * (1.781_477_937 + t * (-1.821_255_978 + t * 1.330_274_429))));
+        * (0.319_381_53
+            + t * (-0.356_563_782 + t * (1.781_477_937 + t * (-1.821_255_978 + t * 1.330_274_429))));
     if x < 0.0 { tail } else { 1.0 - tail }
 }
 
@@ -173,7 +176,8 @@ mod tests {
 
     #[test]
     fn an_option_is_worth_more_the_longer_it_lives_and_never_less_than_nothing() {
-        let worth = |strike, years| option(Quote { forward: 63_000.0, strike, years, iv: 0.4 }, Side::Put).dollars;
+        let worth =
+            |strike, years| option(Quote { forward: 63_000.0, strike, years, iv: 0.4 }, Side::Put).dollars;
         assert!(worth(60_000.0, 0.5) > worth(60_000.0, 0.1) && worth(60_000.0, 0.1) > 0.0);
         assert!(worth(20_000.0, 0.001) >= 0.0);
     }
@@ -185,7 +189,9 @@ mod tests {
             let steps = 2_000_u64;
             for seed in 0..5 {
                 let prices = Prices::new(Key::new(seed));
-                let price = |n: u64| prices.dollars(Coin::Btc, Millis::GENESIS.plus(40_000_000_000 + n * seconds * 1_000));
+                let price = |n: u64| {
+                    prices.dollars(Coin::Btc, Millis::GENESIS.plus(40_000_000_000 + n * seconds * 1_000))
+                };
                 squares += (0..steps).map(|n| (price(n + 1) / price(n) - 1.0).powi(2)).sum::<f64>() / 5.0;
             }
             let yearly = (squares / steps as f64 * 31_557_600.0 / seconds as f64).sqrt();

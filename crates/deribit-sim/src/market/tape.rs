@@ -23,6 +23,8 @@ pub(crate) struct Source {
 pub(crate) struct Tape {
     sources: Vec<Source>,
     top_level: u32,
+    /// Mean number of trades in a span of the top level.
+    per_block: f64,
 }
 
 /// A millisecond in which the place has trades.
@@ -57,7 +59,8 @@ impl Tape {
     pub(crate) fn new(sources: Vec<Source>) -> Self {
         debug_assert!(sources.len() <= MAX_SOURCES && sources.is_sorted_by_key(|source| source.stream));
         let top_level = sources.iter().map(|source| source.arrivals.root_level()).max().unwrap_or(0);
-        Self { sources, top_level }
+        let per_block = sources.iter().map(|source| source.arrivals.per_span(top_level)).sum();
+        Self { sources, top_level, per_block }
     }
 
     /// How many trades come before `time` (milliseconds since genesis), which is the rank of the first one at or after it.
@@ -78,24 +81,23 @@ impl Tape {
     /// The millisecond of the trade of that rank.
     pub(crate) fn leaf(&self, rank: u64) -> Leaf {
         let mut spans = self.top(rank);
-        let mut level = self.top_level;
-        while level > 0 {
-            level -= 1;
-            let mut halves = [(Span::EMPTY, Span::EMPTY); MAX_SOURCES];
-            let mut second_from = 0;
-            for ((half, span), source) in halves.iter_mut().zip(&spans).zip(&self.sources) {
-                *half = source.arrivals.halves(*span);
-                second_from += half.1.before;
+        let mut first: u64 = spans.iter().map(|span| span.before).sum();
+        for _ in 0..self.top_level {
+            let mut lefts = [0; MAX_SOURCES];
+            for ((left, span), source) in lefts.iter_mut().zip(&spans).zip(&self.sources) {
+                *left = source.arrivals.left(*span);
             }
-            for (span, (first, second)) in spans.iter_mut().zip(halves) {
-                *span = if rank < second_from { first } else { second };
+            let middle = first + lefts.iter().sum::<u64>();
+            let in_second = rank >= middle;
+            if in_second {
+                first = middle;
+            }
+            for (span, left) in spans.iter_mut().zip(lefts).take(self.sources.len()) {
+                *span = span.half(left, in_second);
             }
         }
-        Leaf {
-            time: spans.first().map_or(0, |span| span.index),
-            first: spans.iter().map(|span| span.before).sum(),
-            counts: spans.map(|span| span.count),
-        }
+        let time = spans.first().map_or(0, |span| span.index);
+        Leaf { time, first, counts: spans.map(|span| span.count) }
     }
 
     /// Where the trade of that rank, which lies in that millisecond, comes from.
@@ -117,15 +119,18 @@ impl Tape {
         let before = |block: u64| -> u64 {
             self.sources.iter().map(|source| source.arrivals.span(self.top_level, block).before).sum()
         };
-        // Blocks up to 139 years after genesis.
-        let (mut low, mut high) = (0_u64, 1_u64 << (42 - self.top_level));
-        while high - low > 1 {
-            let middle = low.midpoint(high);
-            if before(middle) <= rank {
-                low = middle;
-            } else {
-                high = middle;
-            }
+        // Counts follow the rates to within a trade for each source, so the guess is at most a block or two off.
+        #[expect(
+            clippy::cast_possible_truncation,
+            clippy::cast_sign_loss,
+            reason = "positive; a wrong guess costs steps only"
+        )]
+        let mut low = (rank as f64 / self.per_block) as u64;
+        while low > 0 && before(low) > rank {
+            low -= 1;
+        }
+        while before(low + 1) <= rank {
+            low += 1;
         }
         let mut spans = [Span::EMPTY; MAX_SOURCES];
         for (span, source) in spans.iter_mut().zip(&self.sources) {

@@ -9,8 +9,8 @@ use std::collections::HashMap;
 use super::arrival::Arrivals;
 use super::calendar::{Rotation, Term};
 use super::family::{
-    ADA_USDC, BTC, BTC_EURR, BTC_USDC, BTC_USDT, Currency, DOGE_USDC, ETH, ETH_EURR, ETH_USDC, ETH_USDT, Family, Kind,
-    SOL_USDC, XRP_USDC,
+    ADA_USDC, BTC, BTC_EURR, BTC_USDC, BTC_USDT, Currency, DOGE_USDC, ETH, ETH_EURR, ETH_USDC, ETH_USDT,
+    Family, Kind, SOL_USDC, XRP_USDC,
 };
 use super::noise::Key;
 use super::tape::{Source, Tape};
@@ -71,12 +71,12 @@ pub(crate) struct Place {
     pub(crate) of: u64,
 }
 
-const PERPETUALS: [&Family; 8] = [&BTC, &ETH, &BTC_USDC, &ETH_USDC, &SOL_USDC, &XRP_USDC, &DOGE_USDC, &ADA_USDC];
+const PERPETUALS: [&Family; 8] =
+    [&BTC, &ETH, &BTC_USDC, &ETH_USDC, &SOL_USDC, &XRP_USDC, &DOGE_USDC, &ADA_USDC];
 const SPOT: [&Family; 8] =
     [&BTC_USDC, &ETH_USDC, &BTC_USDT, &ETH_USDT, &BTC_EURR, &ETH_EURR, &SOL_USDC, &XRP_USDC];
 /// The families of options, as often as their share of the options is in tenths.
-const OPTIONS: [&Family; 10] =
-    [&BTC, &ETH, &BTC, &BTC_USDC, &BTC, &ETH, &XRP_USDC, &BTC, &ETH, &BTC];
+const OPTIONS: [&Family; 10] = [&BTC, &ETH, &BTC, &BTC_USDC, &BTC, &ETH, &XRP_USDC, &BTC, &ETH, &BTC];
 
 const fn rotation(term: Term, of: u64, place: u64) -> Rotation {
     Rotation { term, of, place }
@@ -138,7 +138,15 @@ pub(crate) fn places(key: Key, count: usize, rate: f64) -> Vec<Place> {
     for ((id, (family, kind, product)), tape) in drafts.iter().enumerate().zip(tapes(&drafts, &arrivals)) {
         let number = numbers.entry(family.currency).or_default();
         let of = of_currency.get(&family.currency).copied().unwrap_or(1);
-        places.push(Place { family, kind: *kind, product: *product, key: key.child(id as u64), tape, number: *number, of });
+        places.push(Place {
+            family,
+            kind: *kind,
+            product: *product,
+            key: key.child(id as u64),
+            tape,
+            number: *number,
+            of,
+        });
         *number += 1;
     }
     places
@@ -148,9 +156,11 @@ pub(crate) fn places(key: Key, count: usize, rate: f64) -> Vec<Place> {
 fn drafts(count: usize) -> Vec<Draft> {
     let mut drafts: Vec<Draft> = Vec::with_capacity(count);
     drafts.extend(PERPETUALS.map(|family| (family, Kind::Future, Product::Perpetual)));
-    drafts.extend(FUTURES.iter().flat_map(|&rotation| {
-        [&BTC, &ETH].map(|family| (family, Kind::Future, Product::Future(rotation)))
-    }));
+    drafts.extend(
+        FUTURES.iter().flat_map(|&rotation| {
+            [&BTC, &ETH].map(|family| (family, Kind::Future, Product::Future(rotation)))
+        }),
+    );
     drafts.extend(SPOT.map(|family| (family, Kind::Spot, Product::Spot)));
     let rest = count.saturating_sub(drafts.len());
     let futures = future_combos(&drafts);
@@ -174,8 +184,13 @@ fn options(count: usize) -> Vec<Draft> {
         let number = made.entry(family.name).or_default();
         let ladder = *number / EXPIRIES.len();
         let side = if ladder.is_multiple_of(2) { Side::Put } else { Side::Call };
-        let rotation = EXPIRIES.get(*number % EXPIRIES.len()).copied().expect("a remainder is below the length");
-        drafts.push((family, Kind::Option, Product::Option { rotation, side, rung: zigzag(ladder / 2), reach: 0 }));
+        let rotation =
+            EXPIRIES.get(*number % EXPIRIES.len()).copied().expect("a remainder is below the length");
+        drafts.push((
+            family,
+            Kind::Option,
+            Product::Option { rotation, side, rung: zigzag(ladder / 2), reach: 0 },
+        ));
         *number += 1;
     }
     for (family, _, product) in &mut drafts {
@@ -195,9 +210,10 @@ fn zigzag(n: usize) -> i32 {
 /// Each future with the perpetual and with each future before it.
 fn future_combos(drafts: &[Draft]) -> Vec<Draft> {
     let of = |family: &'static Family| -> Vec<PlaceId> {
-        let mine = drafts.iter().enumerate().filter(|(_, (other, kind, _))| {
-            *kind == Kind::Future && other.name == family.name
-        });
+        let mine = drafts
+            .iter()
+            .enumerate()
+            .filter(|(_, (other, kind, _))| *kind == Kind::Future && other.name == family.name);
         mine.map(|(id, _)| id).collect()
     };
     let legs = [(&BTC, of(&BTC)), (&ETH, of(&ETH))];
@@ -227,7 +243,11 @@ fn option_combos(options: &[Draft], first_id: PlaceId) -> Vec<Draft> {
         let Product::Option { rotation, side, rung, .. } = *product else { continue };
         let mut pair = |form, with: Option<&PlaceId>| {
             if let Some(&other) = with {
-                combos.push((*family, Kind::OptionCombo, Product::Combo { form, legs: [first_id + at, other] }));
+                combos.push((
+                    *family,
+                    Kind::OptionCombo,
+                    Product::Combo { form, legs: [first_id + at, other] },
+                ));
             }
         };
         let higher = ids.get(&(family.name, rotation, side, rung + 1));
@@ -264,11 +284,14 @@ fn arrivals(key: Key, drafts: &[Draft], rate: f64) -> Vec<Arrivals> {
     let published = |(draft, weight): (&Draft, &f64)| if draft.1.is_combo() { 3.0 * weight } else { *weight };
     let total: f64 = drafts.iter().zip(&weights).map(published).sum();
     let arrivals = weights.iter().enumerate();
-    arrivals.map(|(id, weight)| Arrivals::new(key.child(id as u64).child(ARRIVALS), rate * weight / total)).collect()
+    arrivals
+        .map(|(id, weight)| Arrivals::new(key.child(id as u64).child(ARRIVALS), rate * weight / total))
+        .collect()
 }
 
 fn tapes(drafts: &[Draft], arrivals: &[Arrivals]) -> Vec<Tape> {
-    let own = |(stream, arrivals): (usize, &Arrivals)| vec![Source { stream, leg: 0, arrivals: arrivals.clone() }];
+    let own =
+        |(stream, arrivals): (usize, &Arrivals)| vec![Source { stream, leg: 0, arrivals: arrivals.clone() }];
     let mut sources: Vec<Vec<Source>> = arrivals.iter().enumerate().map(own).collect();
     for ((stream, (_, _, product)), arrivals) in drafts.iter().enumerate().zip(arrivals) {
         let Product::Combo { legs, .. } = product else { continue };

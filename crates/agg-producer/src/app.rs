@@ -1,0 +1,97 @@
+//! How the parts are put together, and run.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use common::admin::{Admin, Health};
+use common::avro::codec::SchemaId;
+use common::avro::registry::Registry;
+use common::avro::schema::{CANDLE, Contract, MOVING_AVERAGE, TRADE};
+use common::config::ServiceConfig as _;
+use common::kafka::admin::{TopicSpec, ensure_topics};
+use common::metrics::Metrics;
+use common::shutdown::{Shutdown, Tasks};
+use common::{Failure, backoff};
+use tokio::runtime::Handle;
+
+use crate::Config;
+use crate::metrics::AggregatorMetrics;
+use crate::runner::Pairs;
+
+/// The service, built and not yet running.
+pub struct App {
+    pairs: Pairs,
+    admin: Admin,
+    health: Health,
+    metrics: Metrics,
+}
+
+impl App {
+    /// Finds everything that the service needs, Kafka's topics and the registry's schemas among it. Nothing runs yet.
+    ///
+    /// # Errors
+    /// [`Failure::Config`], or [`Failure::Unavailable`] if Kafka or the registry does not come within `startup_deadline`.
+    pub async fn build(config: Config, shutdown: Shutdown) -> Result<Self, Failure> {
+        let (metrics, health) = (Metrics::new("agg_producer"), Health::new());
+        let admin = Admin::bind(&config.admin).await?;
+        let (windowing, fingerprint) =
+            config.windowing().map_err(|invalid| Failure::Config(format!("bad configuration: {invalid}")))?;
+        let topics = &config.topics;
+        let specs = [
+            TopicSpec::trades(topics),
+            TopicSpec::candles(topics),
+            TopicSpec::moving_averages(topics),
+            TopicSpec::late(topics),
+            TopicSpec::dead_letter(topics),
+        ];
+        ensure_topics(&config.kafka, Config::SERVICE.name(), &specs, *config.startup_deadline).await?;
+        let registry = Registry::new(&config.schema_registry)?;
+        let schemas = register(&config, &registry).await?;
+        let pairs = Pairs {
+            config: Arc::new(config),
+            windowing,
+            fingerprint,
+            schemas,
+            registry,
+            runtime: Handle::current(),
+            metrics: AggregatorMetrics::new(&metrics),
+            health: health.clone(),
+            shutdown,
+        };
+        Ok(Self { pairs, admin, health, metrics })
+    }
+
+    /// Runs until asked to stop, or until one of the pairs fails.
+    ///
+    /// # Errors
+    /// The pair's.
+    pub async fn run(self, shutdown: Shutdown) -> Result<(), Failure> {
+        let Self { pairs, admin, health, metrics } = self;
+        let _serving = admin.serve(health, metrics, shutdown.clone());
+        let mut tasks = Tasks::new(shutdown);
+        for thread in 0..pairs.config.threads {
+            // As many as there are threads, once in the process's life.
+            let name: &'static str = format!("pair {thread}").leak();
+            let pairs = pairs.clone();
+            tasks.spawn_thread(name, move || pairs.make(name, thread)?.run())?;
+        }
+        let deadline: Duration = *pairs.config.shutdown_deadline;
+        tasks.run_to_end(deadline).await
+    }
+}
+
+/// The ids of candles and averages. Late trades are registered too, so that their topic can be read by its subject.
+async fn register(config: &Config, registry: &Registry) -> Result<(SchemaId, SchemaId), Failure> {
+    let what = format!("schema registry at {}", config.schema_registry.url);
+    let register = async |topic: &str, contract: &Contract| {
+        backoff::until_deadline(&what, *config.startup_deadline, async || {
+            registry.register(topic, contract).await
+        })
+        .await
+    };
+    register(&config.topics.late, &TRADE).await?;
+    Ok((
+        register(&config.topics.candles, &CANDLE).await?,
+        register(&config.topics.moving_averages, &MOVING_AVERAGE).await?,
+    ))
+}

@@ -1,0 +1,33 @@
+//! `agg-producer`: Deribit trades to candles and moving averages.
+
+use std::process::ExitCode;
+
+use agg_producer::{App, Config};
+use common::cli::{self, Invocation};
+use common::config::ServiceConfig as _;
+use common::shutdown::Shutdown;
+use common::{Failure, exit, telemetry};
+
+const ABOUT: &str =
+    "Turns trades in Kafka into candles and moving averages, each window once and exactly right";
+
+fn main() -> ExitCode {
+    exit::report(Config::SERVICE.name(), run())
+}
+
+fn run() -> Result<(), Failure> {
+    match cli::load::<Config>(env!("CARGO_PKG_VERSION"), ABOUT)? {
+        Invocation::Run(config) => serve(config),
+        Invocation::Done => Ok(()),
+    }
+}
+
+#[tokio::main]
+async fn serve(config: Config) -> Result<(), Failure> {
+    let telemetry = telemetry::start(Config::SERVICE.name(), &config.log, &config.tracing)?;
+    let shutdown = Shutdown::on_signals()?;
+    let app = App::build(config, shutdown.clone()).await?;
+    let end = app.run(shutdown).await;
+    telemetry.stop().await;
+    end
+}

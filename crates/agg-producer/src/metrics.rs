@@ -1,0 +1,155 @@
+//! What an operator asks of this service.
+
+use std::time::Duration;
+
+use common::metrics::{Counter, FloatGauge, Gauge, Histogram, Metrics};
+use prometheus_client::encoding::EncodeLabelSet;
+use prometheus_client::metrics::family::Family;
+
+/// Of which partition of the trades' topic.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct PartitionLabels {
+    partition: i32,
+}
+
+/// Which way partitions moved.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct RebalanceLabels {
+    kind: &'static str,
+}
+
+/// What one committed transaction held.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Published {
+    /// Averages.
+    pub averages: u64,
+    /// Candles.
+    pub candles: u64,
+    /// Late trades.
+    pub late: u64,
+    /// Undecodable records.
+    pub undecodable: u64,
+}
+
+impl Published {
+    /// Records in all.
+    #[must_use]
+    pub const fn records(&self) -> u64 {
+        self.averages + self.candles + self.late + self.undecodable
+    }
+}
+
+/// How a partition stands.
+#[derive(Debug, Clone, Copy)]
+pub struct Standing {
+    /// Wall clock less stream time.
+    pub behind: Option<Duration>,
+    /// Slices not closed yet.
+    pub open_slices: usize,
+    /// Instruments with state.
+    pub instruments: usize,
+}
+
+/// The metrics of all pairs of the process.
+#[derive(Debug, Clone)]
+pub struct AggregatorMetrics {
+    trades: Counter,
+    averages: Counter,
+    candles: Counter,
+    late: Counter,
+    undecodable: Counter,
+    restored: Counter,
+    restore_time: Histogram,
+    transaction_time: Histogram,
+    aborted: Counter,
+    rebalances: Family<RebalanceLabels, Counter>,
+    lag: Family<PartitionLabels, Gauge>,
+    behind: Family<PartitionLabels, FloatGauge>,
+    open_slices: Family<PartitionLabels, Gauge>,
+    instruments: Family<PartitionLabels, Gauge>,
+}
+
+impl AggregatorMetrics {
+    /// Registers them.
+    #[must_use]
+    pub fn new(metrics: &Metrics) -> Self {
+        Self {
+            trades: metrics.counter("trades", "Trades added to their slices, those restored not among them"),
+            averages: metrics
+                .counter("windows_emitted", "Moving averages published, one for each window and instrument"),
+            candles: metrics
+                .counter("candles_emitted", "Candles published, one for each slice and instrument"),
+            late: metrics.counter("late_trades", "Trades whose slice had closed"),
+            undecodable: metrics.counter("undecodable_records", "Records set aside in the dead-letter topic"),
+            restored: metrics.counter("restored_records", "Records read again to rebuild state"),
+            restore_time: metrics.seconds("restore_seconds", "Assignment of a partition until it is live"),
+            transaction_time: metrics
+                .seconds("transaction_seconds", "Begin of a transaction until it is committed"),
+            aborted: metrics.counter("transactions_aborted", "Transactions that were not committed"),
+            rebalances: metrics.family("rebalances", "Times that partitions came or went, by kind"),
+            lag: metrics.family("lag", "Records behind the end of the partition that may be read"),
+            behind: metrics.family("stream_time_behind_seconds", "Wall clock less stream time"),
+            open_slices: metrics.family("open_slices", "Slices that have not closed yet"),
+            instruments: metrics.family("instruments", "Instruments that traded within the last window"),
+        }
+    }
+
+    /// A trade was added to its slice.
+    pub fn trade(&self) {
+        self.trades.inc();
+    }
+
+    /// A record was read again to rebuild state.
+    pub fn restored(&self) {
+        self.restored.inc();
+    }
+
+    /// A partition is live, so long after its assignment.
+    pub fn live_after(&self, elapsed: Duration) {
+        self.restore_time.observe(elapsed.as_secs_f64());
+    }
+
+    /// A transaction was committed.
+    pub fn committed(&self, published: &Published, elapsed: Duration) {
+        self.averages.inc_by(published.averages);
+        self.candles.inc_by(published.candles);
+        self.late.inc_by(published.late);
+        self.undecodable.inc_by(published.undecodable);
+        self.transaction_time.observe(elapsed.as_secs_f64());
+    }
+
+    /// A transaction was not committed.
+    pub fn aborted(&self) {
+        self.aborted.inc();
+    }
+
+    /// Partitions were `assigned`, `revoked` or `lost`.
+    pub fn rebalanced(&self, kind: &'static str) {
+        self.rebalances.get_or_create(&RebalanceLabels { kind }).inc();
+    }
+
+    /// How far a partition is behind.
+    pub fn lag(&self, partition: i32, records: i64) {
+        self.lag.get_or_create(&PartitionLabels { partition }).set(records);
+    }
+
+    /// How a partition stands.
+    pub fn standing(&self, partition: i32, standing: &Standing) {
+        let labels = PartitionLabels { partition };
+        let count = |count: usize| i64::try_from(count).unwrap_or(i64::MAX);
+        if let Some(behind) = standing.behind {
+            self.behind.get_or_create(&labels).set(behind.as_secs_f64());
+        }
+        self.open_slices.get_or_create(&labels).set(count(standing.open_slices));
+        self.instruments.get_or_create(&labels).set(count(standing.instruments));
+    }
+
+    /// A partition is another member's now: what was known of it is not shown any more.
+    pub fn gone(&self, partition: i32) {
+        let labels = PartitionLabels { partition };
+        self.lag.remove(&labels);
+        self.behind.remove(&labels);
+        self.open_slices.remove(&labels);
+        self.instruments.remove(&labels);
+    }
+}

@@ -1,0 +1,125 @@
+//! Writing what came of the records, together with how far they were processed.
+
+use std::time::Instant;
+
+use common::Failure;
+use common::kafka::transaction::TransactionError;
+use rdkafka::TopicPartitionList;
+use rdkafka::consumer::Consumer as _;
+
+use super::slot::{Running, Slot};
+use super::{Identity, Runner, Urgency};
+use crate::aggregator::Offset;
+use crate::publish::{Batch, Filled};
+
+/// A transaction holds no more records than this, but for one window of all instruments: it has ten seconds.
+const MOST_RECORDS: u64 = 50_000;
+
+impl Runner {
+    /// Commits what is processed, in one transaction or, after a long silence of the partition, in several. Nothing is begun if there
+    /// is nothing to say.
+    pub(super) fn commit(&mut self) -> Result<(), Failure> {
+        self.urgency = Urgency::Interval;
+        self.look_where_we_are();
+        // A lost assignment is another's: the next poll tells which.
+        while self.slots.values().filter_map(Slot::running).any(Running::has_news)
+            && !self.consumer.assignment_lost()
+        {
+            let begun = Instant::now();
+            match self.transact() {
+                Ok(filled) => {
+                    self.metrics.committed(&filled.published, begun.elapsed());
+                    self.retry.reset();
+                }
+                Err(error) => return self.settle(error),
+            }
+        }
+        Ok(())
+    }
+
+    /// The consumer's position is past transaction markers, which are no records; without them every console would show a lag
+    /// for ever.
+    fn look_where_we_are(&mut self) {
+        match self.consumer.position() {
+            Ok(positions) => {
+                for element in positions.elements() {
+                    let slot = self.slots.get_mut(&element.partition());
+                    if let (rdkafka::Offset::Offset(offset), Some(running)) =
+                        (element.offset(), slot.and_then(Slot::running_mut))
+                    {
+                        running.advance_to(Offset(offset));
+                    }
+                }
+            }
+            Err(error) => tracing::debug!(%error, "no positions"),
+        }
+    }
+
+    /// Writes what there is to say, and commits it. What was written is given back with the spans that end now.
+    fn transact(&mut self) -> Result<Filled, TransactionError> {
+        let Self { consumer, producer, publisher, slots, restore, .. } = self;
+        let group = consumer.group_metadata().expect("the consumer has a group.id");
+        let mut offsets = TopicPartitionList::new();
+        let transaction = producer.begin()?;
+        let mut batch = publisher.fill(&transaction);
+        let with_news =
+            slots.iter_mut().filter_map(|(partition, slot)| Some((*partition, slot.running_mut()?)));
+        let written =
+            with_news.filter(|(_, running)| running.has_news()).try_for_each(|(partition, running)| {
+                write(&mut batch, partition, running)?;
+                if let Some(checkpoint) = running.checkpoint() {
+                    restore.add_to(&mut offsets, partition, &checkpoint);
+                }
+                Ok(())
+            });
+        let filled = batch.filled();
+        if let Err(error) = written.and_then(|()| transaction.offsets(&offsets, &group)) {
+            transaction.abort()?;
+            return Err(error);
+        }
+        match transaction.commit() {
+            Ok(()) => {}
+            Err(error @ TransactionError::Abortable(_)) => {
+                producer.abort_failed()?;
+                return Err(error);
+            }
+            // Neither committed nor aborted: only a new producer can find out.
+            Err(TransactionError::Retriable(error)) => return Err(TransactionError::Fatal(error)),
+            Err(error) => return Err(error),
+        }
+        for element in offsets.elements() {
+            if let Some(running) = slots.get_mut(&element.partition()).and_then(Slot::running_mut) {
+                running.committed();
+            }
+        }
+        Ok(filled)
+    }
+
+    /// What follows from a transaction that was not committed: state is ahead of what was published, and has to go back.
+    fn settle(&mut self, error: TransactionError) -> Result<(), Failure> {
+        self.metrics.aborted();
+        let Identity { group_id, member, .. } = &self.identity;
+        match error {
+            TransactionError::Abortable(error) | TransactionError::Retriable(error) => {
+                tracing::warn!(%error, "transaction aborted, going back to what is committed");
+                self.restart_partitions()
+            }
+            TransactionError::Fenced(error) => Err(Failure::Other(anyhow::anyhow!(
+                "fenced: another process runs as {member} of group {group_id}, or a transaction took longer than Kafka waits: {error}; \
+                 give each process an `instance` of its own"
+            ))),
+            TransactionError::Fatal(error) => {
+                Err(Failure::Other(anyhow::anyhow!("the producer is of no use any more: {error}")))
+            }
+        }
+    }
+}
+
+/// Asides first, then windows as long as the transaction has room; the rest stays due.
+fn write(batch: &mut Batch<'_, '_>, partition: i32, running: &mut Running) -> Result<(), TransactionError> {
+    running.asides.iter().try_for_each(|(record, aside)| batch.aside(record, aside))?;
+    while running.partition.is_due() && batch.records() < MOST_RECORDS {
+        running.partition.close_next(|closed| batch.closed(partition, &closed))?;
+    }
+    Ok(())
+}

@@ -1,0 +1,297 @@
+//! One pair of consumer and producer on a thread of its own: consume, process, produce, commit.
+//!
+//! A transaction is open only while it is filled and committed, never across a poll. So nothing half-written is at stake when
+//! partitions come and go between two records: one that goes takes its state with it, and the others do not notice.
+
+mod commit;
+mod pair;
+mod record;
+mod slot;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime};
+
+use common::Failure;
+use common::admin::{Heartbeat, Part};
+use common::backoff::Backoff;
+use common::kafka::transaction::TransactionalProducer;
+use common::shutdown::Shutdown;
+use rdkafka::TopicPartitionList;
+use rdkafka::consumer::{BaseConsumer, Consumer as _};
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+
+pub use pair::Pairs;
+
+use crate::decode::TradeDecoder;
+use crate::metrics::AggregatorMetrics;
+use crate::publish::Publisher;
+use crate::rebalance::{Change, Deliveries, Rebalances};
+use crate::restore::{Restore, RestoreError};
+use slot::{Running, Slot};
+
+/// Records between two looks at the clock while there is no end of them.
+const RECORDS_A_TURN: u32 = 256;
+/// How long a window that is due may wait for others while records flow.
+const LINGER: Duration = Duration::from_millis(10);
+/// The longest that the loop waits for a record: how soon it notices that it is to stop.
+const LONGEST_WAIT: Duration = Duration::from_millis(100);
+/// How long a seek may take: it only waits for another thread of librdkafka's.
+const SEEK_WITHIN: Duration = Duration::from_secs(1);
+/// The same while a partition cannot be sought yet.
+const WAIT_TO_SEEK: Duration = Duration::from_millis(10);
+/// Waiting for the coordinator or the registry.
+const RETRY: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(3));
+
+/// A consumer, its producer, and the state between them.
+pub struct Runner {
+    consumer: Arc<BaseConsumer<Rebalances>>,
+    producer: TransactionalProducer<Deliveries>,
+    decoder: TradeDecoder,
+    publisher: Publisher,
+    restore: Restore,
+    slots: BTreeMap<i32, Slot>,
+    identity: Identity,
+    metrics: AggregatorMetrics,
+    part: Part,
+    heartbeat: Heartbeat,
+    shutdown: Shutdown,
+    commit_interval: Duration,
+    process_span: String,
+    urgency: Urgency,
+    next_commit: Instant,
+    next_start: Instant,
+    retry: Backoff,
+    joined: bool,
+}
+
+/// How soon there must be a commit.
+#[derive(Debug, Clone, Copy)]
+enum Urgency {
+    /// When the interval is over.
+    Interval,
+    /// When there is nothing more to read, or so long after a window has become due that it is well in time all the same: whoever
+    /// catches up on hours would commit thousands of times otherwise.
+    SoonAfter(Instant),
+    /// Before anything else is read.
+    Now,
+}
+
+/// Whether there was more to read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Supply {
+    Flowing,
+    Dry,
+}
+
+/// Who this is, for messages.
+#[derive(Debug, Clone)]
+pub struct Identity {
+    /// The group.
+    pub group_id: String,
+    /// The process, with the thread.
+    pub member: String,
+    /// What to do where going on would give wrong numbers.
+    pub how_to_reset: String,
+}
+
+impl Runner {
+    /// Runs until asked to stop; then commits what is processed.
+    ///
+    /// # Errors
+    /// [`Failure::Config`] where going on would give wrong numbers, and for what Kafka refuses for good; [`Failure::Other`] if another
+    /// process has taken this one's name.
+    pub fn run(mut self) -> Result<(), Failure> {
+        let consumer = Arc::clone(&self.consumer);
+        while !self.shutdown.is_requested() {
+            let (mut wait, mut supply) = (self.wait(), Supply::Flowing);
+            for _ in 0..RECORDS_A_TURN {
+                let polled = consumer.poll(wait);
+                // First of all: a record may be of a partition that has gone in the same poll.
+                self.follow(consumer.context().take())?;
+                match polled {
+                    Some(Ok(record)) => self.process(&record)?,
+                    Some(Err(error)) => self.judge(&error)?,
+                    None => {
+                        supply = Supply::Dry;
+                        break;
+                    }
+                }
+                if matches!(self.urgency, Urgency::Now) {
+                    break;
+                }
+                wait = Duration::ZERO;
+            }
+            self.turn(supply)?;
+        }
+        self.commit()
+    }
+
+    /// What is done between records: begin partitions, let paused ones go on, commit, report.
+    fn turn(&mut self, supply: Supply) -> Result<(), Failure> {
+        let now = Instant::now();
+        if now >= self.next_start {
+            self.start_partitions()?;
+        }
+        let urgent = match self.urgency {
+            Urgency::Interval => false,
+            Urgency::SoonAfter(due) => supply == Supply::Dry || now >= due + LINGER,
+            Urgency::Now => true,
+        };
+        if urgent || now >= self.next_commit {
+            self.resume_paused(now);
+            self.commit()?;
+            self.report();
+            self.next_commit = now + self.commit_interval;
+        }
+        Ok(())
+    }
+
+    fn wait(&self) -> Duration {
+        let longest = if self.starting().next().is_some() { WAIT_TO_SEEK } else { LONGEST_WAIT };
+        self.next_commit.saturating_duration_since(Instant::now()).min(longest)
+    }
+
+    fn starting(&self) -> impl Iterator<Item = i32> {
+        self.slots.iter().filter(|(_, slot)| slot.running().is_none()).map(|(partition, _)| *partition)
+    }
+
+    fn running(&mut self) -> impl Iterator<Item = (i32, &mut Running)> {
+        self.slots.iter_mut().filter_map(|(partition, slot)| Some((*partition, slot.running_mut()?)))
+    }
+
+    /// Follows changes of the assignment.
+    fn follow(&mut self, changes: Vec<Change>) -> Result<(), Failure> {
+        for change in changes {
+            self.joined = true;
+            match change {
+                Change::Assigned(partitions) => {
+                    tracing::info!(member = self.identity.member, ?partitions, "assigned");
+                    self.slots.extend(partitions.into_iter().map(|partition| (partition, Slot::starting())));
+                    self.next_start = Instant::now();
+                }
+                Change::Revoked(partitions) => {
+                    tracing::info!(member = self.identity.member, ?partitions, "revoked");
+                    for partition in partitions {
+                        self.slots.remove(&partition);
+                        self.metrics.gone(partition);
+                    }
+                }
+                Change::Failed(why) => {
+                    return Err(Failure::Other(anyhow::anyhow!(
+                        "the group's assignment cannot be followed: {why}"
+                    )));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Begins what has been assigned, where the group left it.
+    fn start_partitions(&mut self) -> Result<(), Failure> {
+        let starting: Vec<i32> = self.starting().collect();
+        if starting.is_empty() {
+            return Ok(());
+        }
+        match self.restore.starts(&self.consumer, starting) {
+            Ok(starts) => {
+                self.next_start = Instant::now() + WAIT_TO_SEEK;
+                for start in starts {
+                    let begun = self.restore.begin(&self.consumer, &start);
+                    let Some(slot) = self.slots.get_mut(&start.number) else { continue };
+                    match (begun, &slot) {
+                        (Ok(()), Slot::Starting { since }) => {
+                            *slot = Slot::Running(Box::new(Running::new(start, *since)));
+                        }
+                        (Ok(()), Slot::Running(_)) => {}
+                        (Err(error), _) => {
+                            tracing::debug!(partition = start.number, %error, "not to be sought yet");
+                        }
+                    }
+                }
+                Ok(())
+            }
+            Err(RestoreError::NotAnswered(error)) => {
+                let retry_in = self.retry.next_delay();
+                tracing::warn!(%error, ?retry_in, "the group's offsets are not to be had");
+                self.next_start = Instant::now() + retry_in;
+                Ok(())
+            }
+            Err(refused @ RestoreError::Refused { .. }) => {
+                let Identity { group_id, how_to_reset, .. } = &self.identity;
+                Err(Failure::Config(format!("group {group_id}: {refused}; {how_to_reset}")))
+            }
+        }
+    }
+
+    /// Takes all partitions back to what is committed: their state is ahead of it.
+    fn restart_partitions(&mut self) -> Result<(), Failure> {
+        let partitions: Vec<i32> = self.slots.keys().copied().collect();
+        self.consumer.pause(&self.list(&partitions)).map_err(anyhow::Error::from)?;
+        self.slots = partitions.into_iter().map(|partition| (partition, Slot::starting())).collect();
+        self.next_start = Instant::now() + self.retry.next_delay();
+        Ok(())
+    }
+
+    fn list(&self, partitions: &[i32]) -> TopicPartitionList {
+        let mut list = TopicPartitionList::new();
+        for partition in partitions {
+            list.add_partition(&self.restore.topic, *partition);
+        }
+        list
+    }
+
+    /// What an error of the consumer means.
+    fn judge(&self, error: &KafkaError) -> Result<(), Failure> {
+        let Identity { group_id, member, how_to_reset } = &self.identity;
+        if let Some((code, why)) = self.consumer.client().fatal_error() {
+            return Err(match code {
+                RDKafkaErrorCode::FencedInstanceId => Failure::Other(anyhow::anyhow!(
+                    "fenced: another process has joined group {group_id} as {member}; give each process an `instance` of its own"
+                )),
+                _ => Failure::Other(anyhow::anyhow!("the consumer is of no use any more: {code}: {why}")),
+            });
+        }
+        match error.rdkafka_error_code() {
+            Some(RDKafkaErrorCode::AutoOffsetReset | RDKafkaErrorCode::OffsetOutOfRange) => {
+                let topic = &self.restore.topic;
+                Err(Failure::Config(format!(
+                    "group {group_id}: topic {topic} does not have the records any more that follow on what is committed; {how_to_reset}"
+                )))
+            }
+            Some(
+                code @ (RDKafkaErrorCode::TopicAuthorizationFailed
+                | RDKafkaErrorCode::GroupAuthorizationFailed
+                | RDKafkaErrorCode::InvalidGroupId),
+            ) => Err(Failure::Config(format!(
+                "kafka refuses group {group_id} to read {}: {code}",
+                self.restore.topic
+            ))),
+            // Brokers away and the like: librdkafka goes on trying, and has said so.
+            _ => Ok(()),
+        }
+    }
+
+    /// Shows how things stand.
+    fn report(&mut self) {
+        self.heartbeat.beat();
+        let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+        let now = i64::try_from(now.as_millis()).unwrap_or(i64::MAX);
+        let metrics = self.metrics.clone();
+        let (mut restoring, mut records) = (self.starting().count(), 0);
+        for (partition, running) in self.running() {
+            metrics.standing(partition, &running.standing(now));
+            if let Some(elapsed) = running.live_after() {
+                metrics.live_after(elapsed);
+                tracing::info!(partition, ?elapsed, "live");
+            }
+            restoring += usize::from(!running.is_live());
+            records += running.to_restore();
+        }
+        match restoring {
+            _ if !self.joined => self.part.waiting("joining the group"),
+            0 => self.part.ready(),
+            _ => self.part.waiting(format!("restoring {restoring} partitions, {records} records to go")),
+        }
+    }
+}

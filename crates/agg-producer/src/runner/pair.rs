@@ -1,0 +1,138 @@
+//! Making pairs of consumer and producer.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use common::Failure;
+use common::admin::Health;
+use common::avro::codec::{Encoder, SchemaId};
+use common::avro::registry::Registry;
+use common::avro::schema::{CANDLE, MOVING_AVERAGE};
+use common::backoff::Backoff;
+use common::config::ServiceConfig as _;
+use common::kafka::admin::client_refused;
+use common::kafka::client::{self, Role};
+use common::kafka::transaction::{TransactionError, TransactionalProducer};
+use common::shutdown::Shutdown;
+use rdkafka::consumer::{BaseConsumer, Consumer as _};
+use tokio::runtime::Handle;
+
+use super::{Identity, RETRY, Runner, Urgency};
+use crate::Config;
+use crate::checkpoint::Fingerprint;
+use crate::decode::TradeDecoder;
+use crate::metrics::AggregatorMetrics;
+use crate::partition::Windowing;
+use crate::publish::Publisher;
+use crate::rebalance::{Deliveries, Rebalances};
+use crate::restore::Restore;
+
+/// A loop that is silent for longer is wedged: a transaction may take ten seconds, and its abort as long again.
+const LONGEST_SILENCE: Duration = Duration::from_secs(60);
+
+/// What all pairs of a process have in common.
+#[derive(Clone)]
+pub struct Pairs {
+    /// The configuration.
+    pub config: Arc<Config>,
+    /// The windows in force.
+    pub windowing: Windowing,
+    /// The settings in force.
+    pub fingerprint: Fingerprint,
+    /// The registry's ids for candles and averages.
+    pub schemas: (SchemaId, SchemaId),
+    /// Asked for the schemas of trades.
+    pub registry: Registry,
+    /// Where it is asked.
+    pub runtime: Handle,
+    /// Of all pairs together.
+    pub metrics: AggregatorMetrics,
+    /// Where each pair has a part and a heartbeat.
+    pub health: Health,
+    /// The request to stop.
+    pub shutdown: Shutdown,
+}
+
+impl Pairs {
+    /// Makes one pair and joins the group, after older producers of its name are fenced off. Blocks until Kafka has
+    /// answered.
+    ///
+    /// # Errors
+    /// [`Failure::Unavailable`] if it does not within `startup_deadline`; [`Failure::Config`] for settings that librdkafka refuses.
+    pub fn make(&self, name: &'static str, thread: usize) -> Result<Runner, Failure> {
+        let config = &self.config;
+        let part = self.health.part(name);
+        let member = format!("{}-{thread}", config.instance);
+        let producer = self.producer(&member)?;
+        let consumer = self.consumer(&member)?;
+        let (candles, averages) = self.schemas;
+        let encoders = (Encoder::new(&CANDLE, candles), Encoder::new(&MOVING_AVERAGE, averages));
+        let now = Instant::now();
+        Ok(Runner {
+            consumer: Arc::new(consumer),
+            producer,
+            decoder: TradeDecoder::new(self.registry.clone(), self.runtime.clone()),
+            publisher: Publisher::new(config.topics.clone(), config.group_id.clone(), encoders),
+            restore: Restore {
+                topic: config.topics.trades.clone(),
+                windowing: self.windowing.clone(),
+                fingerprint: self.fingerprint.clone(),
+            },
+            slots: BTreeMap::new(),
+            identity: Identity {
+                group_id: config.group_id.clone(),
+                member,
+                how_to_reset: how_to_reset(config),
+            },
+            metrics: self.metrics.clone(),
+            part,
+            heartbeat: self.health.heartbeat(name, LONGEST_SILENCE),
+            shutdown: self.shutdown.clone(),
+            commit_interval: *config.commit_interval,
+            process_span: format!("{} process", config.topics.trades),
+            urgency: Urgency::Interval,
+            next_commit: now,
+            next_start: now,
+            retry: Backoff::new(RETRY.0, RETRY.1),
+            joined: false,
+        })
+    }
+
+    /// Fenced off before the group is joined: what an older incarnation has in flight must be decided before its offsets are read.
+    fn producer(&self, member: &str) -> Result<TransactionalProducer<Deliveries>, Failure> {
+        let config = &self.config;
+        let role = Role::TransactionalProducer { transactional_id: format!("{}-{member}", config.group_id) };
+        let settings = client::config(&config.kafka, Config::SERVICE.name(), &role);
+        let deadline = *config.startup_deadline;
+        TransactionalProducer::fence(&settings, Deliveries, deadline).map_err(|error| match error {
+            TransactionError::Retriable(last) => Failure::Unavailable {
+                what: format!("the transaction coordinator of kafka at {}", config.kafka.bootstrap_servers),
+                deadline,
+                last: last.to_string(),
+            },
+            other => Failure::Other(anyhow::Error::from(other).context("cannot open transactions")),
+        })
+    }
+
+    fn consumer(&self, member: &str) -> Result<BaseConsumer<Rebalances>, Failure> {
+        let config = &self.config;
+        let (group_id, topic) = (config.group_id.clone(), &config.topics.trades);
+        let role = Role::GroupConsumer { group_id, group_instance_id: member.to_owned() };
+        let context = Rebalances::new(topic, self.metrics.clone());
+        let consumer: BaseConsumer<Rebalances> = client::config(&config.kafka, Config::SERVICE.name(), &role)
+            .create_with_context(context)
+            .map_err(|error| client_refused(&error))?;
+        consumer.subscribe(&[topic]).map_err(anyhow::Error::from)?;
+        Ok(consumer)
+    }
+}
+
+fn how_to_reset(config: &Config) -> String {
+    let (group, topics) = (&config.group_id, &config.topics);
+    format!(
+        "to begin anew, either take a group_id, topics.candles and topics.moving_averages that are not in use, or stop the group, delete \
+         its offsets (kafka-consumer-groups --bootstrap-server {} --delete-offsets --group {group} --topic {}) and make {} and {} anew",
+        config.kafka.bootstrap_servers, topics.trades, topics.candles, topics.moving_averages
+    )
+}

@@ -1,0 +1,106 @@
+//! One record's way through the aggregator.
+
+use std::time::Instant;
+
+use common::Failure;
+use common::model::Trade;
+use common::telemetry::trace::{self, Kind, TRACEPARENT};
+use rdkafka::consumer::Consumer as _;
+use rdkafka::message::{BorrowedMessage, Headers as _, Message as _};
+
+use super::slot::{Added, Running, Slot};
+use super::{Runner, SEEK_WITHIN, Urgency};
+use crate::aggregator::{Offset, Placement};
+use crate::decode::Verdict;
+use crate::publish::Aside;
+
+/// Records set aside in memory before they are written: what one transaction holds of them.
+const MOST_ASIDES: usize = 1000;
+
+impl Runner {
+    /// Processes the next record of its partition.
+    pub(super) fn process(&mut self, record: &BorrowedMessage<'_>) -> Result<(), Failure> {
+        let offset = Offset(record.offset());
+        let slot = self.slots.get_mut(&record.partition());
+        // Not ours any more, or to be read again from elsewhere.
+        let Some(running) = slot.and_then(Slot::running_mut).filter(|running| running.expects(offset)) else {
+            return Ok(());
+        };
+        running.advance_to(offset);
+        match self.decoder.decode(record) {
+            Verdict::Trade(trade) => match running.add(offset, &trade) {
+                Added::Restored => self.metrics.restored(),
+                Added::Placed(Placement::Late(late)) => {
+                    running.asides.push((record.detach(), Aside::Late(late)));
+                }
+                Added::Placed(Placement::InTime(slice)) => {
+                    self.metrics.trade();
+                    if let Some(context) = traced(record, &trade, &self.process_span) {
+                        running.partition.aggregator_mut().remember_trace(
+                            slice,
+                            &trade.instrument_name,
+                            context,
+                        );
+                    }
+                }
+            },
+            Verdict::Undecodable(_) if !running.is_live() => self.metrics.restored(),
+            Verdict::Undecodable(why) => {
+                tracing::warn!(partition = record.partition(), offset = offset.0, why, "undecodable");
+                running.asides.push((record.detach(), Aside::Undecodable(why)));
+            }
+            Verdict::RegistryAway(why) => return self.wait_for_registry(record, &why),
+        }
+        running.advance_to(Offset(offset.0 + 1));
+        self.urgency = match self.urgency {
+            _ if running.asides.len() >= MOST_ASIDES => Urgency::Now,
+            Urgency::Interval if running.partition.is_due() => Urgency::SoonAfter(Instant::now()),
+            as_before => as_before,
+        };
+        Ok(())
+    }
+
+    /// Pauses the record's partition, to read the record again later.
+    fn wait_for_registry(&mut self, record: &BorrowedMessage<'_>, why: &str) -> Result<(), Failure> {
+        let (partition, offset) = (record.partition(), record.offset());
+        let retry_in = self.retry.next_delay();
+        tracing::warn!(partition, offset, why, ?retry_in, "paused");
+        let paused = self.consumer.pause(&self.list(&[partition])).and_then(|()| {
+            let from = rdkafka::Offset::Offset(offset);
+            self.consumer.seek(record.topic(), partition, from, SEEK_WITHIN)
+        });
+        match (paused, self.slots.get_mut(&partition)) {
+            (Ok(()), Some(Slot::Running(running))) => running.paused_until = Some(Instant::now() + retry_in),
+            (_, Some(slot)) => *slot = Slot::starting(),
+            (_, None) => {}
+        }
+        Ok(())
+    }
+
+    /// Lets partitions go on that have waited for the registry long enough.
+    pub(super) fn resume_paused(&mut self, now: Instant) {
+        let due = |running: &Running| running.paused_until.is_some_and(|until| until <= now);
+        let partitions: Vec<i32> =
+            self.running().filter(|(_, running)| due(running)).map(|(partition, _)| partition).collect();
+        if partitions.is_empty() {
+            return;
+        }
+        match self.consumer.resume(&self.list(&partitions)) {
+            Ok(()) => {
+                self.running().filter(|(_, r)| due(r)).for_each(|(_, running)| running.paused_until = None);
+            }
+            Err(error) => tracing::warn!(%error, "cannot resume"),
+        }
+    }
+}
+
+/// The span of processing a sampled trade; gives the context for what comes of it.
+fn traced(record: &BorrowedMessage<'_>, trade: &Trade<'_>, name: &str) -> Option<String> {
+    let headers = record.headers()?;
+    let parent = headers.iter().find(|header| header.key == TRACEPARENT)?.value.and_then(trace::extract)?;
+    let span = trace::child(&parent, name, Kind::Consumer);
+    trace::tag(&span, "instrument_name", trade.instrument_name.to_string());
+    trace::tag(&span, "partition", i64::from(record.partition()));
+    trace::tag(&span, "offset", record.offset());
+    trace::inject(&span)
+}

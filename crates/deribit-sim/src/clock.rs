@@ -1,0 +1,99 @@
+//! Exchange time.
+
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use crate::market::Millis;
+
+/// From the wall clock to the exchange's: `origin + (wall − origin) · speed`.
+///
+/// The two agree at the origin, so that also at another speed than 1 the exchange's time is a function of the wall clock
+/// alone: a simulator that is started again stands where it would have stood.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Clock {
+    origin: Millis,
+    speed: f64,
+}
+
+impl Clock {
+    /// The wall clock.
+    pub const WALL: Self = Self { origin: Millis(0), speed: 1.0 };
+
+    /// A clock that goes `speed`, above 0, times as fast as the wall clock, and agrees with it at `origin`.
+    #[must_use]
+    pub const fn new(origin: Millis, speed: f64) -> Self {
+        Self { origin, speed }
+    }
+
+    /// What it shows now.
+    #[must_use]
+    pub fn now(&self) -> Millis {
+        Millis(self.now_micros() / 1_000)
+    }
+
+    /// As [`Clock::now`], in microseconds.
+    #[must_use]
+    pub fn now_micros(&self) -> u64 {
+        let wall = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        self.at(wall)
+    }
+
+    /// What it shows, in microseconds, so long after 1970 by the wall clock.
+    fn at(&self, wall: Duration) -> u64 {
+        let wall = u64::try_from(wall.as_micros()).unwrap_or(u64::MAX);
+        let origin = self.origin.0 * 1_000;
+        match wall.checked_sub(origin) {
+            Some(since) => origin.saturating_add(scaled(since, self.speed)),
+            None => origin.saturating_sub(scaled(origin - wall, self.speed)),
+        }
+    }
+
+    /// How long the wall clock takes from now until this one shows `time`.
+    #[must_use]
+    pub fn until(&self, time: Millis) -> Duration {
+        let micros = (time.0 * 1_000).saturating_sub(self.now_micros());
+        Duration::from_micros(scaled(micros, 1.0 / self.speed))
+    }
+}
+
+fn scaled(micros: u64, factor: f64) -> u64 {
+    if factor == 1.0 {
+        return micros;
+    }
+    #[expect(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "not negative, and `as` saturates"
+    )]
+    let scaled = (micros as f64 * factor) as u64;
+    scaled
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn at_speed_one_it_is_the_wall_clock_wherever_the_origin() {
+        let wall = Duration::from_micros(1_786_911_707_538_123);
+        assert_eq!(Clock::WALL.at(wall), 1_786_911_707_538_123);
+        assert_eq!(Clock::new(Millis(1_700_000_000_000), 1.0).at(wall), 1_786_911_707_538_123);
+    }
+
+    #[test]
+    fn it_agrees_with_the_wall_clock_at_the_origin_and_goes_faster_from_there_in_both_directions() {
+        let origin = Millis(1_786_911_707_000);
+        let clock = Clock::new(origin, 10.0);
+        let at = |millis: u64| clock.at(Duration::from_millis(millis)) / 1_000;
+        assert_eq!(at(origin.0), origin.0);
+        assert_eq!(at(origin.0 + 1_000), origin.0 + 10_000);
+        assert_eq!(at(origin.0 - 1_000), origin.0 - 10_000);
+    }
+
+    #[test]
+    fn waiting_takes_less_on_a_faster_clock() {
+        let clock = Clock::new(Millis(1_786_911_707_000), 100.0);
+        let wait = clock.until(clock.now().plus(10_000));
+        assert!(wait <= Duration::from_millis(101), "{wait:?}");
+        assert_eq!(clock.until(Millis(0)), Duration::ZERO);
+    }
+}

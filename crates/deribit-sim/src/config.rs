@@ -1,0 +1,207 @@
+//! The configuration of the simulator; its defaults stand in `config/deribit-sim.toml`.
+
+use std::net::SocketAddr;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use common::config::{AdminConfig, Duration, Invalid, LogConfig, Service, ServiceConfig, TracingConfig};
+use serde::Deserialize;
+
+use crate::clock::Clock;
+use crate::market::{Millis, Options};
+
+/// Everything that can be configured.
+#[derive(Debug, Clone, Deserialize)]
+pub struct Config {
+    /// Where the exchange listens; port 0 takes any free one.
+    pub listen: SocketAddr,
+    /// A key that all services have; nothing is waited for here.
+    pub startup_deadline: Duration,
+    /// How long connections may take to end.
+    pub shutdown_deadline: Duration,
+    /// What is traded.
+    pub market: MarketConfig,
+    /// Who may log in.
+    pub auth: AuthConfig,
+    /// What a client may do.
+    pub limits: LimitsConfig,
+    /// The admin endpoints.
+    pub admin: AdminConfig,
+    /// The log.
+    pub log: LogConfig,
+    /// Traces.
+    pub tracing: TracingConfig,
+}
+
+/// `[market]`
+#[derive(Debug, Clone, Deserialize)]
+pub struct MarketConfig {
+    /// See [`Options::seed`].
+    pub seed: u64,
+    /// See [`Options::instruments`].
+    pub instruments: usize,
+    /// See [`Options::rate`].
+    pub rate: f64,
+    /// Exchange seconds for one second of the wall clock.
+    pub speed: f64,
+    /// When exchange time and wall clock agree, as RFC 3339 in UTC.
+    pub origin: Option<String>,
+}
+
+/// `[auth]`: a made-up key of a made-up exchange, so no secret.
+#[derive(Debug, Clone, Deserialize)]
+pub struct AuthConfig {
+    /// Its public half.
+    pub client_id: String,
+    /// Its other half.
+    pub client_secret: String,
+    /// How long a login lasts.
+    pub expires_in: Duration,
+}
+
+/// `[limits]`
+#[derive(Debug, Clone, Deserialize)]
+pub struct LimitsConfig {
+    /// Whether calls cost credits.
+    pub credits: bool,
+    /// HTTP and websocket together.
+    pub connections_per_ip: usize,
+    /// Bytes that may wait for a slow reader.
+    pub send_buffer: usize,
+    /// The shortest interval that `public/set_heartbeat` takes.
+    pub heartbeat_interval: Duration,
+    /// Within this time a `test_request` is to be answered.
+    pub heartbeat_answer: Duration,
+    /// A connection on which nothing is said for so long is closed.
+    pub idle: Duration,
+}
+
+impl ServiceConfig for Config {
+    const SERVICE: Service = Service::DeribitSim;
+
+    fn admin(&self) -> &AdminConfig {
+        &self.admin
+    }
+
+    fn check(&self) -> Vec<Invalid> {
+        let mut invalid = self.market.check();
+        if self.limits.connections_per_ip == 0 {
+            invalid.push(Invalid::new("limits.connections_per_ip", 0, "1 or more"));
+        }
+        for (key, value) in [
+            ("limits.heartbeat_interval", self.limits.heartbeat_interval),
+            ("limits.heartbeat_answer", self.limits.heartbeat_answer),
+            ("limits.idle", self.limits.idle),
+            ("auth.expires_in", self.auth.expires_in),
+        ] {
+            if value.is_zero() {
+                invalid.push(Invalid::new(key, value, "a duration above 0s"));
+            }
+        }
+        invalid
+    }
+}
+
+impl MarketConfig {
+    /// The most instruments: the numbers of their trades fit into 63 bits until 2050.
+    const MOST_INSTRUMENTS: usize = 20_000;
+    /// The highest rate: the arrival process has room for 255 trades in a millisecond of one instrument.
+    const HIGHEST_RATE: f64 = 100_000.0;
+
+    fn check(&self) -> Vec<Invalid> {
+        let mut invalid = Vec::new();
+        if !(1..=Self::MOST_INSTRUMENTS).contains(&self.instruments) {
+            let allowed = format!("1 to {}", Self::MOST_INSTRUMENTS);
+            invalid.push(Invalid::new("market.instruments", self.instruments, allowed));
+        }
+        if !(self.rate > 0.0 && self.rate <= Self::HIGHEST_RATE) {
+            let allowed = format!("trades a second, above 0, at most {}", Self::HIGHEST_RATE);
+            invalid.push(Invalid::new("market.rate", self.rate, allowed));
+        }
+        if !(0.001..=10_000.0).contains(&self.speed) {
+            invalid.push(Invalid::new("market.speed", self.speed, "0.001 to 10000"));
+        }
+        match &self.origin {
+            Some(text) if origin(text).is_none() => {
+                let allowed = "an instant after 2024 such as 2026-01-01T00:00:00Z";
+                invalid.push(Invalid::new("market.origin", format!("{text:?}"), allowed));
+            }
+            None if self.speed != 1.0 => {
+                let allowed = format!(
+                    "an instant at which exchange time and wall clock agree, as market.speed is {}: now, that would be {}",
+                    self.speed,
+                    humantime::format_rfc3339_seconds(SystemTime::now()),
+                );
+                invalid.push(Invalid::new("market.origin", "nothing", allowed));
+            }
+            _ => {}
+        }
+        invalid
+    }
+
+    /// What the market is made from.
+    #[must_use]
+    pub fn options(&self) -> Options {
+        Options { seed: self.seed, instruments: self.instruments, rate: self.rate }
+    }
+
+    /// The clock that the market goes by.
+    #[must_use]
+    pub fn clock(&self) -> Clock {
+        match self.origin.as_deref().and_then(origin) {
+            Some(origin) => Clock::new(origin, self.speed),
+            None => Clock::WALL,
+        }
+    }
+}
+
+fn origin(text: &str) -> Option<Millis> {
+    let since = humantime::parse_rfc3339(text).ok()?.duration_since(UNIX_EPOCH).ok()?;
+    let origin = Millis(u64::try_from(since.as_millis()).ok()?);
+    (origin >= Millis::GENESIS).then_some(origin)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use common::config::load_from;
+
+    fn with(variables: &[(&str, &str)]) -> Result<Config, String> {
+        let variables = variables.iter().map(|(key, value)| (format!("KSTREAM__{key}"), (*value).to_owned()));
+        load_from(None, variables).map_err(|failure| failure.to_string())
+    }
+
+    #[test]
+    fn the_defaults_are_a_config() {
+        let config = with(&[]).unwrap();
+        assert_eq!(config.listen.port(), 8090);
+        assert_eq!(config.market.options(), Options { seed: 1, instruments: 200, rate: 100.0 });
+        assert_eq!(config.market.clock(), Clock::WALL);
+    }
+
+    #[test]
+    fn another_speed_needs_an_origin() {
+        let error = with(&[("MARKET__SPEED", "10")]).unwrap_err();
+        assert!(error.contains("market.origin: got nothing"), "{error}");
+        let config = with(&[("MARKET__SPEED", "10"), ("MARKET__ORIGIN", "2026-01-01T00:00:00Z")]).unwrap();
+        assert_eq!(config.market.clock(), Clock::new(Millis(1_767_225_600_000), 10.0));
+    }
+
+    #[test]
+    fn what_makes_no_market_is_refused_by_name() {
+        for (variable, value, key) in [
+            ("MARKET__INSTRUMENTS", "0", "market.instruments"),
+            ("MARKET__INSTRUMENTS", "20001", "market.instruments"),
+            ("MARKET__RATE", "0", "market.rate"),
+            ("MARKET__RATE", "-3", "market.rate"),
+            ("MARKET__RATE", "NaN", "market.rate"),
+            ("MARKET__SPEED", "0", "market.speed"),
+            ("MARKET__ORIGIN", "yesterday", "market.origin"),
+            ("MARKET__ORIGIN", "1999-01-01T00:00:00Z", "market.origin"),
+            ("LIMITS__CONNECTIONS_PER_IP", "0", "limits.connections_per_ip"),
+            ("LIMITS__IDLE", "0s", "limits.idle"),
+        ] {
+            let error = with(&[(variable, value)]).unwrap_err();
+            assert!(error.contains(key), "{variable}={value}: {error}");
+        }
+    }
+}

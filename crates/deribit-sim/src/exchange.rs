@@ -1,0 +1,74 @@
+//! What all connections share.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::Instant;
+
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::clock::Clock;
+use crate::config::{AuthConfig, Config, LimitsConfig};
+use crate::feed::Feed;
+use crate::limits::{Connections, Credits, Purse};
+use crate::market::Market;
+use crate::metrics::Meters;
+use crate::protocol::{Context, Params, RpcError, answer};
+
+/// The exchange, as its connections see it.
+#[derive(Debug)]
+pub(crate) struct Exchange {
+    pub(crate) market: Arc<Market>,
+    pub(crate) clock: Clock,
+    pub(crate) feed: Feed,
+    pub(crate) auth: AuthConfig,
+    pub(crate) limits: LimitsConfig,
+    pub(crate) connections: Arc<Connections>,
+    pub(crate) meters: Meters,
+    /// Tells the sessions to end.
+    pub(crate) stopping: CancellationToken,
+    /// The sessions, so that their end can be waited for.
+    pub(crate) sessions: TaskTracker,
+    credits: Credits,
+}
+
+impl Exchange {
+    pub(crate) fn new(config: &Config, meters: Meters) -> Self {
+        Self {
+            market: Arc::new(Market::new(config.market.options())),
+            clock: config.market.clock(),
+            feed: Feed::new(),
+            auth: config.auth.clone(),
+            limits: config.limits.clone(),
+            connections: Arc::new(Connections::new(config.limits.connections_per_ip)),
+            meters,
+            stopping: CancellationToken::new(),
+            sessions: TaskTracker::new(),
+            credits: Credits::default(),
+        }
+    }
+
+    /// Answers a call that needs no connection.
+    pub(crate) fn answer(&self, method: &str, params: &Params) -> Result<String, RpcError> {
+        let context = Context { market: &self.market, now: self.clock.now() };
+        answer(context, method, params).unwrap_or_else(|| Err(RpcError::method_not_found()))
+    }
+
+    /// Pays for a call of that method.
+    ///
+    /// The answer to a `test_request` costs nothing, so that a client that has used up its credits stays alive.
+    pub(crate) fn pay(&self, method: &str, (address, logged_in): (IpAddr, bool)) -> Result<(), RpcError> {
+        let purse = match method {
+            "public/test" => return Ok(()),
+            "public/subscribe" | "public/unsubscribe" | "public/unsubscribe_all" => {
+                Purse::Subscriptions(address)
+            }
+            _ if logged_in => Purse::Key,
+            _ => Purse::Address(address),
+        };
+        if !self.limits.credits || self.credits.pay(purse, Instant::now()) {
+            return Ok(());
+        }
+        Err(RpcError::too_many_requests())
+    }
+}

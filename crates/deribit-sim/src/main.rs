@@ -1,0 +1,30 @@
+//! `deribit-sim`: a stand-in exchange.
+
+use std::process::ExitCode;
+
+use common::cli::Invocation;
+use common::config::ServiceConfig as _;
+use common::shutdown::Shutdown;
+use common::{Failure, exit, telemetry};
+use deribit_sim::{App, Config, Flags};
+
+fn main() -> ExitCode {
+    exit::report(Config::SERVICE.name(), run())
+}
+
+fn run() -> Result<(), Failure> {
+    match Flags::load(env!("CARGO_PKG_VERSION"))? {
+        Invocation::Run(config) => serve(&config),
+        Invocation::Done => Ok(()),
+    }
+}
+
+#[tokio::main]
+async fn serve(config: &Config) -> Result<(), Failure> {
+    let telemetry = telemetry::start(Config::SERVICE.name(), &config.log, &config.tracing)?;
+    let shutdown = Shutdown::on_signals()?;
+    let app = App::start(config).await?;
+    let end = app.run(shutdown).await;
+    telemetry.stop().await;
+    end
+}

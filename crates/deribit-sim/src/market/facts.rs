@@ -1,0 +1,67 @@
+//! What the exchange tells about an instrument besides its name and life.
+
+use super::Kind;
+use super::listing::{Listing, Terms};
+use super::time::MILLIS_PER_DAY;
+use super::universe::Side;
+
+/// Contract terms, in the exchange's words.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Facts {
+    /// The coin.
+    pub base: &'static str,
+    /// What the price is in.
+    pub quote: &'static str,
+    /// What is paid with.
+    pub settlement: &'static str,
+    /// `perpetual`, `day`, `week` or `month`.
+    pub settlement_period: &'static str,
+    /// `reversed` or `linear`.
+    pub instrument_type: &'static str,
+    /// The index that it settles against.
+    pub price_index: String,
+    /// Grid of prices; options of inverse kind have a wider one from 0.005.
+    pub tick_size: f64,
+    /// Grid of amounts.
+    pub min_trade_amount: f64,
+    /// Amount of one contract.
+    pub contract_size: f64,
+    /// Of options: strike, and `call` or `put`.
+    pub option: Option<(f64, &'static str)>,
+}
+
+impl Listing {
+    /// What it is.
+    #[must_use]
+    pub fn facts(&self) -> Facts {
+        let family = self.family;
+        let of_options = matches!(self.kind(), Kind::Option | Kind::OptionCombo);
+        let (tick, lot) =
+            if of_options { (family.option_tick, family.option_lot) } else { (family.tick, family.lot) };
+        Facts {
+            base: family.base,
+            quote: if of_options && family.inverse { family.base } else { family.quote },
+            settlement: if family.inverse { family.base } else { family.quote },
+            settlement_period: self.settlement_period(),
+            instrument_type: if family.inverse { "reversed" } else { "linear" },
+            price_index: format!("{}_{}", family.base, family.quote).to_ascii_lowercase(),
+            tick_size: tick.size(),
+            min_trade_amount: lot.size(),
+            contract_size: if of_options { lot.size().max(1.0) } else { family.contract_size },
+            option: match &self.terms {
+                Terms::Option { side: Side::Call, strike } => Some((strike.price(), "call")),
+                Terms::Option { side: Side::Put, strike } => Some((strike.price(), "put")),
+                _ => None,
+            },
+        }
+    }
+
+    fn settlement_period(&self) -> &'static str {
+        match self.life.until.0 - self.life.from.0 {
+            _ if matches!(self.terms, Terms::Perpetual | Terms::Spot) => "perpetual",
+            life if life <= 5 * MILLIS_PER_DAY => "day",
+            life if life <= 35 * MILLIS_PER_DAY => "week",
+            _ => "month",
+        }
+    }
+}

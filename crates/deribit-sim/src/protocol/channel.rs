@@ -1,0 +1,106 @@
+//! Names of channels.
+
+use crate::market::{Currency, Filter, Kind, Kinds};
+
+/// How trades are collected before they are sent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) enum Interval {
+    /// As they happen, for connections that are logged in.
+    Raw,
+    /// Those of 100 ms together.
+    Bundle,
+    /// Those of a second together.
+    Second,
+}
+
+/// What can be subscribed to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Channel {
+    /// Trades of one instrument.
+    Instrument(String, Interval),
+    /// Trades of all instruments of a choice.
+    Group(Filter, Interval),
+    /// News about maintenance, of which there is none.
+    PlatformState,
+}
+
+impl Channel {
+    /// The channel of that name; whether its instrument exists is for the market to say.
+    pub(crate) fn of(name: &str) -> Option<Self> {
+        if matches!(name, "platform_state" | "platform_state.public_methods_state") {
+            return Some(Self::PlatformState);
+        }
+        let parts: Vec<_> = name.strip_prefix("trades.")?.split('.').collect();
+        match parts[..] {
+            [instrument, interval] => Some(Self::Instrument(instrument.to_owned(), Interval::of(interval)?)),
+            [kind, currency, interval] => {
+                let filter = Filter { currency: currency_of(currency)?, kinds: kinds_of(kind)? };
+                Some(Self::Group(filter, Interval::of(interval)?))
+            }
+            _ => None,
+        }
+    }
+
+    /// How its trades are collected, if it carries any.
+    pub(crate) fn interval(&self) -> Option<Interval> {
+        match self {
+            Self::Instrument(_, interval) | Self::Group(_, interval) => Some(*interval),
+            Self::PlatformState => None,
+        }
+    }
+}
+
+impl Interval {
+    fn of(name: &str) -> Option<Self> {
+        match name {
+            "raw" => Some(Self::Raw),
+            "100ms" => Some(Self::Bundle),
+            "agg2" => Some(Self::Second),
+            _ => None,
+        }
+    }
+}
+
+/// `None`: no such currency; `Some(None)`: any.
+pub(super) fn currency_of(name: &str) -> Option<Option<Currency>> {
+    if name == "any" { Some(None) } else { Currency::of(name).map(Some) }
+}
+
+pub(super) fn kinds_of(name: &str) -> Option<Kinds> {
+    match name {
+        "any" => Some(Kinds::Any),
+        "combo" => Some(Kinds::Combos),
+        _ => Kind::of(name).map(Kinds::One),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn channels_are_told_by_their_names() {
+        let instrument = |name: &str, interval| Some(Channel::Instrument(name.into(), interval));
+        assert_eq!(Channel::of("trades.BTC-PERPETUAL.100ms"), instrument("BTC-PERPETUAL", Interval::Bundle));
+        assert_eq!(Channel::of("trades.BTC-PERPETUAL.raw"), instrument("BTC-PERPETUAL", Interval::Raw));
+        let filter = Filter { currency: None, kinds: Kinds::One(Kind::FutureCombo) };
+        assert_eq!(
+            Channel::of("trades.future_combo.any.agg2"),
+            Some(Channel::Group(filter, Interval::Second))
+        );
+        let all = Filter { currency: None, kinds: Kinds::Any };
+        assert_eq!(Channel::of("trades.any.any.100ms"), Some(Channel::Group(all, Interval::Bundle)));
+        for wrong in [
+            "",
+            "trades",
+            "trades.",
+            "trades.BTC-PERPETUAL",
+            "trades.x.BTC.100ms",
+            "trades.future.LTC.100ms",
+            "trades.future.BTC.1s",
+            "ticker.BTC-PERPETUAL.100ms",
+        ] {
+            assert_eq!(Channel::of(wrong), None, "{wrong}");
+        }
+    }
+}

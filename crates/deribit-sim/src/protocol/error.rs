@@ -1,0 +1,64 @@
+//! The exchange's errors.
+
+use serde::Serialize;
+use serde_json::{Value, json};
+
+/// An error as it stands in a reply.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub(crate) struct RpcError {
+    pub(crate) code: i32,
+    pub(crate) message: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) data: Option<Value>,
+}
+
+impl RpcError {
+    const fn new(code: i32, message: &'static str) -> Self {
+        Self { code, message, data: None }
+    }
+
+    fn because(mut self, reason: &str) -> Self {
+        self.data = Some(json!({ "reason": reason }));
+        self
+    }
+
+    /// Not JSON.
+    pub(crate) fn unparsable(reason: &str) -> Self {
+        Self::new(-32700, "Parse error").because(reason)
+    }
+
+    /// JSON, but no request; or a frame that is too large.
+    pub(crate) fn invalid_request(reason: &str) -> Self {
+        Self::new(-32600, "Invalid Request").because(reason)
+    }
+
+    pub(crate) fn method_not_found() -> Self {
+        Self::new(-32601, "Method not found")
+    }
+
+    pub(crate) fn invalid_param(param: &str, reason: &str) -> Self {
+        let mut error = Self::new(-32602, "Invalid params");
+        error.data = Some(json!({ "param": param, "reason": reason }));
+        error
+    }
+
+    /// No such instrument.
+    pub(crate) fn not_found() -> Self {
+        Self::new(13020, "not_found")
+    }
+
+    /// A wrong key or token.
+    pub(crate) fn invalid_credentials() -> Self {
+        Self::new(13004, "invalid_credentials")
+    }
+
+    /// `raw` channels on a connection without a login.
+    pub(crate) fn raw_needs_login() -> Self {
+        Self::new(13778, "raw_subscriptions_not_available_for_unauthorized")
+    }
+
+    /// The pool is empty, which ends the session.
+    pub(crate) fn too_many_requests() -> Self {
+        Self::new(10028, "too_many_requests")
+    }
+}

@@ -1,0 +1,300 @@
+//! A client of Kafka Connect's REST API.
+
+use common::backoff::Retryable;
+use common::{Failure, http};
+use reqwest::{Method, StatusCode};
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+use url::Url;
+
+use super::connector::{Connector, ConnectorConfig};
+
+/// Why Connect did not do what it was asked.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum ConnectError {
+    /// It did not answer, or that it cannot now.
+    #[error("{detail}")]
+    Away {
+        /// What happened.
+        detail: String,
+    },
+    /// It will not, ever.
+    #[error("kafka connect refuses {request}: {detail}")]
+    Refused {
+        /// Method and path.
+        request: String,
+        /// What it said.
+        detail: String,
+    },
+}
+
+impl Retryable for ConnectError {
+    fn is_retryable(&self) -> bool {
+        matches!(self, Self::Away { .. })
+    }
+}
+
+impl From<ConnectError> for Failure {
+    fn from(error: ConnectError) -> Self {
+        match error {
+            ConnectError::Away { .. } => Self::Other(error.into()),
+            ConnectError::Refused { .. } => Self::Config(error.to_string()),
+        }
+    }
+}
+
+/// Where a connector or a task stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Deserialize)]
+#[serde(rename_all = "UPPERCASE")]
+pub enum State {
+    /// At work.
+    Running,
+    /// Ended by an error; stays so until it is restarted.
+    Failed,
+    /// Paused by somebody: keeps its tasks, does nothing.
+    Paused,
+    /// Stopped by somebody: has no tasks.
+    Stopped,
+    /// On no worker at the moment.
+    Unassigned,
+    /// Being restarted.
+    Restarting,
+    /// One that this version does not know.
+    #[serde(other)]
+    Unknown,
+}
+
+impl State {
+    /// Every state.
+    pub const ALL: [Self; 7] = [
+        Self::Running,
+        Self::Failed,
+        Self::Paused,
+        Self::Stopped,
+        Self::Unassigned,
+        Self::Restarting,
+        Self::Unknown,
+    ];
+
+    /// As Connect writes it.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Running => "RUNNING",
+            Self::Failed => "FAILED",
+            Self::Paused => "PAUSED",
+            Self::Stopped => "STOPPED",
+            Self::Unassigned => "UNASSIGNED",
+            Self::Restarting => "RESTARTING",
+            Self::Unknown => "UNKNOWN",
+        }
+    }
+}
+
+/// What Connect says of a connector.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+pub struct Status {
+    /// The connector itself, which does no more than hand out tasks.
+    pub connector: Instance,
+    /// Those that move the records.
+    #[serde(default)]
+    pub tasks: Vec<Task>,
+}
+
+/// A connector or a task on a worker.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+pub struct Instance {
+    /// Where it stands.
+    pub state: State,
+    /// The Java stack trace of what ended it.
+    #[serde(default)]
+    pub trace: Option<String>,
+}
+
+/// A task of a connector.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+pub struct Task {
+    /// Counts from 0.
+    pub id: u32,
+    /// The rest.
+    #[serde(flatten)]
+    pub instance: Instance,
+}
+
+/// An error that Connect found in a configuration.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Complaint {
+    /// The key.
+    pub key: String,
+    /// What is wrong with its value.
+    pub message: String,
+}
+
+/// A plugin that Connect has.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+pub struct Plugin {
+    /// Its class.
+    pub class: String,
+}
+
+/// Kafka Connect, at one address.
+#[derive(Debug, Clone)]
+pub struct ConnectApi {
+    base: String,
+    client: reqwest::Client,
+}
+
+impl ConnectApi {
+    /// A client for the API at `url`; asks nothing yet.
+    ///
+    /// # Errors
+    /// If an HTTP client cannot be made.
+    pub fn new(url: &Url) -> Result<Self, Failure> {
+        Ok(Self { base: url.as_str().trim_end_matches('/').to_owned(), client: http::client()? })
+    }
+
+    /// Its address.
+    #[must_use]
+    pub fn base(&self) -> &str {
+        &self.base
+    }
+
+    /// The connector plugins that it has.
+    ///
+    /// # Errors
+    /// [`ConnectError`].
+    pub async fn plugins(&self) -> Result<Vec<Plugin>, ConnectError> {
+        let found = self.read(Method::GET, "/connector-plugins", NOTHING).await?;
+        found.ok_or_else(|| self.strange("/connector-plugins is not there"))
+    }
+
+    /// What it finds wrong with the connector's configuration, in its own judgement.
+    ///
+    /// # Errors
+    /// [`ConnectError`].
+    pub async fn validate(&self, connector: &Connector) -> Result<Vec<Complaint>, ConnectError> {
+        let path = format!("/connector-plugins/{}/config/validate", connector.class());
+        let found: Option<Validation> = self.read(Method::PUT, &path, Some(&connector.config)).await?;
+        let validation = found.ok_or_else(|| self.strange(&format!("{path} is not there")))?;
+        Ok(validation.complaints())
+    }
+
+    /// The connector's configuration; `None` if there is no such connector.
+    ///
+    /// # Errors
+    /// [`ConnectError`].
+    pub async fn config(&self, name: &str) -> Result<Option<ConnectorConfig>, ConnectError> {
+        self.read(Method::GET, &format!("/connectors/{name}/config"), NOTHING).await
+    }
+
+    /// Makes the connector, or changes it to this configuration.
+    ///
+    /// # Errors
+    /// [`ConnectError`].
+    pub async fn put_config(&self, connector: &Connector) -> Result<(), ConnectError> {
+        let path = format!("/connectors/{}/config", connector.name);
+        self.ask(Method::PUT, &path, Some(&connector.config)).await.map(drop)
+    }
+
+    /// How the connector and its tasks are; `None` if there is no such connector, or if it has just been made.
+    ///
+    /// # Errors
+    /// [`ConnectError`].
+    pub async fn status(&self, name: &str) -> Result<Option<Status>, ConnectError> {
+        self.read(Method::GET, &format!("/connectors/{name}/status"), NOTHING).await
+    }
+
+    /// Restarts what has failed of the connector and its tasks; nothing happens if there is no such connector.
+    ///
+    /// # Errors
+    /// [`ConnectError`].
+    pub async fn restart_failed(&self, name: &str) -> Result<(), ConnectError> {
+        let path = format!("/connectors/{name}/restart?includeTasks=true&onlyFailed=true");
+        self.ask(Method::POST, &path, NOTHING).await.map(drop)
+    }
+
+    async fn read<T: DeserializeOwned>(
+        &self,
+        method: Method,
+        path: &str,
+        body: Option<&impl Serialize>,
+    ) -> Result<Option<T>, ConnectError> {
+        let Some(text) = self.ask(method, path, body).await? else { return Ok(None) };
+        serde_json::from_str(&text).map(Some).map_err(|error| self.strange(&format!("{path}: {error}")))
+    }
+
+    /// The body of a good answer; `None` for 404.
+    async fn ask(
+        &self,
+        method: Method,
+        path: &str,
+        body: Option<&impl Serialize>,
+    ) -> Result<Option<String>, ConnectError> {
+        let mut request = self.client.request(method.clone(), format!("{}{path}", self.base));
+        if let Some(body) = body {
+            request = request.json(body);
+        }
+        let away = |error: reqwest::Error| ConnectError::Away {
+            detail: format!("{:#}", anyhow::Error::from(error)),
+        };
+        let answer = request.send().await.map_err(away)?;
+        let status = answer.status();
+        let text = answer.text().await.map_err(away)?;
+        match status {
+            StatusCode::NOT_FOUND => Ok(None),
+            _ if status.is_success() => Ok(Some(text)),
+            // It answers 409 while its workers share out the work anew.
+            StatusCode::CONFLICT | StatusCode::REQUEST_TIMEOUT | StatusCode::TOO_MANY_REQUESTS => {
+                Err(ConnectError::Away { detail: said(status, &text) })
+            }
+            _ if status.is_client_error() => Err(ConnectError::Refused {
+                request: format!("{method} {path}"),
+                detail: said(status, &text),
+            }),
+            _ => Err(ConnectError::Away { detail: said(status, &text) }),
+        }
+    }
+
+    fn strange(&self, detail: &str) -> ConnectError {
+        ConnectError::Away { detail: format!("what answers at {} is not Kafka Connect: {detail}", self.base) }
+    }
+}
+
+const NOTHING: Option<&()> = None;
+
+/// Connect's message, without the JSON around it.
+fn said(status: StatusCode, text: &str) -> String {
+    #[derive(Deserialize)]
+    struct Error {
+        message: String,
+    }
+    let message = serde_json::from_str(text).map_or_else(|_| text.to_owned(), |error: Error| error.message);
+    format!("{status}: {}", message.trim())
+}
+
+#[derive(Deserialize)]
+struct Validation {
+    configs: Vec<Validated>,
+}
+
+#[derive(Deserialize)]
+struct Validated {
+    value: ValidatedValue,
+}
+
+#[derive(Deserialize)]
+struct ValidatedValue {
+    name: String,
+    errors: Vec<String>,
+}
+
+impl Validation {
+    fn complaints(self) -> Vec<Complaint> {
+        let values = self.configs.into_iter().map(|config| config.value);
+        values
+            .flat_map(|ValidatedValue { name, errors }| {
+                errors.into_iter().map(move |message| Complaint { key: name.clone(), message })
+            })
+            .collect()
+    }
+}

@@ -1,0 +1,127 @@
+use std::collections::BTreeSet;
+
+use common::avro::schema::{Contract, MOVING_AVERAGE, TRADE};
+use serde_json::Value;
+
+use super::*;
+
+fn database() -> Database {
+    let password_file = std::env::temp_dir().join(format!("jdbc-sink-migrations-{}", fastrand::u64(..)));
+    std::fs::write(&password_file, "hunter2").unwrap();
+    let url = crate::postgres::url::PostgresUrl::parse("postgresql://kstream@h/db").unwrap();
+    let database =
+        Database::new(&crate::config::PostgresConfig { url, password_file: password_file.clone() });
+    std::fs::remove_file(password_file).unwrap();
+    database.unwrap()
+}
+
+fn migration(name: &str) -> Migration {
+    Migration::unapplied(name, "SELECT 1").unwrap()
+}
+
+#[test]
+fn every_file_of_the_folder_is_a_migration_and_they_count_up_from_one() {
+    let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/../../connect/migrations");
+    let files: BTreeSet<_> = std::fs::read_dir(folder)
+        .unwrap()
+        .map(|file| file.unwrap().file_name().into_string().unwrap().trim_end_matches(".sql").to_owned())
+        .collect();
+    assert_eq!(files, MIGRATIONS.iter().map(|(name, _)| (*name).to_owned()).collect());
+    let versions: Vec<_> = runner().get_migrations().iter().map(Migration::version).collect();
+    assert_eq!(versions, (1..=i32::try_from(MIGRATIONS.len()).unwrap()).collect::<Vec<_>>());
+}
+
+/// The SQL type that gives back exactly what the Avro type holds.
+fn column_type(field: &Value) -> String {
+    let avro = match &field["type"] {
+        Value::Array(union) => union.iter().find(|branch| *branch != "null").unwrap(),
+        other => other,
+    };
+    let sql = match (avro["logicalType"].as_str(), avro.as_str().or(avro["type"].as_str()).unwrap()) {
+        (Some("timestamp-millis"), "long") => "timestamptz(3)",
+        (Some("timestamp-micros"), "long") => "timestamptz(6)",
+        (None, "string") => "text",
+        (None, "long") => "bigint",
+        (None, "int") => "integer",
+        (None, "double") => "double precision",
+        other => panic!("no column type for {other:?}"),
+    };
+    let nullable = field["type"].is_array();
+    if nullable { sql.to_owned() } else { format!("{sql} NOT NULL") }
+}
+
+/// Name and type of each column that the migrations give the table, in order.
+fn columns(table: &str) -> Vec<(String, String)> {
+    let sql: String = MIGRATIONS.iter().map(|(_, sql)| *sql).collect();
+    let (_, behind) = sql.split_once(&format!("CREATE TABLE {table} (\n")).unwrap();
+    let (body, _) = behind.split_once("\n);").unwrap();
+    let lines =
+        body.lines().map(str::trim).filter(|line| !line.starts_with("--") && !line.starts_with("PRIMARY"));
+    lines
+        .map(|line| {
+            let words: Vec<_> = line.trim_end_matches(',').split_whitespace().collect();
+            let words: Vec<_> =
+                words.into_iter().filter(|word| !["COLLATE", "\"C\""].contains(word)).collect();
+            (words[0].trim_matches('"').to_owned(), words[1..].join(" "))
+        })
+        .collect()
+}
+
+#[test]
+fn each_column_is_named_and_typed_as_its_avro_field_and_has_a_comment() {
+    let sql: String = MIGRATIONS.iter().map(|(_, sql)| *sql).collect();
+    for (table, contract) in [("trades", &TRADE), ("moving_averages", &MOVING_AVERAGE)] {
+        let contract: &Contract = contract;
+        let schema: Value = serde_json::from_str(contract.text).unwrap();
+        let fields = schema["fields"].as_array().unwrap();
+        let expected: Vec<_> = fields
+            .iter()
+            .map(|field| (field["name"].as_str().unwrap().to_owned(), column_type(field)))
+            .collect();
+        assert_eq!(columns(table), expected);
+        assert!(sql.contains(&format!("COMMENT ON TABLE {table} IS '")));
+        for (column, _) in expected {
+            let quoted = if column == "timestamp" { "\"timestamp\"" } else { &column };
+            assert!(sql.contains(&format!("COMMENT ON COLUMN {table}.{quoted} IS '")), "{table}.{column}");
+        }
+    }
+}
+
+#[test]
+fn a_database_that_is_ahead_names_what_it_has_and_what_to_start() {
+    let mut newer = migration("V7__views");
+    newer.set_applied();
+    let failure = explain(&database(), &Kind::MissingVersion(newer));
+    assert_eq!(failure.code(), 78);
+    let message = failure.to_string();
+    assert!(
+        message.contains("postgresql://kstream@h:5432/db is ahead: it has migration V7__views"),
+        "{message}"
+    );
+}
+
+#[test]
+fn a_history_with_a_hole_is_told_from_one_that_is_ahead() {
+    let failure = explain(&database(), &Kind::MissingVersion(migration("V1__x")));
+    assert_eq!(failure.code(), 78);
+    assert!(failure.to_string().contains("lacks migration V1__x"), "{failure}");
+}
+
+#[test]
+fn a_migration_changed_by_hand_is_refused_with_both_checksums() {
+    let (ours, applied) = (migration("V1__x"), Migration::unapplied("V1__x", "SELECT 2").unwrap());
+    let sums = [ours.checksum().to_string(), applied.checksum().to_string()];
+    let failure = explain(&database(), &Kind::DivergentVersion(applied, ours));
+    assert_eq!(failure.code(), 78);
+    let message = failure.to_string();
+    assert!(sums.iter().all(|sum| message.contains(sum)), "{message}");
+    assert!(message.contains("changed by hand"), "{message}");
+}
+
+#[test]
+fn a_connection_lost_midway_is_no_mistake_of_the_configuration() {
+    let lost = std::io::Error::other("connection reset");
+    let failure = explain(&database(), &Kind::Connection("error applying migration".into(), Box::new(lost)));
+    assert_eq!(failure.code(), 1);
+    assert!(failure.to_string().contains("postgres at h:5432: error applying migration"), "{failure}");
+}

@@ -1,0 +1,19 @@
+#!/usr/bin/env bash
+# A line for each container. One that ended with 0 was asked to (a paused feed, a job that is done).
+source "$(dirname "$0")/../lib/base.sh"
+source "$ROOT/scripts/lib/docker.sh"
+
+recall_ports
+any=no verdict_of_all=0
+while read -r service state health code ports; do
+    any=yes
+    verdict="NOT WELL"
+    case $state/$health/$code in
+    running/healthy/* | running/-/*) verdict=well ;;
+    exited/*/0) verdict=ended ;;
+    *) verdict_of_all=1 ;;
+    esac
+    printf '%-13s %-9s %-8s %-10s %s\n' "$service" "$verdict" "$state" "$health" "$ports"
+done < <(compose ps --all --format '{{.Service}} {{.State}} {{or .Health "-"}} {{.ExitCode}} {{.Ports}}' | sort)
+[[ $any == yes ]] || fail 1 "nothing of this checkout runs" "start it: make run"
+exit "$verdict_of_all"
