@@ -261,9 +261,11 @@ impl<T> Sequencer<T> {
         let start = self.start;
         let id = self.intern_id(name);
         let Some(instrument) = self.instruments.get_mut(id as usize) else { return Verdict::Dropped };
-        if instrument.next.is_none() && (arrival.timestamp < start || arrival.seq <= 1) {
-            let first = if arrival.timestamp < start { arrival.seq.saturating_add(1) } else { arrival.seq };
-            self.begin_at(id, first, now);
+        let before_start = arrival.timestamp < start && !arrival.aside;
+        if before_start && instrument.next.is_none_or(|next| next <= arrival.seq) {
+            self.begin_at(id, arrival.seq.saturating_add(1), now);
+        } else if instrument.next.is_none() && arrival.seq <= 1 {
+            self.begin_at(id, arrival.seq, now);
         }
         let gate = self.gate;
         let Some(instrument) = self.instruments.get_mut(id as usize) else { return Verdict::Dropped };
@@ -274,7 +276,7 @@ impl<T> Sequencer<T> {
                 if given_up {
                     return Verdict::TooLate;
                 }
-                return if arrival.timestamp < start { Verdict::BeforeStart } else { Verdict::Duplicate };
+                return if before_start { Verdict::BeforeStart } else { Verdict::Duplicate };
             }
             Some(next) if arrival.seq == next && gate == OPEN && !holding && instrument.wait.is_none() => {
                 instrument.next = Some(next + 1);

@@ -181,6 +181,7 @@ fn a_new_instrument_begins_with_one_and_any_other_with_what_a_scan_shows_first()
 fn what_happened_before_the_topics_start_is_not_in_it() {
     let mut bench = Bench::after_ten(&[]);
     bench.sequencer.start = 500;
+    assert_eq!(bench.take("A", 498, Source::Scan), Verdict::BeforeStart);
     assert_eq!(bench.take("A", 499, Source::Scan), Verdict::BeforeStart);
     assert_eq!(bench.live("A", 500), Verdict::Published);
 }

@@ -1,0 +1,81 @@
+//! The whole service between a simulated exchange and a real broker; what librdkafka's mock cluster cannot show, since it shows
+//! aborted records too. `KSTREAM__KAFKA__BOOTSTRAP_SERVERS` and the like say where the servers are.
+
+#![expect(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "a test may")]
+
+mod support;
+
+use std::time::Duration;
+
+use support::proxy::{Faults, Proxy};
+use support::{PARTITIONS, Running, compare, config, exchange, read, topic, trades, url};
+
+const SERVERS: &str = "needs Kafka and the registry: make servers";
+
+async fn seconds(seconds: u64) {
+    tokio::time::sleep(Duration::from_secs(seconds)).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs Kafka and the registry"]
+async fn what_happens_between_two_runs_is_fetched_and_everything_is_there_once() {
+    let (exchange, topic) = (exchange(&[]).await, topic("resume"));
+    let config = || config(&url(&exchange), &topic, &[]);
+    let kafka = config().kafka;
+    for pause in [3, 0, 1] {
+        let running = Running::start(config()).await;
+        seconds(6).await;
+        running.stop().await.expect(SERVERS);
+        seconds(pause).await;
+    }
+    let compared = compare(&kafka, &topic, &exchange, 0);
+    assert!(compared > 3_000, "only {compared} trades");
+    let records = read(&kafka, &topic, PARTITIONS);
+    for (record, trade) in records.iter().zip(trades(&records)) {
+        assert_eq!((record.key.as_str(), record.timestamp), (&*trade.instrument_name, trade.timestamp));
+    }
+    exchange.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs Kafka and the registry"]
+async fn of_two_producers_of_one_topic_the_older_ends_and_says_why() {
+    let (exchange, topic) = (exchange(&[]).await, topic("two"));
+    let config = || config(&url(&exchange), &topic, &[]);
+    let kafka = config().kafka;
+    let older = Running::start(config()).await;
+    seconds(4).await;
+    let newer = Running::start(config()).await;
+    let failure = tokio::time::timeout(Duration::from_secs(30), older.end()).await.unwrap().unwrap_err();
+    assert!(failure.to_string().contains("has taken over"), "{failure}");
+    seconds(4).await;
+    newer.stop().await.unwrap();
+    assert!(compare(&kafka, &topic, &exchange, 0) > 1_000);
+    exchange.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs Kafka and the registry"]
+async fn what_the_stream_loses_repeats_swaps_and_spoils_is_made_good_from_history() {
+    let (exchange, topic) = (exchange(&[]).await, topic("faults"));
+    let faults = Faults { lose: 20, repeat: 20, swap: 20, spoil: 40, cut: 300, thin: 20 };
+    let proxy = Proxy::start(exchange.addr(), faults).await;
+    let config = || config(&proxy.url(), &topic, &[("SEQUENCE__RECONCILE_INTERVAL", "5s")]);
+    let kafka = config().kafka;
+    let running = Running::start(config()).await;
+    seconds(45).await;
+    running.stop().await.unwrap();
+    // Up to what was last compared, the topic is whole, whatever the last seconds brought.
+    let margin = {
+        let newest = trades(&read(&kafka, &topic, PARTITIONS)).iter().map(|t| t.timestamp).max().unwrap();
+        newest - support::state(&kafka, &topic).reconciled_through
+    };
+    assert!(margin < 15_000, "reconciled through {margin} ms before the end");
+    let compared = compare(&kafka, &topic, &exchange, margin);
+    let faults = proxy.done.load(std::sync::atomic::Ordering::Relaxed);
+    println!("{faults} faults, {compared} trades compared");
+    assert!(compared > 5_000 && faults > 100, "{compared} trades, {faults} faults");
+    let letters = read(&kafka, &format!("{topic}.dlq"), PARTITIONS);
+    assert!(letters.iter().any(|letter| !letter.value.is_empty()), "spoilt trades are kept");
+    exchange.stop().await;
+}
