@@ -1,5 +1,7 @@
 //! A notification of 100 trades: parsing it, beside `serde_json` into owned strings, and encoding what came out. Read the figures as ratios.
 
+#![expect(clippy::unwrap_used, clippy::panic, reason = "a benchmark may")]
+
 use common::avro::codec::{Decoder, Encoder};
 use common::avro::schema::TRADE;
 use common::model::Trade;

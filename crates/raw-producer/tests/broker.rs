@@ -79,3 +79,64 @@ async fn what_the_stream_loses_repeats_swaps_and_spoils_is_made_good_from_histor
     assert!(letters.iter().any(|letter| !letter.value.is_empty()), "spoilt trades are kept");
     exchange.stop().await;
 }
+
+/// The real binary, to be killed.
+fn process(config: &[(String, String)]) -> std::process::Child {
+    let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_raw-producer"));
+    command.envs(config.iter().cloned()).stderr(std::process::Stdio::inherit());
+    command.stdout(std::process::Stdio::null()).spawn().unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs Kafka and the registry"]
+async fn a_producer_killed_at_any_moment_leaves_nothing_out_and_nothing_twice() {
+    let (exchange, topic) = (exchange(&[]).await, topic("killed"));
+    let dead_letter = format!("{topic}.dlq");
+    let settings: Vec<(String, String)> = [
+        ("DERIBIT__URL", url(&exchange).as_str()),
+        ("TOPICS__TRADES", &topic),
+        ("TOPICS__DEAD_LETTER", &dead_letter),
+        ("ADMIN__LISTEN", "127.0.0.1:0"),
+        ("TRACING__ZIPKIN_URL", ""),
+        ("LOG__FILTER", "warn"),
+        ("DERIBIT__CALLS_PER_SECOND", "200"),
+    ]
+    .map(|(key, value)| (format!("KSTREAM__{key}"), value.to_owned()))
+    .to_vec();
+    let kills = std::env::var("KILLS").ok().and_then(|text| text.parse().ok()).unwrap_or(8_u64);
+    for kill in 0..kills {
+        let mut child = process(&settings);
+        // Sometimes while it fences and reads, mostly while it writes.
+        tokio::time::sleep(Duration::from_millis(700 + kill * 7_919 % 3_500)).await;
+        child.kill().unwrap();
+        child.wait().unwrap();
+    }
+    let running = Running::start(config(&url(&exchange), &topic, &[])).await;
+    seconds(8).await;
+    running.stop().await.unwrap();
+    let kafka = config(&url(&exchange), &topic, &[]).kafka;
+    let compared = compare(&kafka, &topic, &exchange, 1_500);
+    println!("{kills} kills, {compared} trades compared");
+    assert!(compared > 3_000);
+    exchange.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs Kafka and the registry"]
+async fn a_topic_that_starts_days_ago_is_filled_instrument_by_instrument_and_then_by_time() {
+    let settings = [("MARKET__RATE", "0.2"), ("MARKET__INSTRUMENTS", "40"), ("LIMITS__CREDITS", "false")];
+    let (exchange, topic) = (exchange(&settings).await, topic("deep"));
+    let more = [("DERIBIT__START_FROM", "3d"), ("DERIBIT__CALLS_PER_SECOND", "1000")];
+    let config = || config(&url(&exchange), &topic, &more);
+    let kafka = config().kafka;
+    // Stopped in the middle, it goes on where it was.
+    for run in [2, 20] {
+        let running = Running::start(config()).await;
+        seconds(run).await;
+        running.stop().await.unwrap();
+    }
+    let compared = compare(&kafka, &topic, &exchange, 1_500);
+    println!("{compared} trades compared");
+    assert!(compared > 20_000);
+    exchange.stop().await;
+}

@@ -12,6 +12,7 @@ use rdkafka::message::{Header, OwnedHeaders};
 use rdkafka::producer::BaseRecord;
 
 use super::deliveries::{Deliveries, InFlight};
+use super::learn::UNCOVERED;
 use super::state::{OWNER, Owner, Snapshot, TOPIC, Topic};
 use super::{Body, DeadLetter, Instrument, Item};
 use crate::clock::now_micros;
@@ -94,8 +95,7 @@ impl Book {
             if !snapshot.holes.is_empty() {
                 self.holes.insert(name.as_str().into(), snapshot.holes.clone());
             }
-            let covered = usize::try_from(snapshot.partition).ok().and_then(|at| next_offsets.get(at));
-            if covered.is_some_and(|next| snapshot.covered < *next) {
+            if snapshot.covered == UNCOVERED {
                 let Snapshot { last, timestamp, partition, .. } = *snapshot;
                 self.dirty.insert(name.as_str().into(), Reached { last, timestamp, partition });
             }

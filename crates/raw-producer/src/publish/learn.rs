@@ -25,6 +25,9 @@ const ATTEMPT: Duration = Duration::from_secs(10);
 /// Reading comes to an end, or is begun anew.
 const STALLED: Duration = Duration::from_secs(30);
 
+/// The `covered` of what only the tail told.
+pub const UNCOVERED: i64 = -1;
+
 /// What was published before.
 #[derive(Debug, Default)]
 pub struct Learned {
@@ -136,6 +139,7 @@ impl Readers<'_> {
             let known = learned.instruments.entry(trade.instrument_name.into_owned()).or_insert_with(fresh);
             known.last = known.last.max(trade.trade_seq);
             known.timestamp = known.timestamp.max(trade.timestamp);
+            known.covered = UNCOVERED;
             Ok(())
         })
     }
