@@ -140,3 +140,32 @@ async fn a_topic_that_starts_days_ago_is_filled_instrument_by_instrument_and_the
     assert!(compared > 20_000);
     exchange.stop().await;
 }
+
+/// Kafka stops and starts by the commands in `STOP_KAFKA` and `START_KAFKA`.
+fn shell(variable: &str) -> bool {
+    let Ok(command) = std::env::var(variable) else { return false };
+    std::process::Command::new("bash").args(["-c", &command]).status().unwrap().success()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs Kafka that it may stop, and the registry"]
+async fn while_kafka_is_away_nothing_is_lost_and_nothing_grows() {
+    let (exchange, topic) = (exchange(&[]).await, topic("away"));
+    let config = || config(&url(&exchange), &topic, &[]);
+    let kafka = config().kafka;
+    let running = Running::start(config()).await;
+    seconds(5).await;
+    let before = common::metrics::resident_bytes().unwrap();
+    assert!(shell("STOP_KAFKA"), "STOP_KAFKA is to stop it");
+    let away = std::env::var("AWAY").ok().and_then(|text| text.parse().ok()).unwrap_or(60);
+    seconds(away).await;
+    let after = common::metrics::resident_bytes().unwrap();
+    assert!(shell("START_KAFKA"), "START_KAFKA is to start it");
+    seconds(40).await;
+    running.stop().await.unwrap();
+    let compared = compare(&kafka, &topic, &exchange, 1_500);
+    println!("away for {away} s, {} kB more memory, {compared} trades compared", (after - before) / 1024);
+    assert!(compared > 200 * usize::try_from(away).unwrap());
+    assert!(after - before < 40_000_000);
+    exchange.stop().await;
+}

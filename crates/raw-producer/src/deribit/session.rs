@@ -206,7 +206,8 @@ impl Connection<'_> {
                 _ = pace.tick() => self.speak(socket).await,
                 question = questions.recv() => match question {
                     Some(question) => self.send(socket, question).await,
-                    None => Err(End::lost("no_data", "the stream does not bring what history has")),
+                    None if self.sessions.events.is_closed() => Err(End::Asked),
+                    None => Err(End::lost("no_data", "no answers, or no data though history has some")),
                 },
                 message = socket.next() => self.listen(socket, message).await,
             };

@@ -19,8 +19,12 @@ const REACH: Millis = 24 * 3_600_000 - 120_000;
 const OVERLAP: Millis = 10_000;
 /// A scan that follows another closely goes back this far.
 const LAG: Millis = 3_000;
-/// Live is what is no further behind than this.
+/// Behind a scan that ended closer to now than this there is nothing left to read.
 const NEAR: Millis = 2_000;
+/// A scan that ended further from now is followed by another, even if everything since has been kept.
+const FAR: Millis = 60_000;
+/// An expired instrument is remembered for so long; at least as long as history by time reaches, and the listing of expired ones is late.
+const KEPT_AFTER_EXPIRY: Millis = 3 * 24 * 3_600_000;
 /// The stream brings a trade within this time.
 const STREAM_DELAY: Millis = 1_000;
 /// Scans for the first trades of instruments come no closer than this.
@@ -89,13 +93,15 @@ impl Ingest {
         self.sequencer.advance(from, from, until);
         self.scan = Some(Scan::new(&self.settings.scopes, from, until));
         self.phase = Phase::CatchingUp;
+        self.dropped = false;
     }
 
-    /// The reading has come to where it was to end; but meanwhile time went on.
+    /// The reading has come to where it was to end; but meanwhile time went on, and what the stream brought may not have had room.
     fn caught_up(&mut self, clock: Millis) {
         let Some(scan) = self.scan.take() else { return };
         let (_, until) = scan.times();
-        if clock - until > NEAR {
+        let behind = clock - until;
+        if behind > FAR || (behind > NEAR && std::mem::take(&mut self.dropped)) {
             let next = Scan::new(&self.settings.scopes, until - LAG, clock);
             self.sequencer.advance(until - LAG, until - LAG, clock);
             self.scan = Some(next);
@@ -157,6 +163,17 @@ impl Ingest {
             topic.reconciled_through = through;
             let topic = *topic;
             self.items.push(Item::Topic(topic));
+            self.forget_expired(through);
+        }
+    }
+
+    /// Nothing can come any more of an instrument that expired long before what was compared.
+    fn forget_expired(&mut self, through: Millis) {
+        for id in self.sequencer.expired(through - KEPT_AFTER_EXPIRY) {
+            let of = self.instrument(id);
+            tracing::debug!(name = %of.name, "expired and compared: forgotten");
+            self.sequencer.forget(id);
+            self.items.push(Item::Forget(of.name));
         }
     }
 

@@ -234,6 +234,18 @@ impl Engine {
         (heard, items): (&mut mpsc::Receiver<Event>, mpsc::Sender<Item>),
         shutdown: &Shutdown,
     ) -> Option<Failure> {
+        let end = self.turns(&mut ingest, (heard, &items), shutdown).await;
+        // Before the connections' questions are dropped with it: they shall know that it is the end of all.
+        heard.close();
+        end
+    }
+
+    async fn turns(
+        &self,
+        ingest: &mut Ingest,
+        (heard, items): (&mut mpsc::Receiver<Event>, &mpsc::Sender<Item>),
+        shutdown: &Shutdown,
+    ) -> Option<Failure> {
         let mut tick = interval(TICK);
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
@@ -250,6 +262,8 @@ impl Engine {
             }
             self.heartbeat.beat();
             for item in ingest.items() {
+                let Err(mpsc::error::TrySendError::Full(item)) = items.try_send(item) else { continue };
+                // Kafka is slower than the exchange: nothing is read meanwhile.
                 tokio::select! {
                     biased;
                     sent = items.send(item) => if sent.is_err() {

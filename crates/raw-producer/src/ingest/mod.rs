@@ -112,6 +112,8 @@ pub struct Ingest {
     scan_ended: Millis,
     /// Trades that a scan found and the stream did not bring.
     found_by_scan: u64,
+    /// A trade of the stream was dropped while history was read.
+    dropped: bool,
     time_asked: Option<Instant>,
     complete_through: Millis,
     items: Vec<Item>,
@@ -143,6 +145,7 @@ impl Ingest {
             scanned: 0,
             scan_ended: 0,
             found_by_scan: 0,
+            dropped: false,
             time_asked: None,
             complete_through: 0,
             items: Vec::new(),

@@ -104,8 +104,12 @@ impl Ingest {
             },
             // A scan reads again what the stream has brought; that says nothing.
             Verdict::Duplicate if source != Source::Live => {}
-            Verdict::Duplicate | Verdict::BeforeStart => drop(metrics.duplicates.inc()),
-            Verdict::Dropped => drop(metrics.dropped.inc()),
+            Verdict::BeforeStart => {}
+            Verdict::Duplicate => drop(metrics.duplicates.inc()),
+            Verdict::Dropped => {
+                metrics.dropped.inc();
+                self.dropped = true;
+            }
             Verdict::TooLate if source == Source::Live => {
                 metrics.too_late.inc();
                 tracing::warn!(name, seq, "a trade turned up after its number had been given up");

@@ -162,6 +162,7 @@ impl Book {
                 Ok(())
             }
             Item::Topic(topic) => self.send_topic(tx, topic),
+            Item::Forget(name) => self.send_tombstone(tx, &name),
             Item::CompleteThrough { partition, time } if self.touched.contains(&partition) => {
                 self.complete_through.insert(partition, time);
                 Ok(())
@@ -248,6 +249,18 @@ impl Book {
                 .payload(&*letter.bytes)
                 .timestamp(now_micros() / 1000)
                 .headers(headers);
+        tx.send(record)
+    }
+
+    /// The name leaves the snapshots.
+    fn send_tombstone(&mut self, tx: &Tx<'_>, name: &Arc<str>) -> Sent {
+        self.holes.remove(name);
+        self.dirty.remove(name);
+        let record: BaseRecord<'_, [u8], [u8], _> =
+            BaseRecord::with_opaque_to(&self.names.sequences, Box::new(InFlight::State))
+                .key(name.as_bytes())
+                .partition(0)
+                .timestamp(now_micros() / 1000);
         tx.send(record)
     }
 

@@ -86,6 +86,8 @@ pub enum Item {
     },
     /// What is known of the topic as a whole, once what was handed in before is committed.
     Topic(Topic),
+    /// Nothing more will come of the instrument.
+    Forget(Arc<str>),
     /// All trades of the partition up to this time have been handed in.
     CompleteThrough {
         /// The partition.

@@ -8,6 +8,7 @@
 //! its whole partition for a while, so that event time does not run ahead of it; the *gate*, while history is being read: trades at
 //! or after it are left until the reading has come so far; or, for an instrument of which nothing was ever published, its first trade.
 
+mod expiry;
 mod holes;
 mod partition;
 mod wait;
@@ -213,6 +214,31 @@ impl<T> Sequencer<T> {
     /// The last number of each instrument that has one.
     pub fn lasts(&self) -> impl Iterator<Item = (&Arc<str>, i64, Millis)> {
         self.instruments.iter().filter_map(|i| Some((&i.name, i.next? - 1, i.timestamp)))
+    }
+
+    /// Instruments that expired before that time and wait for nothing.
+    #[must_use]
+    pub fn expired(&self, before: Millis) -> Vec<Id> {
+        let ids = (0_u32..).zip(&self.instruments);
+        let gone = ids.filter(|(_, i)| {
+            i.wait.is_none() && i.next.is_some() && expiry::of_name(&i.name).is_some_and(|at| at < before)
+        });
+        gone.map(|(id, _)| Id(id)).collect()
+    }
+
+    /// Forgets an instrument; should it come back, it is a new one.
+    pub fn forget(&mut self, id: Id) {
+        if let Some(instrument) = self.instruments.get_mut(id.0 as usize) {
+            self.ids.remove(&instrument.name);
+            *instrument = Instrument {
+                name: "".into(),
+                partition: 0,
+                next: None,
+                timestamp: 0,
+                holes: None,
+                wait: None,
+            };
+        }
     }
 
     /// What has come out since it was last asked, in order.
