@@ -1,5 +1,7 @@
 //! How the parts are put together, and run.
 
+use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
 use std::time::{Duration, SystemTime};
 
 use common::admin::{Admin, Health};
@@ -112,6 +114,7 @@ fn sessions(config: &Config, health: &Health, metrics: &Metrics) -> Result<MakeS
     let (deribit, credentials) = (config.deribit.clone(), credentials(config)?);
     let (part, metrics) = (health.part("exchange"), SessionMetrics::new(metrics));
     Ok(Box::new(move |events| {
+        let up = Arc::new(AtomicUsize::new(0));
         let session = |connection| Sessions {
             connection,
             url: deribit.url.clone(),
@@ -119,6 +122,7 @@ fn sessions(config: &Config, health: &Health, metrics: &Metrics) -> Result<MakeS
             credentials: credentials.clone(),
             part: part.clone(),
             metrics: metrics.clone(),
+            up: up.clone(),
             events: events.clone(),
         };
         (0..deribit.connections).map(session).collect()

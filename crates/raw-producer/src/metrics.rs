@@ -14,7 +14,7 @@ pub struct LostLabels {
 /// Connections to the exchange.
 #[derive(Debug, Clone)]
 pub struct SessionMetrics {
-    /// 1 while connected.
+    /// Connections that are up.
     pub connected: Gauge,
     /// Channels that the exchange did not take.
     pub channels_missing: Gauge,
@@ -26,7 +26,7 @@ impl SessionMetrics {
     #[must_use]
     pub fn new(metrics: &Metrics) -> Self {
         Self {
-            connected: metrics.gauge("connected", "1 while a connection to the exchange is up"),
+            connected: metrics.gauge("connected", "Connections to the exchange that are up"),
             channels_missing: metrics.gauge("channels_missing", "Channels that the exchange did not take"),
             reconnects: metrics.family("reconnects", "Connections lost, by reason"),
         }

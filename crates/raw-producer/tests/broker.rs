@@ -169,3 +169,19 @@ async fn while_kafka_is_away_nothing_is_lost_and_nothing_grows() {
     assert!(after - before < 40_000_000);
     exchange.stop().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs Kafka and the registry"]
+async fn of_two_connections_one_may_be_lost_at_any_time() {
+    let (exchange, topic) = (exchange(&[]).await, topic("pair"));
+    let proxy = Proxy::start(exchange.addr(), Faults { cut: 100, lose: 50, ..Faults::default() }).await;
+    let config = || config(&proxy.url(), &topic, &[("DERIBIT__CONNECTIONS", "2")]);
+    let kafka = config().kafka;
+    let running = Running::start(config()).await;
+    seconds(20).await;
+    running.stop().await.unwrap();
+    let compared = compare(&kafka, &topic, &exchange, 3_000);
+    println!("{compared} trades compared");
+    assert!(compared > 2_000);
+    exchange.stop().await;
+}

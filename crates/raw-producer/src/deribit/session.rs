@@ -3,6 +3,8 @@
 //! The conversation that keeps a connection is held here; what it is kept for (trades, answers to questions about history) is passed
 //! on as it came.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use common::admin::Part;
@@ -32,6 +34,8 @@ const ANSWER_WITHIN: Duration = Duration::from_secs(10);
 const SILENT_AT_MOST: Duration = Duration::from_secs(25);
 /// The exchange takes about three requests a second.
 const PACE: Duration = Duration::from_millis(350);
+/// Channels that the exchange does not know are asked for again after this time.
+const MISSING_AGAIN: Duration = Duration::from_secs(30);
 /// The largest message taken; bursts of hundreds of trades are far below.
 const LARGEST_MESSAGE: usize = 16 * 1024 * 1024;
 
@@ -101,8 +105,10 @@ pub struct Sessions {
     pub channels: Vec<String>,
     /// Whom to log in as, if anybody.
     pub credentials: Option<Credentials>,
-    /// Ready while subscribed.
+    /// Ready while one of the connections is subscribed.
     pub part: Part,
+    /// Connections that are up, of all that stand side by side.
+    pub up: Arc<AtomicUsize>,
     /// What happens to connections.
     pub metrics: SessionMetrics,
     /// Where everything goes; while it is full, the socket is not read.
@@ -122,7 +128,6 @@ impl Sessions {
                 () = self.events.closed() => return Ok(()),
                 end = self.session(&mut proved) => end,
             };
-            self.metrics.connected.set(0);
             let (reason, detail) = match end {
                 End::Asked => return Ok(()),
                 End::Fatal(failure) => return Err(failure),
@@ -134,7 +139,9 @@ impl Sessions {
             }
             let delay = backoff.next_delay();
             self.metrics.lost(reason);
-            self.part.waiting(format!("{reason}: {detail}"));
+            if self.up.load(Ordering::Relaxed) == 0 {
+                self.part.waiting(format!("{reason}: {detail}"));
+            }
             tracing::warn!(reason, detail, retry_in = ?delay, url = %self.url, "no connection to the exchange");
             if self.events.send(Event::Down { connection: self.connection }).await.is_err() {
                 return Ok(());
@@ -146,12 +153,17 @@ impl Sessions {
         }
     }
 
+    fn count_up(&self, by: isize) {
+        let before = self.up.fetch_add(by.cast_unsigned(), Ordering::Relaxed);
+        self.metrics.connected.set(i64::try_from(before).unwrap_or(0) + i64::try_from(by).unwrap_or(0));
+    }
+
     async fn session(&self, proved: &mut bool) -> End {
         let mut socket = match connect(&self.url).await {
             Ok(socket) => socket,
             Err(end) => return end,
         };
-        self.metrics.connected.set(1);
+        self.count_up(1);
         let (ask, mut questions) = mpsc::channel(QUESTIONS);
         let connection = Connection {
             sessions: self,
@@ -159,10 +171,12 @@ impl Sessions {
             asked_at: None,
             heard_at: Instant::now(),
             log_in_at: None,
+            missing: None,
             ask: Some(ask),
             proved,
         };
         let end = connection.run(&mut socket, &mut questions).await;
+        self.count_up(-1);
         // A courtesy: the exchange would notice by itself.
         timeout(Duration::from_secs(1), socket.close(None)).await.ok();
         end
@@ -189,6 +203,8 @@ struct Connection<'a> {
     asked_at: Option<Instant>,
     heard_at: Instant,
     log_in_at: Option<Instant>,
+    /// Channels that the exchange did not know, and when to ask for them again.
+    missing: Option<(Instant, Vec<String>)>,
     /// Given away once everything is subscribed.
     ask: Option<mpsc::Sender<String>>,
     proved: &'a mut bool,
@@ -228,6 +244,9 @@ impl Connection<'_> {
         if self.log_in_at.is_some_and(|at| Instant::now() >= at) {
             self.log_in_at = None;
             self.talk.log_in_again();
+        }
+        if let Some((_, missing)) = self.missing.take_if(|(at, _)| Instant::now() >= *at) {
+            self.talk.subscribe_again(&missing);
         }
         match self.talk.next_request() {
             Some(request) => self.say(socket, request).await,
@@ -326,7 +345,7 @@ impl Connection<'_> {
         match progress {
             Ok(Progress::None) => {}
             Ok(Progress::LoggedIn(renew_in)) => self.log_in_at = Some(Instant::now() + renew_in),
-            Ok(Progress::Subscribed { accepted, missing }) => self.subscribed(accepted, &missing),
+            Ok(Progress::Subscribed { accepted, missing }) => self.subscribed(accepted, missing),
             Err((method, error)) if error.remedy() == Remedy::Reconfigure => {
                 return Err(End::Fatal(Failure::Config(format!(
                     "the exchange refuses {method}: {error}; check deribit.channels, .client_id and .client_secret_file"
@@ -337,19 +356,22 @@ impl Connection<'_> {
         Ok(())
     }
 
-    fn subscribed(&self, accepted: usize, missing: &[String]) {
-        let metrics = &self.sessions.metrics;
-        metrics.channels_missing.set(i64::try_from(missing.len()).unwrap_or(i64::MAX));
+    fn subscribed(&mut self, accepted: usize, missing: Vec<String>) {
+        let sessions = self.sessions;
         if missing.is_empty() {
-            tracing::info!(accepted, url = %self.sessions.url, "subscribed");
+            tracing::info!(accepted, url = %sessions.url, "subscribed");
         } else {
             tracing::error!(accepted, ?missing, "the exchange does not know some channels");
+            let (_, all) = self.missing.get_or_insert_with(|| (Instant::now() + MISSING_AGAIN, Vec::new()));
+            all.extend(missing);
         }
+        let missing = self.missing.as_ref().map_or(&[][..], |(_, missing)| missing);
+        sessions.metrics.channels_missing.set(i64::try_from(missing.len()).unwrap_or(i64::MAX));
         if self.talk.is_subscribed() {
             if missing.is_empty() {
-                self.sessions.part.ready();
+                sessions.part.ready();
             } else {
-                self.sessions.part.waiting(format!("the exchange does not know {}", missing.join(", ")));
+                sessions.part.waiting(format!("the exchange does not know {}", missing.join(", ")));
             }
         }
     }

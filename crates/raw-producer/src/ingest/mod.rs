@@ -7,6 +7,7 @@
 mod answers;
 mod calls;
 mod catchup;
+mod deep;
 pub mod engine;
 mod trades;
 
@@ -29,7 +30,7 @@ use crate::publish::{Body, DeadLetter, Instrument, Item};
 use crate::scan::Scan;
 use crate::sequence::{Id, Limits, Millis, Out, Sequencer};
 use calls::{Calls, Purpose};
-use catchup::Deep;
+use deep::Deep;
 
 /// What the exchange's clock is asked this often; watermarks come of the answers.
 const TIME_EVERY: Millis = 1_000;
