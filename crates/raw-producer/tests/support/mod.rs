@@ -10,10 +10,10 @@ use std::time::{Duration, Instant};
 
 use common::Failure;
 use common::avro::codec::Decoder;
-use common::avro::schema::TRADE;
+use common::avro::schema::{TRADE, WATERMARK};
 use common::config::{KafkaConfig, load_from};
 use common::kafka::client::{self, Role};
-use common::model::Trade;
+use common::model::{Trade, Watermark};
 use common::shutdown::Shutdown;
 use deribit_sim::Simulator;
 use deribit_sim::market::Millis;
@@ -57,6 +57,7 @@ pub(crate) fn config(url: &str, topic: &str, settings: &[(&str, &str)]) -> Confi
         ("TOPICS__DEAD_LETTER", &dead_letter),
         ("ADMIN__LISTEN", "127.0.0.1:0"),
         ("TRACING__ZIPKIN_URL", ""),
+        ("SEQUENCE__RECONCILE_INTERVAL", "2s"),
     ];
     let all = own.iter().chain(settings).map(|(key, value)| (format!("KSTREAM__{key}"), (*value).to_owned()));
     let given = std::env::vars().filter(|(key, _)| key.starts_with("KSTREAM__"));
@@ -139,12 +140,13 @@ pub(crate) fn state(kafka: &KafkaConfig, topic: &str) -> Topic {
     serde_json::from_slice(&last.value).unwrap()
 }
 
-/// Holds the topic against the exchange, from the topic's start up to its newest trade less `margin`: everything once, in order,
-/// field by field. Tells how many trades were compared.
-pub(crate) fn compare(kafka: &KafkaConfig, topic: &str, exchange: &Simulator, margin: i64) -> usize {
+/// Holds the topic against the exchange, from the topic's start up to where it says that it is whole (behind that, trades may have
+/// waited for others when the service was stopped): everything once, in order, field by field. Tells how many trades were compared.
+pub(crate) fn compare(kafka: &KafkaConfig, topic: &str, exchange: &Simulator) -> usize {
     let found = trades(&read(kafka, topic, PARTITIONS));
-    let start = state(kafka, topic).start;
-    let until = found.iter().map(|trade| trade.timestamp).max().unwrap_or(start) - margin;
+    let Topic { start, reconciled_through: until } = state(kafka, topic);
+    let newest = found.iter().map(|trade| trade.timestamp).max().unwrap_or(start);
+    assert!(newest - until < 20_000, "whole up to {} ms before the newest trade only", newest - until);
     let mut expected: BTreeMap<String, Vec<Trade<'static>>> = BTreeMap::new();
     let millis = |time: i64| Millis(u64::try_from(time).unwrap());
     for trade in exchange.market().trades(millis(start)..millis(until)) {
@@ -183,4 +185,25 @@ fn as_published(json: &str) -> Trade<'static> {
         },
         other => panic!("{other:?}"),
     }
+}
+
+/// Holds every watermark of the topic against its trades; tells how many there were.
+pub(crate) fn check_watermarks(kafka: &KafkaConfig, topic: &str) -> usize {
+    let records = read(kafka, topic, PARTITIONS);
+    let mut decoder = Decoder::<Watermark>::new(&WATERMARK);
+    let marks = read(kafka, &format!("{topic}.watermarks"), PARTITIONS);
+    for mark in &marks {
+        let id = u32::from_be_bytes(mark.value[1..5].try_into().unwrap());
+        decoder.learn(id, WATERMARK.schema.clone());
+        let Watermark { partition, complete_through, offset } = decoder.decode(&mark.value).unwrap();
+        assert_eq!((mark.partition, mark.key.as_str()), (partition, partition.to_string().as_str()));
+        let of = records.iter().filter(|record| record.partition == partition);
+        let behind = of.clone().find(|r| r.timestamp <= complete_through && r.offset >= offset);
+        assert!(behind.is_none(), "{complete_through} at {offset}: {behind:?}");
+        assert!(
+            of.clone().any(|record| record.offset + 1 == offset) || offset == 0,
+            "{offset} is behind a trade"
+        );
+    }
+    marks.len()
 }
