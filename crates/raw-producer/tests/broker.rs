@@ -76,11 +76,38 @@ async fn what_the_stream_loses_repeats_swaps_and_spoils_is_made_good_from_histor
     exchange.stop().await;
 }
 
-/// The real binary, to be killed.
-fn process(config: &[(String, String)]) -> std::process::Child {
-    let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_raw-producer"));
-    command.envs(config.iter().cloned()).stderr(std::process::Stdio::inherit());
-    command.stdout(std::process::Stdio::null()).spawn().unwrap()
+/// The real binary; killed in the end, whatever becomes of the test.
+struct Process(std::process::Child);
+
+impl Process {
+    fn start(settings: &[(String, String)]) -> Self {
+        let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_raw-producer"));
+        command.envs(settings.iter().cloned()).stderr(std::process::Stdio::inherit());
+        Self(command.stdout(std::process::Stdio::null()).spawn().unwrap())
+    }
+
+    fn signal(&self, name: &str) {
+        let kill = std::process::Command::new("kill").args([name, &self.0.id().to_string()]).status();
+        assert!(kill.unwrap().success());
+    }
+
+    /// How it ends by itself, which it does soon.
+    async fn end(mut self) -> std::process::ExitStatus {
+        for _ in 0..30 {
+            if let Some(status) = self.0.try_wait().unwrap() {
+                return status;
+            }
+            seconds(1).await;
+        }
+        panic!("it has not ended by itself")
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        self.0.kill().ok();
+        self.0.wait().ok();
+    }
 }
 
 /// How the real binary is told.
@@ -99,27 +126,21 @@ fn settings(exchange: &Simulator, topic: &str) -> Vec<(String, String)> {
     settings.map(|(key, value)| (format!("KSTREAM__{key}"), value.to_owned())).to_vec()
 }
 
-fn signal(child: &std::process::Child, name: &str) {
-    let kill = std::process::Command::new("kill").args([name, &child.id().to_string()]).status();
-    assert!(kill.unwrap().success());
-}
-
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "needs Kafka and the registry"]
 async fn one_that_was_asleep_while_another_took_over_writes_nothing_when_it_wakes() {
     let (exchange, topic) = (exchange(&[]).await, topic("asleep"));
     let config = || config(&url(&exchange), &topic, &[]);
     let kafka = config().kafka;
-    let mut older = process(&settings(&exchange, &topic));
+    let older = Process::start(&settings(&exchange, &topic));
     // In the middle of a transaction, as likely as not; and with more in its sockets and queues.
     seconds(5).await;
-    signal(&older, "-STOP");
+    older.signal("-STOP");
     seconds(1).await;
     let newer = Running::start(config()).await;
     seconds(5).await;
-    signal(&older, "-CONT");
-    let status = tokio::task::spawn_blocking(move || older.wait().unwrap());
-    let status = tokio::time::timeout(Duration::from_secs(30), status).await.unwrap().unwrap();
+    older.signal("-CONT");
+    let status = older.end().await;
     assert_eq!(status.code(), Some(1));
     seconds(3).await;
     newer.stop().await.unwrap();
@@ -135,11 +156,10 @@ async fn a_producer_killed_at_any_moment_leaves_nothing_out_and_nothing_twice() 
     let settings = settings(&exchange, &topic);
     let kills = std::env::var("KILLS").ok().and_then(|text| text.parse().ok()).unwrap_or(8_u64);
     for kill in 0..kills {
-        let mut child = process(&settings);
+        let child = Process::start(&settings);
         // Sometimes while it fences and reads, mostly while it writes.
         tokio::time::sleep(Duration::from_millis(700 + kill * 7_919 % 3_500)).await;
-        child.kill().unwrap();
-        child.wait().unwrap();
+        drop(child);
     }
     let running = Running::start(config(&url(&exchange), &topic, &[])).await;
     seconds(8).await;
