@@ -60,7 +60,7 @@ finish() {
         kept=$(target_folder)/test-logs
         rm -rf "$kept"
         mkdir -p "$kept"
-        cp -r "$STATE/logs" "$STATE/etc" "$kept" || true
+        cp -r "$STATE/logs/." "$kept"
         say "the servers' and services' logs: $kept"
     fi
     scripts/clean.sh >/dev/null || code=1

@@ -9,12 +9,13 @@ source "$ROOT/scripts/lib/lag.sh"
 KSTREAM_CPUS=${KSTREAM_CPUS:-$(n=$(getconf _NPROCESSORS_ONLN) && say $((n < 2 ? n : 2)))}
 export KSTREAM_CPUS
 
-# compose ARGUMENT...: on everything that this checkout may have started, whatever it was started with
+# compose ARGUMENT...: on everything that this checkout may have started, whatever it was started with. Its project, and so its
+# containers and volumes, are named after the state folder: another checkout's are not touched, and an old one's data not found.
 compose() {
     local files=(--file docker-compose.yml)
     [[ ${CONSOLES:-} == off || ! -e $ROOT/docker-compose.override.yaml ]] || files+=(--file docker-compose.override.yaml)
     export_ports
-    (cd "$ROOT" && docker compose "${files[@]}" --profile sim "$@") 9>&-
+    (cd "$ROOT" && docker compose --project-name "kstream-agg-$(state_id)" "${files[@]}" --profile sim "$@") 9>&-
 }
 
 export_ports() {

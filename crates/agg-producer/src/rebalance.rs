@@ -157,6 +157,11 @@ impl ProducerContext for Deliveries {
     }
 }
 
+/// One broker connection or another is lost all the time; that all are is worth a line.
 fn told(error: &KafkaError, reason: &str) {
-    tracing::warn!(%error, reason, "kafka");
+    if error.rdkafka_error_code() == Some(RDKafkaErrorCode::BrokerTransportFailure) {
+        tracing::debug!(%error, reason, "kafka");
+    } else {
+        tracing::warn!(%error, reason, "kafka");
+    }
 }

@@ -1,8 +1,8 @@
 //! Where an assigned partition begins: at its first record, or where the group left it.
 
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Duration;
 
+use common::kafka::offsets;
 use rdkafka::TopicPartitionList;
 use rdkafka::consumer::{BaseConsumer, Consumer as _};
 use rdkafka::error::{KafkaError, KafkaResult};
@@ -75,10 +75,16 @@ impl Restore {
             asked.add_partition(&self.topic, partition);
         }
         let answered = consumer.committed_offsets(asked, ANSWER_WITHIN)?;
-        answered.elements().iter().map(|element| self.start(element)).collect()
+        let metadata = offsets::metadata(&answered);
+        answered
+            .elements()
+            .iter()
+            .zip(metadata)
+            .map(|(element, metadata)| self.start(element, &metadata))
+            .collect()
     }
 
-    fn start(&self, element: &TopicPartitionListElem<'_>) -> Result<Start, RestoreError> {
+    fn start(&self, element: &TopicPartitionListElem<'_>, metadata: &[u8]) -> Result<Start, RestoreError> {
         element.error()?;
         let number = element.partition();
         let rdkafka::Offset::Offset(offset) = element.offset() else {
@@ -86,8 +92,9 @@ impl Restore {
             return Ok(Start { number, partition, from: rdkafka::Offset::Beginning, committed: None });
         };
         let committed = Offset(offset);
-        let checkpoint = Checkpoint::from_metadata(&metadata(element), committed, &self.fingerprint)
-            .map_err(|why| RestoreError::Refused { partition: number, offset, why })?;
+        let checkpoint =
+            Checkpoint::from_metadata(&String::from_utf8_lossy(metadata), committed, &self.fingerprint)
+                .map_err(|why| RestoreError::Refused { partition: number, offset, why })?;
         Ok(Start {
             number,
             partition: Partition::resumed(&self.windowing, committed, &checkpoint),
@@ -114,10 +121,4 @@ impl Restore {
         begun.add_partition(&self.topic, start.number);
         consumer.resume(&begun)
     }
-}
-
-/// The metadata of a committed offset. rdkafka panics on bytes that are not UTF-8, which somebody else may well have committed.
-fn metadata(element: &TopicPartitionListElem<'_>) -> String {
-    catch_unwind(AssertUnwindSafe(|| element.metadata().to_owned()))
-        .unwrap_or_else(|_| "not UTF-8".to_owned())
 }

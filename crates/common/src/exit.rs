@@ -54,6 +54,18 @@ pub fn report(service: &str, end: Result<(), Failure>) -> ExitCode {
     }
 }
 
+/// From now on a panic, which is a defect of ours, is logged and ends the process with the exit code for that.
+///
+/// Nothing is drained: state that a defect may have spoilt is not to be written. What was not committed is done again after the restart.
+pub fn end_on_panic() {
+    std::panic::set_hook(Box::new(|panic| {
+        let failure = Failure::Defect(panic.to_string());
+        tracing::error!(%failure, "panicked");
+        #[expect(clippy::disallowed_methods, reason = "there is nothing left to drain")]
+        std::process::exit(i32::from(failure.code()));
+    }));
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

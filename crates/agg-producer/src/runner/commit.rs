@@ -57,7 +57,11 @@ impl Runner {
 
     /// Writes what there is to say, and commits it. What was written is given back with the spans that end now.
     fn transact(&mut self) -> Result<Filled, TransactionError> {
-        let Self { consumer, producer, publisher, slots, restore, .. } = self;
+        let Self { consumer, producer, publisher, slots, restore, aborting, .. } = self;
+        if *aborting {
+            producer.abort_failed()?;
+            *aborting = false;
+        }
         let group = consumer.group_metadata().expect("the consumer has a group.id");
         let mut offsets = TopicPartitionList::new();
         let transaction = producer.begin()?;
@@ -74,13 +78,13 @@ impl Runner {
             });
         let filled = batch.filled();
         if let Err(error) = written.and_then(|()| transaction.offsets(&offsets, &group)) {
-            transaction.abort()?;
+            aborted(transaction.abort(), aborting)?;
             return Err(error);
         }
         match transaction.commit() {
             Ok(()) => {}
             Err(error @ TransactionError::Abortable(_)) => {
-                producer.abort_failed()?;
+                aborted(producer.abort_failed(), aborting)?;
                 return Err(error);
             }
             // Neither committed nor aborted: only a new producer can find out.
@@ -112,6 +116,18 @@ impl Runner {
                 Err(Failure::Other(anyhow::anyhow!("the producer is of no use any more: {error}")))
             }
         }
+    }
+}
+
+/// Notes an abort that Kafka has not answered: before it has, nothing new can begin.
+fn aborted(outcome: Result<(), TransactionError>, unanswered: &mut bool) -> Result<(), TransactionError> {
+    match outcome {
+        Err(TransactionError::Retriable(error)) => {
+            tracing::warn!(%error, "kafka does not answer that the transaction is aborted");
+            *unanswered = true;
+            Ok(())
+        }
+        outcome => outcome,
     }
 }
 

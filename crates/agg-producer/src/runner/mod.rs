@@ -59,6 +59,8 @@ pub struct Runner {
     commit_interval: Duration,
     process_span: String,
     urgency: Urgency,
+    /// An abort is still to be answered.
+    aborting: bool,
     next_commit: Instant,
     next_start: Instant,
     retry: Backoff,
@@ -166,7 +168,9 @@ impl Runner {
             self.joined = true;
             match change {
                 Change::Assigned(partitions) => {
-                    tracing::info!(member = self.identity.member, ?partitions, "assigned");
+                    if !partitions.is_empty() {
+                        tracing::info!(member = self.identity.member, ?partitions, "assigned");
+                    }
                     self.slots.extend(partitions.into_iter().map(|partition| (partition, Slot::starting())));
                     self.next_start = Instant::now();
                 }
@@ -278,7 +282,7 @@ impl Runner {
         let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
         let now = i64::try_from(now.as_millis()).unwrap_or(i64::MAX);
         let metrics = self.metrics.clone();
-        let (mut restoring, mut records) = (self.starting().count(), 0);
+        let (mut restoring, mut records, mut paused) = (self.starting().count(), 0, 0);
         for (partition, running) in self.running() {
             metrics.standing(partition, &running.standing(now));
             if let Some(elapsed) = running.live_after() {
@@ -287,9 +291,13 @@ impl Runner {
             }
             restoring += usize::from(!running.is_live());
             records += running.to_restore();
+            paused += usize::from(running.paused_until.is_some());
         }
         match restoring {
             _ if !self.joined => self.part.waiting("joining the group"),
+            _ if paused > 0 => {
+                self.part.waiting(format!("the schema registry is away, {paused} partitions wait for it"));
+            }
             0 => self.part.ready(),
             _ => self.part.waiting(format!("restoring {restoring} partitions, {records} records to go")),
         }

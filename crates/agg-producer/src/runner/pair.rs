@@ -92,6 +92,7 @@ impl Pairs {
             commit_interval: *config.commit_interval,
             process_span: format!("{} process", config.topics.trades),
             urgency: Urgency::Interval,
+            aborting: false,
             next_commit: now,
             next_start: now,
             retry: Backoff::new(RETRY.0, RETRY.1),

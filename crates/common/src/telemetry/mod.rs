@@ -12,8 +12,8 @@ use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::util::SubscriberInitExt as _;
 use tracing_subscriber::{Layer, Registry, fmt};
 
-use crate::Failure;
 use crate::config::{Invalid, LogConfig, LogFormat, TracingConfig};
+use crate::{Failure, exit};
 
 /// Logs and traces under way; kept until the service ends.
 #[derive(Debug)]
@@ -21,7 +21,7 @@ pub struct Telemetry {
     provider: Option<SdkTracerProvider>,
 }
 
-/// Starts logging to standard error, and traces to Zipkin if the configuration names one.
+/// Starts logging to standard error, and traces to Zipkin if the configuration names one. From then on a panic ends the process.
 ///
 /// # Errors
 /// [`Failure::Config`] for a filter that does not parse. Needs a tokio runtime.
@@ -55,6 +55,7 @@ pub fn start(service: &'static str, log: &LogConfig, tracing: &TracingConfig) ->
             .with_threads(false);
         layer.with_filter(filter_fn(|meta| meta.target() == trace::TARGET))
     });
+    exit::end_on_panic();
     tracing_subscriber::registry()
         .with(lines)
         .with(spans)

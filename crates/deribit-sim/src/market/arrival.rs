@@ -59,27 +59,27 @@ impl Shape {
 /// 10 ms, 100 ms, 1 s, 10 s, 60 s and 600 s over the squared mean is 7655, 989, 150, 22.6, 4.7, 2.4 and 1.27 there; the
 /// ratio from one scale to the next is what the levels between them must contribute.
 const SHAPES: [Shape; 29] = [
-    Shape::of(0.93),
-    Shape::of(0.93), // 1 ms | 1 ms
-    Shape::of(0.85),
-    Shape::of(0.85),
-    Shape::of(0.8), // 8 ms | 8 ms
-    Shape::of(0.765),
-    Shape::of(0.765),
-    Shape::of(0.765), // 64 ms | 64 ms
-    Shape::of(0.765),
-    Shape::of(0.765),
-    Shape::of(0.765),
-    Shape::of(0.65), // 1 s | 1 s
-    Shape::of(0.6),
-    Shape::of(0.6),
-    Shape::of(0.35), // 8 s | 8 s
-    Shape::of(0.294),
-    Shape::of(0.294),
-    Shape::of(0.216), // 65 s | 65 s
-    Shape::of(0.216),
-    Shape::of(0.216),
-    Shape::of(0.12), // 9 min | 9 min
+    Shape::of(0.97),
+    Shape::of(0.97), // 1 ms | 1 ms
+    Shape::of(0.87),
+    Shape::of(0.86),
+    Shape::of(0.82), // 8 ms | 8 ms
+    Shape::of(0.78),
+    Shape::of(0.78),
+    Shape::of(0.78), // 64 ms | 64 ms
+    Shape::of(0.78),
+    Shape::of(0.78),
+    Shape::of(0.78),
+    Shape::of(0.68), // 1 s | 1 s
+    Shape::of(0.64),
+    Shape::of(0.62),
+    Shape::of(0.37), // 8 s | 8 s
+    Shape::of(0.32),
+    Shape::of(0.32),
+    Shape::of(0.25), // 65 s | 65 s
+    Shape::of(0.25),
+    Shape::of(0.25),
+    Shape::of(0.13), // 9 min | 9 min
     Shape::of(0.09),
     Shape::of(0.09), // 35 min | 35 min
     Shape::of(0.08),

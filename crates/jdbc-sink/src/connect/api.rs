@@ -165,7 +165,7 @@ impl ConnectApi {
     /// [`ConnectError`].
     pub async fn plugins(&self) -> Result<Vec<Plugin>, ConnectError> {
         let found = self.read(Method::GET, "/connector-plugins", NOTHING).await?;
-        found.ok_or_else(|| self.strange("/connector-plugins is not there"))
+        found.ok_or_else(|| self.strange("nothing at /connector-plugins"))
     }
 
     /// What it finds wrong with the connector's configuration, in its own judgement.
@@ -175,7 +175,7 @@ impl ConnectApi {
     pub async fn validate(&self, connector: &Connector) -> Result<Vec<Complaint>, ConnectError> {
         let path = format!("/connector-plugins/{}/config/validate", connector.class());
         let found: Option<Validation> = self.read(Method::PUT, &path, Some(&connector.config)).await?;
-        let validation = found.ok_or_else(|| self.strange(&format!("{path} is not there")))?;
+        let validation = found.ok_or_else(|| self.strange(&format!("nothing at {path}")))?;
         Ok(validation.complaints())
     }
 
@@ -196,12 +196,18 @@ impl ConnectApi {
         self.ask(Method::PUT, &path, Some(&connector.config)).await.map(drop)
     }
 
-    /// How the connector and its tasks are; `None` if there is no such connector, or if it has just been made.
+    /// How the connector and its tasks are; `None` if there is no such connector.
     ///
     /// # Errors
     /// [`ConnectError`].
     pub async fn status(&self, name: &str) -> Result<Option<Status>, ConnectError> {
-        self.read(Method::GET, &format!("/connectors/{name}/status"), NOTHING).await
+        if let Some(status) = self.read(Method::GET, &format!("/connectors/{name}/status"), NOTHING).await? {
+            return Ok(Some(status));
+        }
+        // One that has just been made has no status until a worker takes it.
+        let made = self.config(name).await?;
+        let unassigned = Instance { state: State::Unassigned, trace: None };
+        Ok(made.map(|_| Status { connector: unassigned, tasks: Vec::new() }))
     }
 
     /// Restarts what has failed of the connector and its tasks; nothing happens if there is no such connector.
@@ -240,36 +246,45 @@ impl ConnectApi {
         let answer = request.send().await.map_err(away)?;
         let status = answer.status();
         let text = answer.text().await.map_err(away)?;
+        let detail = || format!("{status}: {}", said(&text).unwrap_or_else(|| shortened(&text)));
         match status {
-            StatusCode::NOT_FOUND => Ok(None),
             _ if status.is_success() => Ok(Some(text)),
+            StatusCode::NOT_FOUND if said(&text).is_some() => Ok(None),
+            // Its web server's own page, before its API is there.
+            StatusCode::NOT_FOUND => Err(self.strange(&format!("nothing at {path}"))),
             // It answers 409 while its workers share out the work anew.
             StatusCode::CONFLICT | StatusCode::REQUEST_TIMEOUT | StatusCode::TOO_MANY_REQUESTS => {
-                Err(ConnectError::Away { detail: said(status, &text) })
+                Err(ConnectError::Away { detail: detail() })
             }
-            _ if status.is_client_error() => Err(ConnectError::Refused {
-                request: format!("{method} {path}"),
-                detail: said(status, &text),
-            }),
-            _ => Err(ConnectError::Away { detail: said(status, &text) }),
+            _ if status.is_client_error() => {
+                Err(ConnectError::Refused { request: format!("{method} {path}"), detail: detail() })
+            }
+            _ => Err(ConnectError::Away { detail: detail() }),
         }
     }
 
     fn strange(&self, detail: &str) -> ConnectError {
-        ConnectError::Away { detail: format!("what answers at {} is not Kafka Connect: {detail}", self.base) }
+        let base = &self.base;
+        ConnectError::Away {
+            detail: format!("what answers at {base} is not Kafka Connect, or not yet: {detail}"),
+        }
     }
 }
 
 const NOTHING: Option<&()> = None;
 
-/// Connect's message, without the JSON around it.
-fn said(status: StatusCode, text: &str) -> String {
+/// Connect's message, without the JSON around it; `None` if it is not Connect that speaks.
+fn said(text: &str) -> Option<String> {
     #[derive(Deserialize)]
     struct Error {
         message: String,
     }
-    let message = serde_json::from_str(text).map_or_else(|_| text.to_owned(), |error: Error| error.message);
-    format!("{status}: {}", message.trim())
+    serde_json::from_str(text).ok().map(|error: Error| error.message)
+}
+
+/// Enough of a page to recognise whose it is.
+fn shortened(page: &str) -> String {
+    page.trim().chars().take(200).collect()
 }
 
 #[derive(Deserialize)]

@@ -20,6 +20,8 @@ pub(crate) struct Content {
     pub(crate) connectors: BTreeMap<String, ConnectorConfig>,
     /// State of each connector's only task; a connector without one here runs.
     pub(crate) tasks: BTreeMap<String, &'static str>,
+    /// No worker has taken the connectors yet.
+    pub(crate) unstarted: bool,
     pub(crate) plugins: Vec<&'static str>,
     /// Key and message of what validation finds.
     pub(crate) complaints: Vec<(&'static str, &'static str)>,
@@ -126,7 +128,7 @@ async fn put_config(
 
 async fn status(State(fake): State<FakeConnect>, Path(name): Path<String>) -> Response {
     let content = fake.content();
-    if !content.connectors.contains_key(&name) {
+    if content.unstarted || !content.connectors.contains_key(&name) {
         return not_found(&format!("No status found for connector {name}"));
     }
     let state = content.tasks.get(&name).copied().unwrap_or("RUNNING");

@@ -9,7 +9,7 @@ use crate::connect::api::{Instance, State, Status};
 
 /// Between two attempts to bring a connector back.
 const SHORTEST: Duration = Duration::from_secs(5);
-const LONGEST: Duration = Duration::from_secs(60);
+const LONGEST: Duration = Duration::from_secs(30);
 
 /// A restarted task is RUNNING for some seconds before it fails again: only one that stays so has been brought back.
 const PROVEN: Duration = Duration::from_secs(60);
@@ -99,7 +99,7 @@ pub enum Action {
 /// What follows from a look at a connector.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Verdict {
-    /// It is not as it was at the last look that saw anything.
+    /// It is not as it was at the last look that saw anything: worth a line in the log.
     pub changed: bool,
     /// What to do now.
     pub action: Option<Action>,

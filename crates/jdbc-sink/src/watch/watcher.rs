@@ -101,7 +101,12 @@ impl Watched {
             match (trouble, cause) {
                 (None, _) => tracing::info!(connector, "connector and tasks run"),
                 (Some(state), Some(cause)) => {
-                    tracing::error!(connector, state, cause, "connector has failed");
+                    tracing::error!(
+                        connector,
+                        state,
+                        cause,
+                        "connector has failed; it is restarted until it runs"
+                    );
                 }
                 (Some(state), None) if passing => {
                     tracing::info!(connector, state, "connector is not at work yet");
@@ -118,7 +123,7 @@ impl Watched {
             Action::Restart => match api.restart_failed(connector).await {
                 Ok(()) => {
                     metrics.restarted(connector);
-                    tracing::info!(connector, "restarted what had failed");
+                    tracing::debug!(connector, "restarted what had failed");
                 }
                 Err(error) => tracing::warn!(connector, %error, "could not be restarted"),
             },

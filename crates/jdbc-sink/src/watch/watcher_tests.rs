@@ -61,6 +61,15 @@ async fn a_connector_that_somebody_deleted_is_made_anew() {
 }
 
 #[tokio::test]
+async fn a_connector_that_no_worker_has_taken_yet_is_not_missing() {
+    let Scene { fake, health, mut watcher, .. } = scene().await;
+    fake.content().unstarted = true;
+    watcher.look().await;
+    assert_eq!(health.waiting(), [("kstream-trades", "UNASSIGNED, no task".into())]);
+    assert!(fake.content().changes.is_empty());
+}
+
+#[tokio::test]
 async fn a_connector_that_somebody_paused_stays_paused_and_is_not_ready() {
     let Scene { fake, health, mut watcher, .. } = scene().await;
     fake.content().tasks.insert("kstream-trades".into(), "PAUSED");
@@ -73,9 +82,11 @@ async fn a_connector_that_somebody_paused_stays_paused_and_is_not_ready() {
 async fn connect_being_away_is_shown_and_borne() {
     let Scene { fake, health, registry, mut watcher } = scene().await;
     watcher.look().await;
-    fake.content().outage = Some((503, "starting"));
-    watcher.look().await;
-    assert_eq!(health.waiting(), [("kstream-trades", "kafka connect does not answer".into())]);
+    for outage in [(503, "starting"), (404, "<html>its web server is up, its API is not</html>")] {
+        fake.content().outage = Some(outage);
+        watcher.look().await;
+        assert_eq!(health.waiting(), [("kstream-trades", "kafka connect does not answer".into())]);
+    }
     let text = registry.render();
     assert!(text.contains("jdbc_sink_connect_up 0"), "{text}");
     assert!(
