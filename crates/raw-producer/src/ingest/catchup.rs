@@ -139,7 +139,7 @@ impl Ingest {
         if self.found_by_scan == 0 {
             return;
         }
-        tracing::info!(trades = self.found_by_scan, "history has trades that the stream did not bring");
+        tracing::debug!(trades = self.found_by_scan, "history has trades that the stream did not bring");
         // Dropping a connection's questions ends it.
         let silent: Vec<usize> = self
             .lines

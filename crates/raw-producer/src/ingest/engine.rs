@@ -128,15 +128,14 @@ impl Engine {
     async fn incarnation(self: &Arc<Self>, shutdown: &Shutdown) -> End {
         self.kafka_part.waiting("reading what was published");
         let engine = self.clone();
-        let opening = tokio::task::spawn_blocking(move || engine.open());
         let opened = tokio::select! {
             () = shutdown.requested() => return End::Asked,
-            opened = opening => opened,
+            opened = on_thread("open", move || engine.open()) => opened,
         };
         let (writer, learned) = match opened {
             Ok(Ok(opened)) => opened,
             Ok(Err(end)) => return end,
-            Err(panicked) => return End::Failed(Failure::Defect(panicked.to_string())),
+            Err(failure) => return End::Failed(failure),
         };
         self.kafka_part.ready();
         let ingest = self.ingest(&learned);
@@ -200,13 +199,8 @@ impl Engine {
     /// From the first connection until the end.
     async fn connected(&self, writer: Writer, ingest: Ingest, shutdown: &Shutdown) -> End {
         let (items, to_write) = mpsc::channel(ITEMS);
-        let (done, mut written) = oneshot::channel();
         let runtime = Handle::current();
-        let thread = std::thread::Builder::new().name("writer".into());
-        // Dropping `done` in a panic is what tells of it.
-        if let Err(error) = thread.spawn(move || drop(done.send(writer.run(to_write, &runtime)))) {
-            return End::Failed(Failure::Other(error.into()));
-        }
+        let mut written = std::pin::pin!(on_thread("writer", move || writer.run(to_write, &runtime)));
         let (events, mut heard) = mpsc::channel(EVENTS);
         let mut sessions = JoinSet::new();
         for session in (self.sessions)(events.clone()) {
@@ -293,11 +287,28 @@ impl Engine {
     }
 }
 
-fn ended(end: Result<Result<(), TransactionError>, oneshot::error::RecvError>) -> End {
+/// Runs what blocks on a thread of its own, inside the runtime's context. Not on the runtime's pool: that is waited for when the
+/// process ends, and librdkafka's calls may take longer than that.
+async fn on_thread<T: Send + 'static>(
+    name: &'static str,
+    work: impl FnOnce() -> T + Send + 'static,
+) -> Result<T, Failure> {
+    let (done, outcome) = oneshot::channel();
+    let runtime = Handle::current();
+    let run = move || {
+        let _context = runtime.enter();
+        // Dropping `done` in a panic is what tells of it.
+        drop(done.send(work()));
+    };
+    std::thread::Builder::new().name(name.into()).spawn(run).map_err(anyhow::Error::from)?;
+    outcome.await.map_err(|_| Failure::Defect(format!("{name} panicked")))
+}
+
+fn ended(end: Result<Result<(), TransactionError>, Failure>) -> End {
     match end {
         Ok(Ok(())) => End::Asked,
         Ok(Err(error)) => error.into(),
-        Err(_) => End::Failed(Failure::Defect("the writer panicked".into())),
+        Err(failure) => End::Failed(failure),
     }
 }
 
