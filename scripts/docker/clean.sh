@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
-# The volumes go too.
+# Volumes and built images go too, the consoles' as well, whatever CONSOLES says now. (An image is made again in seconds: what it was
+# built from stays in the builder's cache.)
 source "$(dirname "$0")/../lib/base.sh"
 source "$ROOT/scripts/lib/docker.sh"
 
 recall_ports
-compose down --remove-orphans --volumes
+CONSOLES=on compose down --remove-orphans --volumes --rmi local
