@@ -144,3 +144,14 @@ pub struct MovingAverage<'a> {
     /// Σ amount.
     pub volume: f64,
 }
+
+/// How far a partition of `deribit.trades` is complete, as published to `deribit.trades.watermarks`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Watermark {
+    /// The partition.
+    pub partition: i32,
+    /// All its trades up to this time lie below `offset`.
+    pub complete_through: EventTime,
+    /// In `deribit.trades`.
+    pub offset: i64,
+}

@@ -115,6 +115,7 @@ async fn a_topic_with_another_partition_count_is_78_and_says_what_to_do() {
         replication_factor: -1,
         retention: None,
         max_message_bytes: None,
+        compacted: false,
     };
     ensure_topics(&stack.kafka().unwrap(), "e2e", &[spec], Duration::from_secs(20)).await.unwrap();
     for service in ["raw-producer", "agg-producer"] {

@@ -1,30 +1,43 @@
 //! How the parts are put together, and run.
 
-use std::time::Duration;
+use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
+use std::time::{Duration, SystemTime};
 
 use common::admin::{Admin, Health};
-use common::avro::codec::Encoder;
+use common::avro::codec::SchemaId;
 use common::avro::registry::Registry;
-use common::avro::schema::TRADE;
+use common::avro::schema::{Contract, TRADE, WATERMARK};
 use common::config::{ServiceConfig as _, read_secret};
 use common::kafka::admin::{TopicSpec, ensure_topics};
-use common::kafka::client::{self, Role};
 use common::metrics::Metrics;
 use common::shutdown::{Shutdown, Tasks};
-use common::telemetry::trace::Sampler;
 use common::{Failure, backoff};
+use tokio::sync::mpsc;
 
 use crate::Config;
+use crate::clock::now_micros;
+use crate::config::SequenceConfig;
 use crate::deribit::conversation::Credentials;
-use crate::deribit::session::Sessions;
-use crate::feed::Feed;
-use crate::metrics::{FeedMetrics, SessionMetrics};
-use crate::publish::Publisher;
+use crate::deribit::scope::Scope;
+use crate::deribit::session::{Event, Sessions};
+use crate::ingest::Settings;
+use crate::ingest::engine::Engine;
+use crate::metrics::{FeedMetrics, SequenceMetrics, SessionMetrics, WriterMetrics};
+use crate::publish::book::Names;
+use crate::publish::state::Owner;
+use crate::sequence::{Limits, Millis};
+
+/// The loop may wait this long for Kafka before it is taken to be wedged.
+const WEDGED_AFTER: Duration = Duration::from_secs(120);
+/// Between the two answers that make a hole.
+const CONFIRM_AFTER: Millis = 1_000;
+/// A gap of which history says nothing at all is given up after this time.
+const PATIENCE: Millis = 300_000;
 
 /// The service, built and not yet running.
 pub struct App {
-    sessions: Sessions,
-    feed: Feed,
+    engine: Engine,
     admin: Admin,
     health: Health,
     metrics: Metrics,
@@ -32,44 +45,118 @@ pub struct App {
 }
 
 impl App {
-    /// Finds everything that the service needs, Kafka's topics and the registry's schema among it. Nothing runs yet.
+    /// Finds everything that the service needs, Kafka's topics and the registry's schemas among it. Nothing runs yet.
     ///
     /// # Errors
     /// [`Failure::Config`], or [`Failure::Unavailable`] if Kafka or the registry does not come within `startup_deadline`.
-    pub async fn build(config: Config, shutdown: Shutdown) -> Result<Self, Failure> {
+    pub async fn build(config: Config) -> Result<Self, Failure> {
         let (metrics, health) = (Metrics::new("raw_producer"), Health::new());
         let admin = Admin::bind(&config.admin).await?;
-        let credentials = credentials(&config)?;
-        let feed_metrics = FeedMetrics::new(&metrics);
-        let publisher = publisher(&config, feed_metrics.clone()).await?;
-        let feed = Feed::new(publisher, Sampler::one_in(config.tracing.sample_one_in), feed_metrics);
-        let sessions = Sessions {
-            url: config.deribit.url,
-            channels: config.deribit.channels,
-            credentials,
-            part: health.part("exchange"),
-            metrics: SessionMetrics::new(&metrics),
-            shutdown,
+        let sessions = sessions(&config, &health, &metrics)?;
+        let deadline = *config.startup_deadline;
+        let topics = &config.topics;
+        let specs = [
+            TopicSpec::trades(topics),
+            TopicSpec::watermarks(topics),
+            TopicSpec::sequences(topics),
+            TopicSpec::dead_letter(topics),
+        ];
+        ensure_topics(&config.kafka, Config::SERVICE.name(), &specs, deadline).await?;
+        let registry = Registry::new(&config.schema_registry)?;
+        let names = Names {
+            trades: topics.trades.clone(),
+            watermarks: TopicSpec::watermarks(topics).name,
+            sequences: TopicSpec::sequences(topics).name,
+            dead_letter: topics.dead_letter.clone(),
         };
-        Ok(Self { sessions, feed, admin, health, metrics, shutdown_deadline: *config.shutdown_deadline })
+        let schemas = (
+            register(&registry, &config, (&names.trades, &TRADE)).await?,
+            register(&registry, &config, (&names.watermarks, &WATERMARK)).await?,
+        );
+        let engine = Engine {
+            settings: settings(&config),
+            service: Config::SERVICE.name(),
+            names,
+            registry,
+            schemas,
+            sample_one_in: config.tracing.sample_one_in,
+            sessions,
+            kafka_part: health.part("kafka"),
+            part: health.part("backfill"),
+            heartbeat: health.heartbeat("feed", WEDGED_AFTER),
+            metrics: (
+                FeedMetrics::new(&metrics),
+                SequenceMetrics::new(&metrics),
+                WriterMetrics::new(&metrics),
+            ),
+            owner: owner(),
+            kafka: config.kafka,
+        };
+        Ok(Self { engine, admin, health, metrics, shutdown_deadline: *config.shutdown_deadline })
     }
 
-    /// Runs until asked to stop, then waits until Kafka has every trade that was taken.
+    /// Runs until asked to stop, then until Kafka has every trade that was taken.
     ///
     /// # Errors
-    /// What ended the service unasked; trades that Kafka did not acknowledge in time.
+    /// What ended the service unasked.
     pub async fn run(self, shutdown: Shutdown) -> Result<(), Failure> {
-        let Self { sessions, mut feed, admin, health, metrics, shutdown_deadline } = self;
+        let Self { engine, admin, health, metrics, shutdown_deadline } = self;
         let _serving = admin.serve(health, metrics, shutdown.clone());
-        let mut tasks = Tasks::new(shutdown);
-        tasks.spawn("feed", async move {
-            let end = sessions.run(&mut feed).await;
-            // Even after a failure: what was taken is written if it can be.
-            let flushed = feed.into_publisher().flush(shutdown_deadline.mul_f64(0.8)).await;
-            end.and(flushed)
-        });
+        let mut tasks = Tasks::new(shutdown.clone());
+        tasks.spawn("feed", engine.run(shutdown));
         tasks.run_to_end(shutdown_deadline).await
     }
+}
+
+type MakeSessions = Box<dyn Fn(mpsc::Sender<Event>) -> Vec<Sessions> + Send + Sync>;
+
+fn sessions(config: &Config, health: &Health, metrics: &Metrics) -> Result<MakeSessions, Failure> {
+    let (deribit, credentials) = (config.deribit.clone(), credentials(config)?);
+    let (part, metrics) = (health.part("exchange"), SessionMetrics::new(metrics));
+    Ok(Box::new(move |events| {
+        let up = Arc::new(AtomicUsize::new(0));
+        let session = |connection| Sessions {
+            connection,
+            url: deribit.url.clone(),
+            channels: deribit.channels.clone(),
+            credentials: credentials.clone(),
+            part: part.clone(),
+            metrics: metrics.clone(),
+            up: up.clone(),
+            events: events.clone(),
+        };
+        (0..deribit.connections).map(session).collect()
+    }))
+}
+
+fn settings(config: &Config) -> Settings {
+    let SequenceConfig { hold_max, held_max, reconcile_interval, max_ahead } = config.sequence;
+    let limits = Limits {
+        hold_max: millis(*hold_max),
+        max_held: held_max,
+        max_ahead: millis(*max_ahead),
+        confirm_after: CONFIRM_AFTER,
+        patience: PATIENCE,
+    };
+    Settings {
+        scopes: Scope::of_channels(&config.deribit.channels),
+        partitions: u32::try_from(config.topics.partitions).unwrap_or(1),
+        start_from: config.deribit.start_from.map(|start| start.millis(SystemTime::now())),
+        reconcile_interval: millis(*reconcile_interval),
+        calls_per_second: config.deribit.calls_per_second,
+        limits,
+    }
+}
+
+fn millis(duration: Duration) -> Millis {
+    Millis::try_from(duration.as_millis()).unwrap_or(Millis::MAX)
+}
+
+/// Different for each process, also for two that begin in the same microsecond on one machine.
+fn owner() -> Owner {
+    let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+    let (pid, now) = (std::process::id(), now_micros());
+    Owner { owner: format!("{} pid {pid} since {now}", host.trim()), since: now / 1000 }
 }
 
 fn credentials(config: &Config) -> Result<Option<Credentials>, Failure> {
@@ -81,14 +168,12 @@ fn credentials(config: &Config) -> Result<Option<Credentials>, Failure> {
     Ok(Some(Credentials { client_id: client_id.clone(), client_secret }))
 }
 
-async fn publisher(config: &Config, metrics: FeedMetrics) -> Result<Publisher, Failure> {
-    let (name, deadline) = (Config::SERVICE.name(), *config.startup_deadline);
-    ensure_topics(&config.kafka, name, &[TopicSpec::trades(&config.topics)], deadline).await?;
-    let registry = Registry::new(&config.schema_registry)?;
+async fn register(
+    registry: &Registry,
+    config: &Config,
+    (topic, contract): (&str, &Contract),
+) -> Result<SchemaId, Failure> {
     let what = format!("schema registry at {}", config.schema_registry.url);
-    let topic = &config.topics.trades;
-    let id =
-        backoff::until_deadline(&what, deadline, async || registry.register(topic, &TRADE).await).await?;
-    let settings = client::config(&config.kafka, name, &Role::Producer);
-    Publisher::new(&settings, topic, Encoder::new(&TRADE, id), metrics)
+    let deadline = *config.startup_deadline;
+    backoff::until_deadline(&what, deadline, async || registry.register(topic, contract).await).await
 }

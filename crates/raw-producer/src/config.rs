@@ -9,6 +9,8 @@ use common::config::{
 use serde::Deserialize;
 use url::Url;
 
+use crate::start_from::StartFrom;
+
 /// Everything that can be configured.
 #[derive(Debug, Clone, Deserialize)]
 pub struct Config {
@@ -18,6 +20,8 @@ pub struct Config {
     pub shutdown_deadline: Duration,
     /// The exchange.
     pub deribit: DeribitConfig,
+    /// Order and gaps.
+    pub sequence: SequenceConfig,
     /// Kafka.
     pub kafka: KafkaConfig,
     /// The schema registry.
@@ -44,6 +48,42 @@ pub struct DeribitConfig {
     pub client_id: Option<String>,
     /// File with the key's secret half.
     pub client_secret_file: Option<PathBuf>,
+    /// Connections side by side, each with every channel: one that is lost costs nothing then.
+    pub connections: usize,
+    /// Calls a second that the exchange takes, besides a burst.
+    pub calls_per_second: u32,
+    /// Where a topic starts that is written for the first time.
+    pub start_from: Option<StartFrom>,
+}
+
+/// `[sequence]`
+#[derive(Debug, Clone, Deserialize)]
+pub struct SequenceConfig {
+    /// How long a gap holds its partition.
+    pub hold_max: Duration,
+    /// Trades that wait, at most.
+    pub held_max: usize,
+    /// How often what was published is compared with the exchange's history.
+    pub reconcile_interval: Duration,
+    /// A trade so far ahead of the exchange's clock is set aside.
+    pub max_ahead: Duration,
+}
+
+impl SequenceConfig {
+    fn check(&self) -> Vec<Invalid> {
+        let mut invalid = Vec::new();
+        if self.held_max < 100 {
+            invalid.push(Invalid::new("sequence.held_max", self.held_max, "100 or more"));
+        }
+        if *self.reconcile_interval < std::time::Duration::from_secs(1) {
+            invalid.push(Invalid::new("sequence.reconcile_interval", self.reconcile_interval, "1s or more"));
+        }
+        if *self.max_ahead >= std::time::Duration::from_secs(3_600) {
+            let allowed = "less than 1h: Kafka refuses records that are an hour ahead";
+            invalid.push(Invalid::new("sequence.max_ahead", self.max_ahead, allowed));
+        }
+        invalid
+    }
 }
 
 impl ServiceConfig for Config {
@@ -55,7 +95,8 @@ impl ServiceConfig for Config {
 
     fn check(&self) -> Vec<Invalid> {
         let shared = self.kafka.check().into_iter().chain(self.topics.check());
-        shared.chain(self.deribit.check()).collect()
+        let start = self.deribit.start_from.iter().filter_map(|start| start.check(&self.topics));
+        shared.chain(self.deribit.check()).chain(self.sequence.check()).chain(start).collect()
     }
 }
 
@@ -73,6 +114,12 @@ impl DeribitConfig {
             let allowed = "trades.<instrument>.<interval> or trades.<kind>.<currency>.<interval>";
             Invalid::new("deribit.channels", format!("{channel:?}"), allowed)
         }));
+        if !(1..=8).contains(&self.connections) {
+            invalid.push(Invalid::new("deribit.connections", self.connections, "1 to 8"));
+        }
+        if self.calls_per_second == 0 {
+            invalid.push(Invalid::new("deribit.calls_per_second", 0, "1 or more; the exchange takes 20"));
+        }
         let key = self.client_id.is_some();
         if key != self.client_secret_file.is_some() {
             let (missing, given) =

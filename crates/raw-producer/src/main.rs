@@ -25,7 +25,7 @@ fn run() -> Result<(), Failure> {
 async fn serve(config: Config) -> Result<(), Failure> {
     let telemetry = telemetry::start(Config::SERVICE.name(), &config.log, &config.tracing)?;
     let shutdown = Shutdown::on_signals()?;
-    let app = App::build(config, shutdown.clone()).await?;
+    let app = App::build(config).await?;
     let end = app.run(shutdown).await;
     telemetry.stop().await;
     end

@@ -1,6 +1,6 @@
 //! What an operator asks of this service.
 
-use common::metrics::{Counter, Gauge, Histogram, Metrics};
+use common::metrics::{Counter, FloatGauge, Gauge, Histogram, Metrics};
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::family::Family;
 
@@ -14,7 +14,7 @@ pub struct LostLabels {
 /// Connections to the exchange.
 #[derive(Debug, Clone)]
 pub struct SessionMetrics {
-    /// 1 while connected.
+    /// Connections that are up.
     pub connected: Gauge,
     /// Channels that the exchange did not take.
     pub channels_missing: Gauge,
@@ -26,7 +26,7 @@ impl SessionMetrics {
     #[must_use]
     pub fn new(metrics: &Metrics) -> Self {
         Self {
-            connected: metrics.gauge("connected", "1 while a connection to the exchange is up"),
+            connected: metrics.gauge("connected", "Connections to the exchange that are up"),
             channels_missing: metrics.gauge("channels_missing", "Channels that the exchange did not take"),
             reconnects: metrics.family("reconnects", "Connections lost, by reason"),
         }
@@ -70,6 +70,95 @@ impl FeedMetrics {
             feed_delay: metrics
                 .seconds("feed_delay_seconds", "Exchange timestamp to Kafka's acknowledgement"),
             publish_delay: metrics.seconds("publish_delay_seconds", "Reception to Kafka's acknowledgement"),
+        }
+    }
+}
+
+/// Transactions and what goes with them.
+#[derive(Debug, Clone)]
+pub struct WriterMetrics {
+    /// Transactions committed.
+    pub transactions: Counter,
+    /// Rounds of snapshots committed.
+    pub snapshot_rounds: Counter,
+    /// From a transaction's beginning to the end of its commit.
+    pub commit: Histogram,
+    /// Up to when the topic was compared with the exchange's history, in seconds since the epoch.
+    pub reconciled_through: FloatGauge,
+    /// Times that everything had to be begun anew after a transaction had failed.
+    pub restarts: Counter,
+}
+
+impl WriterMetrics {
+    /// Registers them.
+    #[must_use]
+    pub fn new(metrics: &Metrics) -> Self {
+        Self {
+            transactions: metrics.counter("transactions", "Transactions committed"),
+            snapshot_rounds: metrics.counter("snapshot_rounds", "Rounds of snapshots committed"),
+            commit: metrics
+                .seconds("transaction_seconds", "A transaction from its beginning until it is committed"),
+            reconciled_through: metrics.float_gauge(
+                "reconciled_through_seconds",
+                "Up to when the topic was compared with the exchange's history, in seconds since the epoch",
+            ),
+            restarts: metrics
+                .counter("restarts", "Times that a failed transaction made everything begin anew"),
+        }
+    }
+}
+
+/// What the sequencer does.
+#[derive(Debug, Clone)]
+pub struct SequenceMetrics {
+    /// Trades that had been published before.
+    pub duplicates: Counter,
+    /// Gaps that history was asked about.
+    pub gaps: Counter,
+    /// Trades that came from history.
+    pub backfilled: Counter,
+    /// Numbers without a trade: the exchange has none.
+    pub confirmed_holes: Counter,
+    /// Numbers of which the exchange never said what they were.
+    pub lost: Counter,
+    /// Trades whose number had been given up.
+    pub too_late: Counter,
+    /// Trades that were set aside.
+    pub set_aside: Counter,
+    /// Trades dropped for lack of room, to be asked for again.
+    pub dropped: Counter,
+    /// Trades that wait.
+    pub held: Gauge,
+    /// Gaps open at present.
+    pub open_gaps: Gauge,
+    /// Calls that could be made at once.
+    pub credits: Gauge,
+    /// Calls that the exchange refused, and those without an answer.
+    pub calls_failed: Counter,
+}
+
+impl SequenceMetrics {
+    /// Registers them.
+    #[must_use]
+    pub fn new(metrics: &Metrics) -> Self {
+        Self {
+            duplicates: metrics.counter("duplicates", "Trades that had been published before"),
+            gaps: metrics.counter("gaps_asked", "Questions to the exchange's history about gaps"),
+            backfilled: metrics
+                .counter("trades_backfilled", "Trades published that came from the exchange's history"),
+            confirmed_holes: metrics
+                .counter("confirmed_holes", "Sequence numbers that the exchange has no trade of"),
+            lost: metrics.counter("lost", "Sequence numbers of which the exchange never said what they were"),
+            too_late: metrics.counter("trades_too_late", "Trades whose sequence number had been given up"),
+            set_aside: metrics
+                .counter("trades_set_aside", "Trades set aside: unreadable in history too, or far ahead"),
+            dropped: metrics
+                .counter("trades_dropped", "Trades dropped for lack of room, and asked for again"),
+            held: metrics.gauge("trades_held", "Trades that wait for one before them"),
+            open_gaps: metrics.gauge("open_gaps", "Gaps that are not filled yet"),
+            credits: metrics.gauge("call_credits", "Calls that could be made at once"),
+            calls_failed: metrics
+                .counter("calls_failed", "Calls that the exchange refused or did not answer"),
         }
     }
 }

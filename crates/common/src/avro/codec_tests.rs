@@ -3,8 +3,8 @@ use std::borrow::Cow;
 use proptest::prelude::*;
 
 use super::*;
-use crate::avro::schema::{CANDLE, MOVING_AVERAGE, TRADE};
-use crate::model::{Candle, MovingAverage, Trade};
+use crate::avro::schema::{CANDLE, MOVING_AVERAGE, TRADE, WATERMARK};
+use crate::model::{Candle, MovingAverage, Trade, Watermark};
 
 fn text() -> impl Strategy<Value = Cow<'static, str>> {
     "\\PC{0,20}".prop_map(Cow::Owned)
@@ -126,6 +126,9 @@ fn candles_and_averages_come_back_as_they_were() {
     let back: MovingAverage<'static> =
         decoder(&MOVING_AVERAGE).decode(&wire(&average, &MOVING_AVERAGE)).unwrap();
     assert_eq!(back, average);
+    let watermark = Watermark { partition: 5, complete_through: 1_786_911_707_538, offset: 12 };
+    let back: Watermark = decoder(&WATERMARK).decode(&wire(&watermark, &WATERMARK)).unwrap();
+    assert_eq!(back, watermark);
 }
 
 #[test]
@@ -145,6 +148,7 @@ fn the_rust_types_have_the_contracts_fields_in_the_contracts_order() {
     assert_eq!(fields(&TRADE).len(), 19);
     assert_eq!(fields(&CANDLE).len(), 13);
     assert_eq!(fields(&MOVING_AVERAGE).len(), 12);
+    assert_eq!(fields(&WATERMARK).len(), 3);
 }
 
 #[test]

@@ -33,6 +33,10 @@ pub static CANDLE: LazyLock<Contract> =
 pub static MOVING_AVERAGE: LazyLock<Contract> =
     LazyLock::new(|| Contract::parse(include_str!("../../schemas/moving_average.avsc")));
 
+/// `deribit.Watermark`
+pub static WATERMARK: LazyLock<Contract> =
+    LazyLock::new(|| Contract::parse(include_str!("../../schemas/watermark.avsc")));
+
 /// The registry's subject for the values of `topic`.
 #[must_use]
 pub fn subject(topic: &str) -> String {

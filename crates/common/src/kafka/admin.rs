@@ -30,6 +30,8 @@ pub struct TopicSpec {
     pub retention: Option<Duration>,
     /// The largest record it takes, in bytes; `None`: the broker's default.
     pub max_message_bytes: Option<u32>,
+    /// Whether it keeps the newest record of each key, and only that.
+    pub compacted: bool,
 }
 
 /// Largest record of the dead-letter topic: a frame cut at 512 KiB, or any record that the broker took by its default, with
@@ -68,6 +70,21 @@ impl TopicSpec {
         Self { max_message_bytes: Some(DEAD_LETTER_BYTES), ..keyed }
     }
 
+    /// How far each partition of the trades is complete.
+    #[must_use]
+    pub fn watermarks(topics: &TopicsConfig) -> Self {
+        let name = format!("{}.watermarks", topics.trades);
+        Self { retention: None, compacted: true, ..Self::keyed("topics.trades", &name, topics) }
+    }
+
+    /// The producer's own state: one partition, so that it is read to one end and has one order.
+    #[must_use]
+    pub fn sequences(topics: &TopicsConfig) -> Self {
+        let name = format!("{}.sequences", topics.trades);
+        let keyed = Self::keyed("topics.trades", &name, topics);
+        Self { retention: None, compacted: true, partitions: 1, ..keyed }
+    }
+
     /// Any other topic of ours with the partitions, replicas and retention of `topics`.
     #[must_use]
     pub fn keyed(key: &'static str, name: &str, topics: &TopicsConfig) -> Self {
@@ -78,16 +95,24 @@ impl TopicSpec {
             replication_factor: topics.replication_factor,
             retention: Some(*topics.retention),
             max_message_bytes: None,
+            compacted: false,
         }
     }
 
     fn settings(&self) -> BTreeMap<&'static str, String> {
         let retention = self.retention.map_or("-1".to_owned(), |kept| kept.as_millis().to_string());
-        let mut settings = BTreeMap::from([
-            ("cleanup.policy", "delete".to_owned()),
-            ("message.timestamp.type", "CreateTime".to_owned()),
-            ("retention.ms", retention),
-        ]);
+        let mut settings = BTreeMap::from([("message.timestamp.type", "CreateTime".to_owned())]);
+        if self.compacted {
+            // Small segments and an eager cleaner: the open segment is never compacted, and a start reads all that is there.
+            settings.extend([
+                ("cleanup.policy", "compact".to_owned()),
+                ("segment.bytes", (16 << 20).to_string()),
+                ("segment.ms", (6 * 3_600_000).to_string()),
+                ("min.cleanable.dirty.ratio", "0.1".to_owned()),
+            ]);
+        } else {
+            settings.extend([("cleanup.policy", "delete".to_owned()), ("retention.ms", retention)]);
+        }
         settings.extend(self.max_message_bytes.map(|bytes| ("max.message.bytes", bytes.to_string())));
         settings
     }
@@ -266,6 +291,9 @@ mod tests {
             assert_eq!(topic.partitions, 6);
         }
         assert_eq!(TopicSpec::dead_letter(&topics).settings()["max.message.bytes"], "2097152");
+        assert_eq!(TopicSpec::watermarks(&topics).settings()["cleanup.policy"], "compact");
+        let sequences = TopicSpec::sequences(&topics);
+        assert_eq!((sequences.name.as_str(), sequences.partitions), ("t.sequences", 1));
     }
 
     #[test]

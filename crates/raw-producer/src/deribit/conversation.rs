@@ -100,6 +100,13 @@ impl Conversation {
         self.to_say.push_front(Call::Auth);
     }
 
+    /// Asks for channels once more that the exchange did not know.
+    pub fn subscribe_again(&mut self, channels: &[String]) {
+        let batches = batches(channels);
+        self.unanswered += batches.len();
+        self.to_say.extend(batches.into_iter().map(Call::Subscribe));
+    }
+
     /// Whether every batch of channels has been answered.
     #[must_use]
     pub fn is_subscribed(&self) -> bool {

@@ -34,10 +34,25 @@ pub enum Frame<'a> {
 pub struct Bundle<'a> {
     /// The channel's name.
     pub channel: Cow<'a, str>,
-    /// Those that could be read, in the exchange's order.
-    pub trades: Vec<Trade<'a>>,
-    /// Those that could not: their text, and why.
-    pub unreadable: Vec<(&'a str, String)>,
+    /// In the exchange's order.
+    pub trades: Vec<Readable<'a>>,
+}
+
+/// A trade, if it could be read.
+#[expect(clippy::large_enum_variant, reason = "nearly all of them can")]
+#[derive(Debug)]
+pub enum Readable<'a> {
+    /// It could.
+    Trade(Trade<'a>),
+    /// It could not.
+    No {
+        /// Its instrument and number, if at least these could be read.
+        number: Option<(String, i64)>,
+        /// What it looks like.
+        text: &'a str,
+        /// What is wrong with it.
+        why: String,
+    },
 }
 
 /// An error that the exchange answered with.
@@ -127,27 +142,43 @@ fn notification(params: &RawValue, received_at: i64) -> Result<Frame<'_>, serde_
     if !channel.starts_with("trades.") {
         return Ok(Frame::Other);
     }
-    let mut bundle = Bundle { channel, trades: Vec::new(), unreadable: Vec::new() };
-    match serde_json::from_str::<Vec<WireTrade<'_>>>(data.get()) {
-        Ok(trades) => bundle.trades.extend(trades.into_iter().map(|trade| trade.into_trade(received_at))),
-        Err(_) => read_one_by_one(data, received_at, &mut bundle)?,
-    }
-    Ok(Frame::Trades(bundle))
+    Ok(Frame::Trades(Bundle { channel, trades: trades(data, received_at)? }))
 }
 
-/// The slow way, once one trade of a bundle has turned out to be unreadable.
-fn read_one_by_one<'a>(
-    data: &'a RawValue,
-    received_at: i64,
-    bundle: &mut Bundle<'a>,
-) -> Result<(), serde_json::Error> {
-    for item in serde_json::from_str::<Vec<&RawValue>>(data.get())? {
-        match serde_json::from_str::<WireTrade<'_>>(item.get()) {
-            Ok(trade) => bundle.trades.push(trade.into_trade(received_at)),
-            Err(error) => bundle.unreadable.push((item.get(), error.to_string())),
+/// A list of trades, as notifications and history have it.
+///
+/// # Errors
+/// If it is no list.
+pub fn trades(data: &RawValue, received_at: i64) -> Result<Vec<Readable<'_>>, serde_json::Error> {
+    match serde_json::from_str::<Vec<WireTrade<'_>>>(data.get()) {
+        Ok(trades) => {
+            Ok(trades.into_iter().map(|trade| Readable::Trade(trade.into_trade(received_at))).collect())
         }
+        Err(_) => read_one_by_one(data, received_at),
     }
-    Ok(())
+}
+
+/// The slow way, once one trade of a list has turned out to be unreadable.
+fn read_one_by_one(data: &RawValue, received_at: i64) -> Result<Vec<Readable<'_>>, serde_json::Error> {
+    #[derive(Deserialize)]
+    struct Number {
+        instrument_name: String,
+        trade_seq: i64,
+    }
+    let items: Vec<&RawValue> = serde_json::from_str(data.get())?;
+    let mut trades = Vec::with_capacity(items.len());
+    for item in items {
+        let text = item.get();
+        trades.push(match serde_json::from_str::<WireTrade<'_>>(text) {
+            Ok(trade) => Readable::Trade(trade.into_trade(received_at)),
+            Err(error) => {
+                let number = serde_json::from_str::<Number>(text).ok();
+                let number = number.map(|found| (found.instrument_name, found.trade_seq));
+                Readable::No { number, text, why: error.to_string() }
+            }
+        });
+    }
+    Ok(trades)
 }
 
 /// A trade as the exchange writes it.

@@ -1,22 +1,27 @@
-//! One connection to the exchange after another, until the service is asked to stop.
+//! One connection to the exchange after another, until nobody listens any more.
+//!
+//! The conversation that keeps a connection is held here; what it is kept for (trades, answers to questions about history) is passed
+//! on as it came.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use common::admin::Part;
 use common::backoff::Backoff;
-use common::shutdown::Shutdown;
 use common::{Failure, http};
 use futures_util::{SinkExt as _, StreamExt as _};
 use tokio::net::TcpStream;
+use tokio::sync::mpsc;
 use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
-use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::tungstenite::protocol::WebSocketConfig;
+use tokio_tungstenite::tungstenite::{Message, Utf8Bytes};
 use tokio_tungstenite::{MaybeTlsStream, WebSocketStream, connect_async_with_config};
 use url::Url;
 
 use super::conversation::{Conversation, Credentials, Progress};
 use super::message::{Frame, Remedy, parse};
-use crate::feed::{Feed, now_micros};
+use crate::clock::now_micros;
 use crate::metrics::SessionMetrics;
 
 type Socket = WebSocketStream<MaybeTlsStream<TcpStream>>;
@@ -29,17 +34,19 @@ const ANSWER_WITHIN: Duration = Duration::from_secs(10);
 const SILENT_AT_MOST: Duration = Duration::from_secs(25);
 /// The exchange takes about three requests a second.
 const PACE: Duration = Duration::from_millis(350);
+/// Channels that the exchange does not know are asked for again after this time.
+const MISSING_AGAIN: Duration = Duration::from_secs(30);
 /// The largest message taken; bursts of hundreds of trades are far below.
 const LARGEST_MESSAGE: usize = 16 * 1024 * 1024;
 
 /// Why a connection ended.
 #[derive(Debug)]
 enum End {
-    /// The service stops.
+    /// Nobody listens any more.
     Asked,
     /// It was lost; `reason` is one of a few, for the metric.
     Lost { reason: &'static str, detail: String },
-    /// Only another configuration will do, or Kafka has failed for good.
+    /// Only another configuration will do.
     Fatal(Failure),
 }
 
@@ -49,71 +56,127 @@ impl End {
     }
 }
 
+/// Questions of others have numbers from here on; the conversation's own stay below.
+pub const FIRST_QUESTION: u64 = 1 << 32;
+/// Questions that wait to be sent.
+const QUESTIONS: usize = 64;
+
+/// What comes from a connection.
+#[derive(Debug)]
+pub enum Event {
+    /// Every channel has been subscribed to; questions can be asked.
+    Up {
+        /// Which connection.
+        connection: usize,
+        /// Takes the text of questions; dropped, the connection ends.
+        questions: mpsc::Sender<String>,
+    },
+    /// A frame with trades or with the answer to a question.
+    Frame {
+        /// Which connection.
+        connection: usize,
+        /// As it came.
+        text: Utf8Bytes,
+        /// Our clock, microseconds since the epoch.
+        received_at: i64,
+    },
+    /// A frame that is of no use.
+    Garbage {
+        /// As it came.
+        bytes: Vec<u8>,
+        /// What is wrong with it.
+        why: String,
+    },
+    /// The connection is lost; there will be another.
+    Down {
+        /// Which connection.
+        connection: usize,
+    },
+}
+
 /// What connections need.
 #[derive(Debug)]
 pub struct Sessions {
+    /// Which of several this is.
+    pub connection: usize,
     /// Where the exchange is.
     pub url: Url,
     /// What to subscribe to.
     pub channels: Vec<String>,
     /// Whom to log in as, if anybody.
     pub credentials: Option<Credentials>,
-    /// Ready while subscribed.
+    /// Ready while one of the connections is subscribed.
     pub part: Part,
+    /// Connections that are up, of all that stand side by side.
+    pub up: Arc<AtomicUsize>,
     /// What happens to connections.
     pub metrics: SessionMetrics,
-    /// The request to stop.
-    pub shutdown: Shutdown,
+    /// Where everything goes; while it is full, the socket is not read.
+    pub events: mpsc::Sender<Event>,
 }
 
 impl Sessions {
-    /// Keeps a connection, and gives its trades to `feed`, until asked to stop.
+    /// Keeps a connection until nobody listens any more.
     ///
     /// # Errors
-    /// [`Failure::Config`] if the exchange says that only another configuration will do; `feed`'s failures.
-    pub async fn run(self, feed: &mut Feed) -> Result<(), Failure> {
+    /// [`Failure::Config`] if the exchange says that only another configuration will do.
+    pub async fn run(self) -> Result<(), Failure> {
         let mut backoff = Backoff::new(Duration::from_millis(500), Duration::from_secs(30));
         loop {
-            let taken = feed.taken();
-            let end = self.session(feed).await;
-            self.metrics.connected.set(0);
+            let mut proved = false;
+            let end = tokio::select! {
+                () = self.events.closed() => return Ok(()),
+                end = self.session(&mut proved) => end,
+            };
             let (reason, detail) = match end {
                 End::Asked => return Ok(()),
                 End::Fatal(failure) => return Err(failure),
                 End::Lost { reason, detail } => (reason, detail),
             };
             // Only data proves a connection; a handshake alone does not.
-            if feed.taken() > taken {
+            if proved {
                 backoff.reset();
             }
             let delay = backoff.next_delay();
             self.metrics.lost(reason);
-            self.part.waiting(format!("{reason}: {detail}"));
+            if self.up.load(Ordering::Relaxed) == 0 {
+                self.part.waiting(format!("{reason}: {detail}"));
+            }
             tracing::warn!(reason, detail, retry_in = ?delay, url = %self.url, "no connection to the exchange");
+            if self.events.send(Event::Down { connection: self.connection }).await.is_err() {
+                return Ok(());
+            }
             tokio::select! {
-                () = self.shutdown.requested() => return Ok(()),
+                () = self.events.closed() => return Ok(()),
                 () = tokio::time::sleep(delay) => {}
             }
         }
     }
 
-    async fn session(&self, feed: &mut Feed) -> End {
-        let mut socket = tokio::select! {
-            () = self.shutdown.requested() => return End::Asked,
-            connected = connect(&self.url) => match connected {
-                Ok(socket) => socket,
-                Err(end) => return end,
-            },
+    fn count_up(&self, by: isize) {
+        let before = self.up.fetch_add(by.cast_unsigned(), Ordering::Relaxed);
+        self.metrics.connected.set(i64::try_from(before).unwrap_or(0) + i64::try_from(by).unwrap_or(0));
+    }
+
+    async fn session(&self, proved: &mut bool) -> End {
+        let mut socket = match connect(&self.url).await {
+            Ok(socket) => socket,
+            Err(end) => return end,
         };
-        self.metrics.connected.set(1);
+        self.count_up(1);
+        let (ask, mut questions) = mpsc::channel(QUESTIONS);
         let connection = Connection {
             sessions: self,
             talk: Conversation::new(&self.channels, self.credentials.clone()),
             asked_at: None,
             heard_at: Instant::now(),
             log_in_at: None,
+            missing: None,
+            ask: Some(ask),
+            proved,
         };
-        let end = connection.run(&mut socket, feed).await;
+        let end = connection.run(&mut socket, &mut questions).await;
+        self.count_up(-1);
         // A courtesy: the exchange would notice by itself.
         timeout(Duration::from_secs(1), socket.close(None)).await.ok();
         end
@@ -140,19 +203,29 @@ struct Connection<'a> {
     asked_at: Option<Instant>,
     heard_at: Instant,
     log_in_at: Option<Instant>,
+    /// Channels that the exchange did not know, and when to ask for them again.
+    missing: Option<(Instant, Vec<String>)>,
+    /// Given away once everything is subscribed.
+    ask: Option<mpsc::Sender<String>>,
+    proved: &'a mut bool,
 }
 
 impl Connection<'_> {
-    /// The loop. Its order is what keeps it fair: stopping comes first, then at most one request each [`PACE`], and everything else is reading.
-    async fn run(mut self, socket: &mut Socket, feed: &mut Feed) -> End {
+    /// The loop. Its order is what keeps it fair: at most one request of our own each [`PACE`], then questions, of which the exchange's
+    /// credits bound the number, and everything else is reading.
+    async fn run(mut self, socket: &mut Socket, questions: &mut mpsc::Receiver<String>) -> End {
         let mut pace = interval(PACE);
         pace.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             let turn = tokio::select! {
                 biased;
-                () = self.sessions.shutdown.requested() => Err(End::Asked),
                 _ = pace.tick() => self.speak(socket).await,
-                message = socket.next() => self.listen(socket, message, feed).await,
+                question = questions.recv() => match question {
+                    Some(question) => self.send(socket, question).await,
+                    None if self.sessions.events.is_closed() => Err(End::Asked),
+                    None => Err(End::lost("no_data", "no answers, or no data though history has some")),
+                },
+                message = socket.next() => self.listen(socket, message).await,
             };
             if let Err(end) = turn {
                 return end;
@@ -172,6 +245,9 @@ impl Connection<'_> {
             self.log_in_at = None;
             self.talk.log_in_again();
         }
+        if let Some((_, missing)) = self.missing.take_if(|(at, _)| Instant::now() >= *at) {
+            self.talk.subscribe_again(&missing);
+        }
         match self.talk.next_request() {
             Some(request) => self.say(socket, request).await,
             None => Ok(()),
@@ -180,6 +256,10 @@ impl Connection<'_> {
 
     async fn say(&mut self, socket: &mut Socket, request: String) -> Result<(), End> {
         self.asked_at.get_or_insert_with(Instant::now);
+        self.send(socket, request).await
+    }
+
+    async fn send(&mut self, socket: &mut Socket, request: String) -> Result<(), End> {
         match timeout(ANSWER_WITHIN, socket.send(Message::text(request))).await {
             Ok(sent) => sent.map_err(|error| End::lost("send", error)),
             Err(_) => Err(End::lost("send", format!("a request could not be sent within {ANSWER_WITHIN:?}"))),
@@ -190,7 +270,6 @@ impl Connection<'_> {
         &mut self,
         socket: &mut Socket,
         message: Option<Result<Message, tokio_tungstenite::tungstenite::Error>>,
-        feed: &mut Feed,
     ) -> Result<(), End> {
         let received_at = now_micros();
         self.heard_at = Instant::now();
@@ -203,27 +282,56 @@ impl Connection<'_> {
                 ));
             }
             Some(Ok(Message::Binary(bytes))) => {
-                feed.unreadable(&format!("a binary frame of {} bytes", bytes.len()));
-                return Ok(());
+                return self
+                    .pass_on(Event::Garbage { bytes: bytes.to_vec(), why: "a binary frame".into() })
+                    .await;
             }
             // The library answers pings by itself.
             Some(Ok(Message::Ping(_) | Message::Pong(_) | Message::Frame(_))) => return Ok(()),
             Some(Err(error)) => return Err(End::lost("read", error)),
             None => return Err(End::lost("closed", "the connection ended")),
         };
+        if is_notification(&text) {
+            *self.proved = true;
+            return self
+                .pass_on(Event::Frame { connection: self.sessions.connection, text, received_at })
+                .await;
+        }
         match parse(&text, received_at) {
-            Ok(Frame::Trades(bundle)) => feed.take(bundle).await.map_err(End::Fatal),
             Ok(Frame::TestRequest) => {
                 let answer = self.talk.test();
                 self.say(socket, answer).await
             }
-            Ok(Frame::Response { id: Some(id), outcome }) => self.answer(id, outcome),
+            Ok(Frame::Trades(_)) | Ok(Frame::Response { id: Some(FIRST_QUESTION..), .. }) => {
+                self.pass_on(Event::Frame { connection: self.sessions.connection, text, received_at }).await
+            }
+            Ok(Frame::Response { id: Some(id), outcome }) => {
+                self.answer(id, outcome)?;
+                self.up().await
+            }
             Ok(Frame::Response { id: None, outcome: Err(error) }) => Err(End::lost("refused", error)),
             Ok(Frame::Heartbeat | Frame::Other | Frame::Response { .. }) => Ok(()),
             Err(error) => {
-                feed.unreadable(&error.to_string());
-                Ok(())
+                let bytes = text.as_bytes().to_vec();
+                self.pass_on(Event::Garbage { bytes, why: error.to_string() }).await
             }
+        }
+    }
+
+    async fn pass_on(&self, event: Event) -> Result<(), End> {
+        self.sessions.events.send(event).await.map_err(|_| End::Asked)
+    }
+
+    /// Once every channel has been answered for.
+    async fn up(&mut self) -> Result<(), End> {
+        if !self.talk.is_subscribed() {
+            return Ok(());
+        }
+        match self.ask.take() {
+            Some(questions) => {
+                self.pass_on(Event::Up { connection: self.sessions.connection, questions }).await
+            }
+            None => Ok(()),
         }
     }
 
@@ -237,7 +345,7 @@ impl Connection<'_> {
         match progress {
             Ok(Progress::None) => {}
             Ok(Progress::LoggedIn(renew_in)) => self.log_in_at = Some(Instant::now() + renew_in),
-            Ok(Progress::Subscribed { accepted, missing }) => self.subscribed(accepted, &missing),
+            Ok(Progress::Subscribed { accepted, missing }) => self.subscribed(accepted, missing),
             Err((method, error)) if error.remedy() == Remedy::Reconfigure => {
                 return Err(End::Fatal(Failure::Config(format!(
                     "the exchange refuses {method}: {error}; check deribit.channels, .client_id and .client_secret_file"
@@ -248,20 +356,29 @@ impl Connection<'_> {
         Ok(())
     }
 
-    fn subscribed(&self, accepted: usize, missing: &[String]) {
-        let metrics = &self.sessions.metrics;
-        metrics.channels_missing.set(i64::try_from(missing.len()).unwrap_or(i64::MAX));
+    fn subscribed(&mut self, accepted: usize, missing: Vec<String>) {
+        let sessions = self.sessions;
         if missing.is_empty() {
-            tracing::info!(accepted, url = %self.sessions.url, "subscribed");
+            tracing::info!(accepted, url = %sessions.url, "subscribed");
         } else {
             tracing::error!(accepted, ?missing, "the exchange does not know some channels");
+            let (_, all) = self.missing.get_or_insert_with(|| (Instant::now() + MISSING_AGAIN, Vec::new()));
+            all.extend(missing);
         }
+        let missing = self.missing.as_ref().map_or(&[][..], |(_, missing)| missing);
+        sessions.metrics.channels_missing.set(i64::try_from(missing.len()).unwrap_or(i64::MAX));
         if self.talk.is_subscribed() {
             if missing.is_empty() {
-                self.sessions.part.ready();
+                sessions.part.ready();
             } else {
-                self.sessions.part.waiting(format!("the exchange does not know {}", missing.join(", ")));
+                sessions.part.waiting(format!("the exchange does not know {}", missing.join(", ")));
             }
         }
     }
+}
+
+/// Whether a frame is a notification, by its first bytes: parsing it is for whoever it is meant for. One that hides it is parsed.
+fn is_notification(text: &str) -> bool {
+    let head = text.as_bytes().get(..64).unwrap_or(text.as_bytes());
+    head.windows(14).any(|window| window == b"\"subscription\"")
 }

@@ -1,0 +1,104 @@
+//! Questions to the exchange that are on their way, and what each is about.
+
+use std::collections::HashMap;
+use std::time::{Duration, Instant};
+
+use tokio::sync::mpsc;
+
+use crate::deribit::credits::Credits;
+use crate::deribit::history::Call;
+use crate::deribit::session::FIRST_QUESTION;
+use crate::sequence::Id;
+
+/// An answer takes at most this long.
+const ANSWER_WITHIN: Duration = Duration::from_secs(10);
+/// Questions on their way at the same time.
+const AT_ONCE: usize = 10;
+
+/// What an answer is for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Purpose {
+    /// The exchange's clock.
+    Time,
+    /// A part of the scan that is running.
+    Scan(usize),
+    /// A gap of an instrument.
+    Gap(Id),
+    /// What an instrument traded more than a day ago.
+    Deep(String),
+    /// Which instruments there are.
+    Listing,
+}
+
+struct OnItsWay {
+    purpose: Purpose,
+    connection: usize,
+    asked_at: Instant,
+}
+
+/// The questions that are on their way.
+pub(super) struct Calls {
+    credits: Credits,
+    on_their_way: HashMap<u64, OnItsWay>,
+    next: u64,
+}
+
+impl Calls {
+    pub(super) fn new(per_second: u32, now: Instant) -> Self {
+        Self { credits: Credits::new(per_second, now), on_their_way: HashMap::new(), next: FIRST_QUESTION }
+    }
+
+    /// How many more can be asked now.
+    pub(super) fn room(&mut self, now: Instant) -> usize {
+        AT_ONCE.saturating_sub(self.on_their_way.len()).min(self.credits.left(now))
+    }
+
+    /// Credits, for the metric.
+    pub(super) fn credits(&mut self, now: Instant) -> usize {
+        self.credits.left(now)
+    }
+
+    /// Asks by that connection; `false` if it takes no question now.
+    pub(super) fn ask(
+        &mut self,
+        (connection, questions): (usize, &mpsc::Sender<String>),
+        (call, purpose): (&Call, Purpose),
+        now: Instant,
+    ) -> bool {
+        let id = self.next;
+        if questions.try_send(call.request(id)).is_err() {
+            return false;
+        }
+        self.next += 1;
+        self.credits.spend();
+        self.on_their_way.insert(id, OnItsWay { purpose, connection, asked_at: now });
+        true
+    }
+
+    /// What that answer is for; `None` if nobody waits for it any more.
+    pub(super) fn answered(&mut self, id: u64) -> Option<Purpose> {
+        self.on_their_way.remove(&id).map(|on_its_way| on_its_way.purpose)
+    }
+
+    /// The exchange said that there were too many.
+    pub(super) fn too_many(&mut self, now: Instant) {
+        self.credits.exhausted(now, Duration::from_secs(2));
+    }
+
+    /// Those that will not be answered, because their connection is lost.
+    pub(super) fn lost(&mut self, connection: usize) -> Vec<Purpose> {
+        self.remove(|on_its_way| on_its_way.connection == connection).into_iter().map(|(_, p)| p).collect()
+    }
+
+    /// Those that were not answered in time, and by which connection.
+    pub(super) fn overdue(&mut self, now: Instant) -> Vec<(usize, Purpose)> {
+        self.remove(|on_its_way| now.saturating_duration_since(on_its_way.asked_at) > ANSWER_WITHIN)
+    }
+
+    fn remove(&mut self, which: impl Fn(&OnItsWay) -> bool) -> Vec<(usize, Purpose)> {
+        let gone: Vec<u64> =
+            self.on_their_way.iter().filter(|(_, found)| which(found)).map(|(id, _)| *id).collect();
+        let gone = gone.iter().filter_map(|id| self.on_their_way.remove(id));
+        gone.map(|found| (found.connection, found.purpose)).collect()
+    }
+}

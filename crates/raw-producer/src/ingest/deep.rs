@@ -1,0 +1,145 @@
+//! Reading what is older than history by time reaches: instrument by instrument.
+
+use std::collections::{HashMap, HashSet, VecDeque};
+
+use super::Purpose;
+use crate::deribit::history::{Call, Listed, PAGE};
+use crate::deribit::scope::Scope;
+use crate::sequence::Millis;
+
+/// What is asked about an instrument.
+#[derive(Debug, Clone, Copy)]
+enum From {
+    /// Trades behind that number.
+    Number(i64),
+    /// Trades from that time on.
+    Time(Millis),
+}
+
+/// The instruments that are read, and how far.
+#[derive(Debug, Default)]
+pub(super) struct Deep {
+    start: Millis,
+    from: Millis,
+    until: Millis,
+    listings: VecDeque<(String, bool)>,
+    listing: Option<(String, bool)>,
+    wanted: VecDeque<(String, From)>,
+    asked: HashMap<String, From>,
+    done: usize,
+    trades: u64,
+}
+
+impl Deep {
+    /// For the topic's start, the time from which something may be missing, and the time from which history has it by time.
+    pub(super) fn new(scopes: &[Scope], (start, from, until): (Millis, Millis, Millis)) -> Self {
+        let mut deep = Self { start, from, until, ..Self::default() };
+        let currencies: HashSet<&String> = scopes
+            .iter()
+            .filter_map(|scope| match scope {
+                Scope::Currency(currency, _) => Some(currency),
+                Scope::Instrument(_) => None,
+            })
+            .collect();
+        for currency in currencies {
+            deep.listings.extend([(currency.clone(), true), (currency.clone(), false)]);
+        }
+        for scope in scopes {
+            if let Scope::Instrument(name) = scope {
+                deep.wanted.push_back((name.clone(), From::Time(start)));
+            }
+        }
+        deep
+    }
+
+    /// Instruments with their last number.
+    pub(super) fn know(&mut self, known: Vec<(String, i64, Millis)>) {
+        let names: HashSet<&String> = known.iter().map(|(name, ..)| name).collect();
+        self.wanted.retain(|(name, _)| !names.contains(name));
+        self.wanted.extend(known.into_iter().map(|(name, last, _)| (name, From::Number(last + 1))));
+    }
+
+    /// Instruments of which nothing is known.
+    pub(super) fn listed(&mut self, listed: Vec<Listed>) {
+        self.listing = None;
+        let (start, from, until) = (self.start, self.from, self.until);
+        let wanted = listed.into_iter().filter(|one| one.expiration_timestamp >= from);
+        let wanted = wanted.filter(|one| one.creation_timestamp < until);
+        self.wanted.extend(
+            wanted.map(|one| (one.instrument_name, From::Time(one.creation_timestamp.max(start).max(from)))),
+        );
+    }
+
+    pub(super) fn until(&self) -> Millis {
+        self.until
+    }
+
+    pub(super) fn is_done(&self) -> bool {
+        self.listings.is_empty() && self.listing.is_none() && self.wanted.is_empty() && self.asked.is_empty()
+    }
+
+    pub(super) fn next_call(&mut self) -> Option<(Call, Purpose)> {
+        if self.listing.is_none()
+            && let Some((currency, expired)) = self.listings.pop_front()
+        {
+            self.listing = Some((currency.clone(), expired));
+            return Some((Call::Instruments { currency, expired }, Purpose::Listing));
+        }
+        let (name, from) = self.wanted.pop_front()?;
+        self.asked.insert(name.clone(), from);
+        let call = match from {
+            From::Number(first) => {
+                let page = i64::try_from(PAGE).unwrap_or(i64::MAX);
+                Call::Numbers { name: name.clone(), seqs: (first, first + page - 1) }
+            }
+            From::Time(time) => Call::Instrument { name: name.clone(), times: (time, self.until) },
+        };
+        Some((call, Purpose::Deep(name)))
+    }
+
+    /// An instrument's page, up to that number and time.
+    pub(super) fn answered(
+        &mut self,
+        name: &str,
+        (last, newest): (Option<i64>, Option<Millis>),
+        has_more: bool,
+    ) {
+        let Some(from) = self.asked.remove(name) else { return };
+        let behind = newest.is_some_and(|newest| newest < self.until);
+        let next = match (from, last, newest) {
+            // A question by number is for one page; there is no telling what is behind it but by asking.
+            (From::Number(_), Some(last), _) if behind => Some(From::Number(last + 1)),
+            (From::Time(_), Some(last), _) if behind && has_more => Some(From::Number(last + 1)),
+            _ => None,
+        };
+        match next {
+            Some(next) => self.wanted.push_front((name.to_owned(), next)),
+            None => self.done += 1,
+        }
+        self.trades += 1;
+    }
+
+    /// Nothing can be had of the instrument.
+    pub(super) fn done(&mut self, name: &str) {
+        self.asked.remove(name);
+        self.done += 1;
+    }
+
+    pub(super) fn failed(&mut self, name: &str) {
+        if let Some(from) = self.asked.remove(name) {
+            self.wanted.push_back((name.to_owned(), from));
+        }
+    }
+
+    pub(super) fn failed_listing(&mut self) {
+        self.listings.extend(self.listing.take());
+    }
+
+    pub(super) fn progress(&self) -> String {
+        let left = self.wanted.len() + self.asked.len();
+        format!(
+            "backfilling older than a day: {} instruments read, {left} left, {} pages",
+            self.done, self.trades
+        )
+    }
+}

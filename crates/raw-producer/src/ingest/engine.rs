@@ -1,0 +1,321 @@
+//! One incarnation after another: fence, learn, connect, catch up, go live; and begin anew after a transaction has failed.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use apache_avro::Schema;
+use common::Failure;
+use common::admin::{Heartbeat, Part};
+use common::avro::codec::{Encoder, SchemaId};
+use common::avro::registry::Registry;
+use common::avro::schema::{TRADE, WATERMARK};
+use common::backoff::Backoff;
+use common::config::KafkaConfig;
+use common::kafka::client::{self, Role};
+use common::kafka::transaction::{TransactionError, TransactionalProducer};
+use common::shutdown::Shutdown;
+use common::telemetry::trace::Sampler;
+use tokio::runtime::Handle;
+use tokio::sync::{mpsc, oneshot};
+use tokio::task::JoinSet;
+use tokio::time::{MissedTickBehavior, interval};
+
+use super::{Ingest, Payload, Settings, Tools};
+use crate::deribit::session::{Event, Sessions};
+use crate::metrics::{FeedMetrics, SequenceMetrics, WriterMetrics};
+use crate::publish::Item;
+use crate::publish::book::{Book, Names};
+use crate::publish::deliveries::Deliveries;
+use crate::publish::learn::{Learned, Readers};
+use crate::publish::state::Owner;
+use crate::publish::thread::Writer;
+use crate::sequence::Sequencer;
+
+/// Items between here and the writer.
+const ITEMS: usize = 8_192;
+/// Frames between the connections and here.
+const EVENTS: usize = 128;
+/// How often time is told.
+const TICK: Duration = Duration::from_millis(50);
+/// How long a newer process has to say that it is there.
+const NEWCOMER_SPEAKS_WITHIN: Duration = Duration::from_secs(3);
+/// One attempt to fence.
+const FENCE_WITHIN: Duration = Duration::from_secs(15);
+
+/// What makes an incarnation.
+pub struct Engine {
+    /// Kafka.
+    pub kafka: KafkaConfig,
+    /// The client's name.
+    pub service: &'static str,
+    /// Topics.
+    pub names: Names,
+    /// Looks up what trades were written by.
+    pub registry: Registry,
+    /// Ids of the schemas of trades and watermarks.
+    pub schemas: (SchemaId, SchemaId),
+    /// What the configuration says.
+    pub settings: Settings,
+    /// One trade in so many is traced.
+    pub sample_one_in: u32,
+    /// Makes the connections.
+    pub sessions: Box<dyn Fn(mpsc::Sender<Event>) -> Vec<Sessions> + Send + Sync>,
+    /// Ready while there is a writer.
+    pub kafka_part: Part,
+    /// Ready while live.
+    pub part: Part,
+    /// The loop's sign of life.
+    pub heartbeat: Heartbeat,
+    /// Metrics.
+    pub metrics: (FeedMetrics, SequenceMetrics, WriterMetrics),
+    /// Who this process is.
+    pub owner: Owner,
+}
+
+/// How an incarnation ended.
+enum End {
+    Asked,
+    Failed(Failure),
+    /// With a transaction of unknown outcome, or before there was one.
+    Anew(anyhow::Error),
+    Fenced(TransactionError),
+}
+
+impl From<TransactionError> for End {
+    fn from(error: TransactionError) -> Self {
+        match error {
+            TransactionError::Fenced(_) => Self::Fenced(error),
+            other => Self::Anew(other.into()),
+        }
+    }
+}
+
+type Opened = (Writer, Learned);
+
+impl Engine {
+    /// Runs until asked to stop.
+    ///
+    /// # Errors
+    /// [`Failure`]: another process took over, the exchange refuses the configuration, or a defect.
+    pub async fn run(self, shutdown: Shutdown) -> Result<(), Failure> {
+        let engine = Arc::new(self);
+        let mut backoff = Backoff::new(Duration::from_millis(500), Duration::from_secs(5));
+        loop {
+            let begun = Instant::now();
+            let why = match engine.incarnation(&shutdown).await {
+                End::Asked => return Ok(()),
+                End::Failed(failure) => return Err(failure),
+                End::Anew(error) => error,
+                End::Fenced(error) => match engine.who_fenced(&shutdown).await {
+                    Some(failure) => return Err(failure),
+                    None => error.into(),
+                },
+            };
+            if begun.elapsed() > Duration::from_secs(60) {
+                backoff.reset();
+            }
+            let delay = backoff.next_delay();
+            engine.metrics.2.restarts.inc();
+            engine.kafka_part.waiting(format!("{why:#}"));
+            tracing::warn!(error = format!("{why:#}"), retry_in = ?delay, "beginning anew from what is committed");
+            tokio::select! {
+                () = shutdown.requested() => return Ok(()),
+                () = tokio::time::sleep(delay) => {}
+            }
+        }
+    }
+
+    async fn incarnation(self: &Arc<Self>, shutdown: &Shutdown) -> End {
+        self.kafka_part.waiting("reading what was published");
+        let engine = self.clone();
+        let opened = tokio::select! {
+            () = shutdown.requested() => return End::Asked,
+            opened = on_thread("open", move || engine.open()) => opened,
+        };
+        let (writer, learned) = match opened {
+            Ok(Ok(opened)) => opened,
+            Ok(Err(end)) => return end,
+            Err(failure) => return End::Failed(failure),
+        };
+        self.kafka_part.ready();
+        let ingest = self.ingest(&learned);
+        drop(learned);
+        self.connected(writer, ingest, shutdown).await
+    }
+
+    /// Fences, says whose the topic is now, and reads what was published. Blocks.
+    fn open(&self) -> Result<Opened, End> {
+        let transactional_id = format!("{}.raw-producer", self.names.trades);
+        let role = Role::TransactionalProducer { transactional_id };
+        let deliveries = Deliveries::new(self.metrics.0.clone());
+        let settings = client::config(&self.kafka, self.service, &role);
+        let producer = TransactionalProducer::fence(&settings, deliveries.clone(), FENCE_WITHIN)?;
+        let encoder = Encoder::new(&WATERMARK, self.schemas.1);
+        let book = Book::new(self.names.clone(), encoder, deliveries, self.metrics.2.clone());
+        let mut writer = Writer::begin(producer, book, &self.owner)?;
+        let mut learned = self.readers(&|id| self.schema(id)).learn().map_err(End::Anew)?;
+        writer.book().begin_with(&learned.instruments, std::mem::take(&mut learned.next_offsets));
+        tracing::info!(
+            instruments = learned.instruments.len(),
+            tail = learned.tail,
+            "read what was published"
+        );
+        Ok((writer, learned))
+    }
+
+    fn readers<'a>(&'a self, schema: &'a dyn Fn(SchemaId) -> anyhow::Result<Schema>) -> Readers<'a> {
+        Readers {
+            kafka: &self.kafka,
+            service: self.service,
+            trades: &self.names.trades,
+            sequences: &self.names.sequences,
+            partitions: i32::try_from(self.settings.partitions).unwrap_or(i32::MAX),
+            schema,
+        }
+    }
+
+    fn schema(&self, id: SchemaId) -> anyhow::Result<Schema> {
+        if id == self.schemas.0 {
+            return Ok(TRADE.schema.clone());
+        }
+        Ok(Handle::current().block_on(self.registry.schema(id))?)
+    }
+
+    fn ingest(&self, learned: &Learned) -> Ingest {
+        let mut sequencer = Sequencer::<Payload>::new(self.settings.partitions, self.settings.limits);
+        for (name, snapshot) in &learned.instruments {
+            sequencer.remember(name, &snapshot.known());
+        }
+        let tools = Tools {
+            encoder: Encoder::new(&TRADE, self.schemas.0),
+            sampler: Sampler::one_in(self.sample_one_in),
+            feed: self.metrics.0.clone(),
+            metrics: self.metrics.1.clone(),
+            part: self.part.clone(),
+        };
+        Ingest::new(self.settings.clone(), tools, sequencer, (learned.topic, Instant::now()))
+    }
+
+    /// From the first connection until the end.
+    async fn connected(&self, writer: Writer, ingest: Ingest, shutdown: &Shutdown) -> End {
+        let (items, to_write) = mpsc::channel(ITEMS);
+        let runtime = Handle::current();
+        let mut written = std::pin::pin!(on_thread("writer", move || writer.run(to_write, &runtime)));
+        let (events, mut heard) = mpsc::channel(EVENTS);
+        let mut sessions = JoinSet::new();
+        for session in (self.sessions)(events.clone()) {
+            sessions.spawn(session.run());
+        }
+        drop(events);
+        let end = tokio::select! {
+            biased;
+            end = &mut written => ended(end),
+            Some(end) = sessions.join_next() => session_ended(end),
+            end = self.feed(ingest, (&mut heard, items), shutdown) => match end {
+                // Whatever was handed to the writer is committed, if it can be.
+                None => ended(written.await),
+                Some(failure) => End::Failed(failure),
+            },
+        };
+        drop(heard);
+        end
+    }
+
+    /// The loop. Returns when asked to stop, or when the writer takes nothing any more, or with a failure.
+    async fn feed(
+        &self,
+        mut ingest: Ingest,
+        (heard, items): (&mut mpsc::Receiver<Event>, mpsc::Sender<Item>),
+        shutdown: &Shutdown,
+    ) -> Option<Failure> {
+        let end = self.turns(&mut ingest, (heard, &items), shutdown).await;
+        // Before the connections' questions are dropped with it: they shall know that it is the end of all.
+        heard.close();
+        end
+    }
+
+    async fn turns(
+        &self,
+        ingest: &mut Ingest,
+        (heard, items): (&mut mpsc::Receiver<Event>, &mpsc::Sender<Item>),
+        shutdown: &Shutdown,
+    ) -> Option<Failure> {
+        let mut tick = interval(TICK);
+        tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            tokio::select! {
+                biased;
+                () = shutdown.requested() => return None,
+                _ = tick.tick() => ingest.tick(Instant::now()),
+                event = heard.recv() => {
+                    let event = event?;
+                    if let Err(failure) = ingest.event(event, Instant::now()) {
+                        return Some(failure);
+                    }
+                }
+            }
+            self.heartbeat.beat();
+            for item in ingest.items() {
+                let Err(mpsc::error::TrySendError::Full(item)) = items.try_send(item) else { continue };
+                // Kafka is slower than the exchange: nothing is read meanwhile.
+                tokio::select! {
+                    biased;
+                    sent = items.send(item) => if sent.is_err() {
+                        return None;
+                    },
+                    () = shutdown.requested() => return None,
+                }
+            }
+        }
+    }
+
+    /// A transaction that took too long and one that was fenced look alike; whoever owns the topic now tells them apart.
+    async fn who_fenced(self: &Arc<Self>, shutdown: &Shutdown) -> Option<Failure> {
+        tokio::select! {
+            () = shutdown.requested() => return None,
+            () = tokio::time::sleep(NEWCOMER_SPEAKS_WITHIN) => {}
+        }
+        let engine = self.clone();
+        let owner = tokio::task::spawn_blocking(move || engine.readers(&|id| engine.schema(id)).owner());
+        let owner = owner.await.ok()?.ok()??;
+        (owner.owner != self.owner.owner).then(|| {
+            Failure::Other(anyhow::anyhow!(
+                "another raw-producer ({}) has taken over {}; one topic has one producer: stop one of them, or give each its own topics.trades",
+                owner.owner, self.names.trades
+            ))
+        })
+    }
+}
+
+/// Runs what blocks on a thread of its own, inside the runtime's context. Not on the runtime's pool: that is waited for when the
+/// process ends, and librdkafka's calls may take longer than that.
+async fn on_thread<T: Send + 'static>(
+    name: &'static str,
+    work: impl FnOnce() -> T + Send + 'static,
+) -> Result<T, Failure> {
+    let (done, outcome) = oneshot::channel();
+    let runtime = Handle::current();
+    let run = move || {
+        let _context = runtime.enter();
+        // Dropping `done` in a panic is what tells of it.
+        drop(done.send(work()));
+    };
+    std::thread::Builder::new().name(name.into()).spawn(run).map_err(anyhow::Error::from)?;
+    outcome.await.map_err(|_| Failure::Defect(format!("{name} panicked")))
+}
+
+fn ended(end: Result<Result<(), TransactionError>, Failure>) -> End {
+    match end {
+        Ok(Ok(())) => End::Asked,
+        Ok(Err(error)) => error.into(),
+        Err(failure) => End::Failed(failure),
+    }
+}
+
+fn session_ended(end: Result<Result<(), Failure>, tokio::task::JoinError>) -> End {
+    match end {
+        Ok(Ok(())) => End::Failed(Failure::Defect("a session ended without being asked to".into())),
+        Ok(Err(failure)) => End::Failed(failure),
+        Err(panicked) => End::Failed(Failure::Defect(panicked.to_string())),
+    }
+}

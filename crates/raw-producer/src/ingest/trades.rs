@@ -1,0 +1,148 @@
+//! What becomes of a frame.
+
+use std::time::Instant;
+
+use common::Failure;
+use common::model::Trade;
+use common::telemetry::trace::{self, Kind};
+
+use super::{Ingest, Payload, Phase};
+use crate::deribit::message::{Bundle, Frame, Readable, parse};
+use crate::publish::{Body, DeadLetter, Item, Traced};
+use crate::sequence::{Arrival, Source, Verdict};
+
+impl Ingest {
+    pub(super) fn frame(
+        &mut self,
+        connection: usize,
+        text: &str,
+        (received_at, now): (i64, Instant),
+    ) -> Result<(), Failure> {
+        match parse(text, received_at) {
+            Ok(Frame::Trades(bundle)) => {
+                if let Some(line) = self.lines.get_mut(&connection) {
+                    line.heard_at = now;
+                }
+                self.bundle(bundle, now)
+            }
+            Ok(Frame::Response { id: Some(id), outcome }) => self.answer(id, outcome, (received_at, now)),
+            Ok(_) => Ok(()),
+            Err(error) => {
+                self.unreadable("", error.to_string(), text.as_bytes());
+                Ok(())
+            }
+        }
+    }
+
+    fn bundle(&mut self, bundle: Bundle<'_>, now: Instant) -> Result<(), Failure> {
+        // Before anything is known of the exchange's clock, history will have it all.
+        if self.clock.is_none() || self.phase == Phase::Waiting {
+            return Ok(());
+        }
+        for trade in bundle.trades {
+            match trade {
+                Readable::Trade(trade) => {
+                    self.tools.feed.received.inc();
+                    self.trade(&bundle.channel, &trade, (Source::Live, now))?;
+                }
+                // Its number is missing now, and history is asked for it.
+                Readable::No { text, why, .. } => self.unreadable(&bundle.channel, why, text.as_bytes()),
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes a trade in, unless it is an old one.
+    pub(super) fn trade(
+        &mut self,
+        channel: &str,
+        trade: &Trade<'_>,
+        (source, now): (Source, Instant),
+    ) -> Result<(), Failure> {
+        let Some(clock) = self.clock.map(|clock| clock.now(now)) else { return Ok(()) };
+        let aside = self.sequencer.is_ahead(trade.timestamp, clock);
+        let body = if aside {
+            let text = serde_json::to_vec(trade).unwrap_or_default();
+            let why = format!("{} ms ahead of the exchange's clock", trade.timestamp - clock);
+            Payload::Unusable(DeadLetter::new(channel, why, &text))
+        } else {
+            Payload::Trade(self.body(trade, (channel, source))?)
+        };
+        let arrival = Arrival { seq: trade.trade_seq, timestamp: trade.timestamp, aside, body };
+        self.arrival(&trade.instrument_name, arrival, (source, now));
+        Ok(())
+    }
+
+    /// A trade of history that cannot be read; if its number can, then that is all that is ever known of it.
+    pub(super) fn unreadable_history(
+        &mut self,
+        number: Option<(String, i64)>,
+        (text, why): (&str, String),
+        (source, now): (Source, Instant),
+    ) {
+        let Some((name, seq)) = number else { return self.unreadable("history", why, text.as_bytes()) };
+        if self.sequencer.is_new(&name, seq) {
+            let body = Payload::Unusable(DeadLetter::new("history", why, text.as_bytes()));
+            // Its time is not known; it holds nothing up.
+            let arrival = Arrival { seq, timestamp: self.scanned, aside: true, body };
+            self.arrival(&name, arrival, (source, now));
+        }
+    }
+
+    fn arrival(&mut self, name: &str, arrival: Arrival<Payload>, (source, now): (Source, Instant)) {
+        let Some(clock) = self.clock.map(|clock| clock.now(now)) else { return };
+        let seq = arrival.seq;
+        let metrics = &self.tools.metrics;
+        match self.sequencer.take(name, arrival, (source, clock)) {
+            Verdict::Published | Verdict::Held => match source {
+                Source::Live => {}
+                Source::Asked => drop(metrics.backfilled.inc()),
+                Source::Scan => {
+                    metrics.backfilled.inc();
+                    self.found_by_scan += 1;
+                }
+            },
+            // A scan reads again what the stream has brought; that says nothing.
+            Verdict::Duplicate if source != Source::Live => {}
+            Verdict::BeforeStart => {}
+            Verdict::Duplicate => drop(metrics.duplicates.inc()),
+            Verdict::Dropped => {
+                metrics.dropped.inc();
+                self.dropped = true;
+            }
+            Verdict::TooLate if source == Source::Live => {
+                metrics.too_late.inc();
+                tracing::warn!(name, seq, "a trade turned up after its number had been given up");
+            }
+            Verdict::TooLate => {}
+        }
+    }
+
+    fn body(&mut self, trade: &Trade<'_>, (channel, source): (&str, Source)) -> Result<Body, Failure> {
+        let encoded = if self.sequencer.is_new(&trade.instrument_name, trade.trade_seq) {
+            let encoded = self.tools.encoder.encode(trade, &mut self.scratch);
+            encoded.map_err(|error| Failure::Defect(error.to_string()))?;
+            self.scratch.as_slice()
+        } else {
+            &[]
+        };
+        let traced = (source == Source::Live && !encoded.is_empty() && self.tools.sampler.take())
+            .then(|| Box::new(begin_trace(channel, &trade.instrument_name)));
+        Ok(Body { value: encoded.into(), received_at: trade.received_at, traced })
+    }
+
+    /// Something that cannot be used at all.
+    pub(super) fn unreadable(&mut self, channel: &str, why: String, bytes: &[u8]) {
+        self.tools.feed.unreadable.inc();
+        tracing::warn!(channel, why, "cannot read what the exchange sent");
+        self.items.push(Item::DeadLetter(DeadLetter::new(channel, why, bytes)));
+    }
+}
+
+/// The trace of one trade: from the socket until Kafka has it, and below it the writing to Kafka.
+fn begin_trace(channel: &str, instrument: &str) -> Traced {
+    let received = trace::root("websocket receive", Kind::Consumer);
+    trace::tag(&received, "deribit.channel", channel.to_owned());
+    trace::tag(&received, "deribit.instrument", instrument.to_owned());
+    Traced::new(received)
+}

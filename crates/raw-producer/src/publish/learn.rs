@@ -1,0 +1,201 @@
+//! What was published, read back: all snapshots, and behind the newest round of them the trades themselves.
+//!
+//! To be read behind a fence: nothing of an older incarnation can land any more. Another's open transaction would hide committed
+//! records behind it, so first the readable end has to reach the real one.
+
+use std::collections::HashMap;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, bail};
+use apache_avro::Schema;
+use common::avro::codec::{DecodeError, Decoder, SchemaId};
+use common::avro::schema::TRADE;
+use common::config::KafkaConfig;
+use common::kafka::client::{self, Role};
+use common::model::Trade;
+use rdkafka::consumer::{BaseConsumer, Consumer as _};
+use rdkafka::error::KafkaError;
+use rdkafka::message::BorrowedMessage;
+use rdkafka::{Message as _, Offset, TopicPartitionList};
+
+use super::state::{OWNER, Owner, Snapshot, TOPIC, Topic};
+
+/// One question to the broker.
+const ATTEMPT: Duration = Duration::from_secs(10);
+/// Reading comes to an end, or is begun anew.
+const STALLED: Duration = Duration::from_secs(30);
+
+/// The `covered` of what only the tail told.
+pub const UNCOVERED: i64 = -1;
+
+/// What was published before.
+#[derive(Debug, Default)]
+pub struct Learned {
+    /// By name.
+    pub instruments: HashMap<String, Snapshot>,
+    /// `None`: nothing was ever published.
+    pub topic: Option<Topic>,
+    /// Who wrote last.
+    pub owner: Option<Owner>,
+    /// The offset behind the last trade of each partition.
+    pub next_offsets: Vec<i64>,
+    /// Trades that were read because no snapshot covered them.
+    pub tail: u64,
+}
+
+/// What readers need.
+pub struct Readers<'a> {
+    /// Kafka.
+    pub kafka: &'a KafkaConfig,
+    /// The client's name.
+    pub service: &'a str,
+    /// The trades' topic.
+    pub trades: &'a str,
+    /// The snapshots' topic.
+    pub sequences: &'a str,
+    /// Partitions of the trades' topic.
+    pub partitions: i32,
+    /// Asks the registry for a schema that trades were written by.
+    pub schema: &'a dyn Fn(SchemaId) -> anyhow::Result<Schema>,
+}
+
+impl Readers<'_> {
+    /// Reads everything.
+    ///
+    /// # Errors
+    /// If Kafka does not answer, or the topic holds what cannot be understood.
+    pub fn learn(&self) -> anyhow::Result<Learned> {
+        let mut learned = self.snapshots()?;
+        let count = usize::try_from(self.partitions)?;
+        learned.next_offsets = vec![0; count];
+        for snapshot in learned.instruments.values() {
+            let at = usize::try_from(snapshot.partition).ok();
+            if let Some(next) = at.and_then(|at| learned.next_offsets.get_mut(at)) {
+                *next = snapshot.covered.max(*next);
+            }
+        }
+        self.tail(&mut learned)?;
+        Ok(learned)
+    }
+
+    /// Who wrote the topic last.
+    ///
+    /// # Errors
+    /// If Kafka does not answer.
+    pub fn owner(&self) -> anyhow::Result<Option<Owner>> {
+        Ok(self.snapshots()?.owner)
+    }
+
+    fn snapshots(&self) -> anyhow::Result<Learned> {
+        let mut learned = Learned::default();
+        self.read(self.sequences, &[0], &mut |record| {
+            let key = record.key().and_then(|key| std::str::from_utf8(key).ok()).unwrap_or_default();
+            let Some(value) = record.payload() else {
+                learned.instruments.remove(key);
+                return Ok(());
+            };
+            let place = || format!("the record {key:?} at offset {} of {}", record.offset(), self.sequences);
+            match key {
+                OWNER => learned.owner = Some(serde_json::from_slice(value).with_context(place)?),
+                TOPIC => learned.topic = Some(serde_json::from_slice(value).with_context(place)?),
+                name => {
+                    let snapshot = serde_json::from_slice(value).with_context(place)?;
+                    learned.instruments.insert(name.to_owned(), snapshot);
+                }
+            }
+            Ok(())
+        })?;
+        Ok(learned)
+    }
+
+    /// The trades that no snapshot covers.
+    fn tail(&self, learned: &mut Learned) -> anyhow::Result<()> {
+        let mut decoder = Decoder::<Trade<'static>>::new(&TRADE);
+        let from = learned.next_offsets.clone();
+        self.read(self.trades, &from, &mut |record| {
+            let value = record.payload().unwrap_or_default();
+            let decoded = match decoder.decode(value) {
+                Err(DecodeError::UnknownSchema(id)) => {
+                    decoder.learn(id, (self.schema)(id)?);
+                    decoder.decode(value)
+                }
+                other => other,
+            };
+            let place =
+                || format!("partition {} offset {} of {}", record.partition(), record.offset(), self.trades);
+            let trade = decoded.with_context(place)?;
+            let partition = usize::try_from(record.partition())?;
+            if let Some(next) = learned.next_offsets.get_mut(partition) {
+                *next = record.offset() + 1;
+            }
+            learned.tail += 1;
+            let fresh = || Snapshot {
+                last: 0,
+                timestamp: 0,
+                partition: record.partition(),
+                covered: 0,
+                holes: crate::sequence::Holes::default(),
+            };
+            let known = learned.instruments.entry(trade.instrument_name.into_owned()).or_insert_with(fresh);
+            known.last = known.last.max(trade.trade_seq);
+            known.timestamp = known.timestamp.max(trade.timestamp);
+            known.covered = UNCOVERED;
+            Ok(())
+        })
+    }
+
+    /// Reads each partition from an offset to its end.
+    fn read(
+        &self,
+        topic: &str,
+        from: &[i64],
+        take: &mut dyn FnMut(&BorrowedMessage<'_>) -> anyhow::Result<()>,
+    ) -> anyhow::Result<()> {
+        let mut settings = client::config(self.kafka, self.service, &Role::Reader);
+        settings.set("enable.partition.eof", "true");
+        let reader: BaseConsumer = settings.create()?;
+        let uncommitted: BaseConsumer =
+            client::config(self.kafka, self.service, &Role::UncommittedReader).create()?;
+        let mut assignment = TopicPartitionList::new();
+        for (partition, from) in (0..).zip(from) {
+            let (low, high) = uncommitted.fetch_watermarks(topic, partition, ATTEMPT)?;
+            wait_until_readable(&reader, topic, (partition, high))?;
+            if *from.max(&low) < high {
+                assignment.add_partition_offset(topic, partition, Offset::Offset(*from.max(&low)))?;
+            }
+        }
+        let mut open = assignment.count();
+        reader.assign(&assignment)?;
+        let mut heard = Instant::now();
+        while open > 0 {
+            match reader.poll(Duration::from_millis(100)) {
+                Some(Ok(record)) => {
+                    heard = Instant::now();
+                    take(&record)?;
+                }
+                Some(Err(KafkaError::PartitionEOF(_))) => open -= 1,
+                Some(Err(error)) => return Err(error).with_context(|| format!("reading {topic}")),
+                None if heard.elapsed() > STALLED => bail!("reading {topic} does not get on"),
+                None => {}
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Waits until no open transaction hides what is committed behind it.
+fn wait_until_readable(
+    reader: &BaseConsumer,
+    topic: &str,
+    (partition, end): (i32, i64),
+) -> anyhow::Result<()> {
+    let begun = Instant::now();
+    while reader.fetch_watermarks(topic, partition, ATTEMPT)?.1 < end {
+        if begun.elapsed() > STALLED {
+            bail!("partition {partition} of {topic} has an open transaction of another producer's");
+        }
+        // Nothing is assigned: this only waits.
+        reader.poll(Duration::from_millis(20));
+    }
+    Ok(())
+}

@@ -1,0 +1,125 @@
+//! What goes into Kafka: everything in transactions, in one order, by one thread.
+//!
+//! | module | what is in it |
+//! |---|---|
+//! | here | what can be handed in |
+//! | [`state`] | the producer's own records, by which a later one learns what was published |
+//! | [`learn`] | reading them, and the trades behind them, at a start |
+//! | [`book`] | what goes with the trades, and when |
+//! | [`deliveries`] | what Kafka acknowledged |
+//! | [`thread`] | the transactions |
+
+pub mod book;
+pub mod deliveries;
+pub mod learn;
+pub mod state;
+pub mod thread;
+
+use std::sync::Arc;
+
+use common::telemetry::trace::{self, Kind};
+use state::Topic;
+use tracing::Span;
+
+use crate::sequence::{Holes, Millis};
+
+/// The spans of a sampled trade; they end when Kafka has acknowledged it, or refused.
+#[derive(Debug)]
+pub struct Traced {
+    _received: Span,
+    publish: Span,
+}
+
+impl Traced {
+    /// Begins the span of writing to Kafka, below that of receiving.
+    #[must_use]
+    pub fn new(received: Span) -> Self {
+        let publish = trace::child(&trace::context(&received), "kafka publish", Kind::Producer);
+        Self { _received: received, publish }
+    }
+}
+
+/// A trade but for what orders it: its record's value, ready to be sent.
+#[derive(Debug)]
+pub struct Body {
+    /// In the wire format.
+    pub value: Box<[u8]>,
+    /// Our clock when it came in, microseconds since the epoch.
+    pub received_at: i64,
+    /// If it is sampled.
+    pub traced: Option<Box<Traced>>,
+}
+
+/// An instrument and where its records go.
+#[derive(Debug, Clone)]
+pub struct Instrument {
+    /// Its name.
+    pub name: Arc<str>,
+    /// In `deribit.trades`.
+    pub partition: i32,
+}
+
+/// Something to be written; what is handed in first is committed first.
+#[derive(Debug)]
+pub enum Item {
+    /// A trade; its instrument's numbers go up from one to the next.
+    Trade {
+        /// Whose.
+        of: Instrument,
+        /// Its number.
+        seq: i64,
+        /// When it happened.
+        timestamp: Millis,
+        /// The rest.
+        body: Body,
+    },
+    /// The instrument goes on behind numbers without a trade.
+    GivenUp {
+        /// Whose.
+        of: Instrument,
+        /// The last number that was given up.
+        last: i64,
+        /// The time of the instrument's last published trade.
+        timestamp: Millis,
+        /// All of the instrument's numbers without a trade.
+        holes: Holes,
+    },
+    /// What is known of the topic as a whole, once what was handed in before is committed.
+    Topic(Topic),
+    /// Nothing more will come of the instrument.
+    Forget(Arc<str>),
+    /// All trades of the partition up to this time have been handed in.
+    CompleteThrough {
+        /// The partition.
+        partition: i32,
+        /// The time.
+        time: Millis,
+    },
+    /// Something from the exchange that cannot be used.
+    DeadLetter(DeadLetter),
+}
+
+/// Bytes from the socket, and why they could not be used.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DeadLetter {
+    /// Where they came from.
+    pub channel: String,
+    /// What is wrong with them.
+    pub reason: String,
+    /// As they came, at most [`DeadLetter::LONGEST`].
+    pub bytes: Box<[u8]>,
+    /// How many they were.
+    pub length: usize,
+}
+
+impl DeadLetter {
+    /// What is longer is cut.
+    pub const LONGEST: usize = 512 * 1024;
+
+    /// A dead letter of `bytes`.
+    #[must_use]
+    pub fn new(channel: &str, reason: String, bytes: &[u8]) -> Self {
+        let kept = bytes.get(..Self::LONGEST).unwrap_or(bytes);
+        Self { channel: channel.to_owned(), reason, bytes: kept.into(), length: bytes.len() }
+    }
+}

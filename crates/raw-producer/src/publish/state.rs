@@ -1,0 +1,84 @@
+//! The records of `<topics.trades>.sequences`: JSON, for people too.
+//!
+//! | key | value |
+//! |---|---|
+//! | an instrument | its last number, the time of its last trade, its holes; below which offset of its partition every trade is meant |
+//! | `:owner` | which process writes the topic |
+//! | `:topic` | where the topic starts, and up to when it was compared with the exchange's history |
+//!
+//! A round of snapshots has every instrument with trades since the round before, in one transaction. So everything below the highest
+//! `covered` of a partition is in some snapshot, and only what is behind it has to be read.
+
+use serde::{Deserialize, Serialize};
+
+use crate::sequence::{Holes, Known, Millis};
+
+/// The key of [`Owner`]; no instrument's name begins with a colon.
+pub const OWNER: &str = ":owner";
+/// The key of [`Topic`].
+pub const TOPIC: &str = ":topic";
+
+/// Which process writes the topic.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Owner {
+    /// Different for each process.
+    pub owner: String,
+    /// When it began, by our clock.
+    pub since: Millis,
+}
+
+/// What is known of the topic as a whole.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Topic {
+    /// Trades before this time do not belong to it.
+    pub start: Millis,
+    /// Up to this time it was compared with history, and found or made whole.
+    pub reconciled_through: Millis,
+}
+
+/// What is known of an instrument.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Snapshot {
+    /// The last number that was published or given up.
+    pub last: i64,
+    /// The time of the last published trade.
+    pub timestamp: Millis,
+    /// The instrument's partition of the trades' topic.
+    pub partition: i32,
+    /// Trades of that partition at lower offsets are taken into account, of all instruments in the same round.
+    pub covered: i64,
+    /// Numbers without a trade.
+    #[serde(default, skip_serializing_if = "Holes::is_empty")]
+    pub holes: Holes,
+}
+
+impl Snapshot {
+    /// What the sequencer wants to know.
+    #[must_use]
+    pub fn known(&self) -> Known {
+        Known { last: self.last, timestamp: self.timestamp, holes: self.holes.clone() }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_snapshot_reads_back_and_stays_small() {
+        let mut snapshot = Snapshot {
+            last: 7,
+            timestamp: 1_786_911_707_538,
+            partition: 3,
+            covered: 99,
+            holes: Holes::default(),
+        };
+        let text = serde_json::to_string(&snapshot).unwrap();
+        assert_eq!(text, r#"{"last":7,"timestamp":1786911707538,"partition":3,"covered":99}"#);
+        assert_eq!(serde_json::from_str::<Snapshot>(&text).unwrap(), snapshot);
+        snapshot.holes.add(3, 5);
+        let text = serde_json::to_string(&snapshot).unwrap();
+        assert!(text.ends_with(r#""holes":[[3,5]]}"#), "{text}");
+        assert_eq!(serde_json::from_str::<Snapshot>(&text).unwrap(), snapshot);
+    }
+}

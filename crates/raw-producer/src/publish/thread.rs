@@ -1,0 +1,120 @@
+//! The transactions: one after another, on one thread, because librdkafka's calls wait.
+//!
+//! After any failure the writer is of no use: what it had sent has an unknown outcome, and nothing is sent again from memory. Its
+//! owner fences anew, reads what was committed, and fetches the rest from the exchange.
+
+use std::time::{Duration, Instant};
+
+use common::kafka::transaction::{TransactionError, TransactionalProducer};
+use tokio::runtime::Handle;
+use tokio::sync::mpsc::Receiver;
+use tokio::time::timeout;
+
+use super::Item;
+use super::book::Book;
+use super::deliveries::Deliveries;
+use super::state::Owner;
+
+/// A transaction begins at most so often, unless it is full; one that comes later begins at once.
+const PACE: Duration = Duration::from_millis(20);
+/// Items in a transaction, about.
+const FULL: usize = 10_000;
+/// Without anything to write, the producer is looked after this often.
+const IDLE: Duration = Duration::from_secs(1);
+
+/// Writes items in transactions.
+pub struct Writer {
+    producer: TransactionalProducer<Deliveries>,
+    book: Book,
+}
+
+impl Writer {
+    /// A writer by a producer that has fenced off its predecessors; says whose it is before anything else.
+    ///
+    /// # Errors
+    /// [`TransactionError`].
+    pub fn begin(
+        mut producer: TransactionalProducer<Deliveries>,
+        book: Book,
+        owner: &Owner,
+    ) -> Result<Self, TransactionError> {
+        let transaction = producer.begin()?;
+        book.send_owner(&transaction, owner)?;
+        transaction.commit()?;
+        Ok(Self { producer, book })
+    }
+
+    /// What is known, to be told once it has been read.
+    pub fn book(&mut self) -> &mut Book {
+        &mut self.book
+    }
+
+    /// Writes until nobody can hand anything in any more, and then what is left.
+    ///
+    /// # Errors
+    /// [`TransactionError`]; what was handed in and is not committed is lost here.
+    pub fn run(mut self, mut items: Receiver<Item>, runtime: &Handle) -> Result<(), TransactionError> {
+        let (mut batch, mut last) = (Vec::new(), Instant::now());
+        loop {
+            if !self.book.has_more() {
+                // Made inside the runtime: a timer needs one.
+                let heard =
+                    runtime.block_on(async { timeout(IDLE, items.recv_many(&mut batch, FULL)).await });
+                match heard {
+                    Ok(0) => break,
+                    Ok(_) => {}
+                    Err(_) if self.book.round_is_due() => {}
+                    Err(_) => {
+                        self.producer.poll();
+                        continue;
+                    }
+                }
+            }
+            let due = last + PACE;
+            last = Instant::now();
+            self.transaction(&mut batch, &mut items, (runtime, due))?;
+        }
+        // So that the next start has nothing to read but snapshots.
+        self.book.want_round();
+        self.transaction(&mut batch, &mut items, (runtime, last))
+    }
+
+    /// One transaction with the batch, and with what comes until `due`.
+    fn transaction(
+        &mut self,
+        batch: &mut Vec<Item>,
+        items: &mut Receiver<Item>,
+        (runtime, due): (&Handle, Instant),
+    ) -> Result<(), TransactionError> {
+        let Self { producer, book } = self;
+        let begun = Instant::now();
+        let transaction = producer.begin()?;
+        book.send_own(&transaction)?;
+        let mut taken = 0;
+        loop {
+            taken += batch.len();
+            for item in batch.drain(..) {
+                book.send(&transaction, item)?;
+            }
+            let left = due.saturating_duration_since(Instant::now());
+            if taken >= FULL {
+                break;
+            }
+            if left.is_zero() {
+                while batch.len() < FULL
+                    && let Ok(item) = items.try_recv()
+                {
+                    batch.push(item);
+                }
+            } else {
+                runtime.block_on(async { timeout(left, items.recv_many(batch, FULL)).await }).ok();
+            }
+            if batch.is_empty() {
+                break;
+            }
+        }
+        transaction.commit()?;
+        book.committed(begun.elapsed());
+        Ok(())
+    }
+}

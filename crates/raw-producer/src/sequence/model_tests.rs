@@ -1,0 +1,170 @@
+//! Whatever arrives in whatever order: what comes out is the exchange's sequence.
+
+use proptest::prelude::*;
+
+use super::tests::LIMITS;
+use super::*;
+
+const STEP: Millis = 50;
+const INSTRUMENTS: [&str; 5] = ["A", "B", "C", "D", "E"];
+
+/// The exchange: of each instrument, the numbers from 1 on, some of which never were, at a time each.
+#[derive(Debug, Clone)]
+struct Exchange {
+    trades: Vec<Vec<(i64, Millis)>>,
+    counts: Vec<i64>,
+}
+
+impl Exchange {
+    fn new(counts: &[i64], holes: &[(usize, i64)], step: Millis) -> Self {
+        let is_hole = |at: usize, seq: i64| holes.contains(&(at, seq));
+        let of = |(at, count): (usize, &i64)| -> Vec<_> {
+            (1..=*count).filter(|seq| !is_hole(at, *seq)).map(|seq| (seq, 10_000 + seq * step)).collect()
+        };
+        Self { trades: counts.iter().enumerate().map(of).collect(), counts: counts.to_vec() }
+    }
+
+    /// What history has at a time, `lag` after the fact.
+    fn history(&self, instrument: usize, now: Millis, lag: Millis) -> impl Iterator<Item = (i64, Millis)> {
+        self.trades[instrument].iter().copied().filter(move |(_, at)| at + lag <= now)
+    }
+}
+
+#[derive(Debug, Clone, Copy)]
+enum Fate {
+    Arrives,
+    Twice,
+    Lost,
+    Delayed(Millis),
+}
+
+fn fate() -> impl Strategy<Value = Fate> {
+    prop_oneof![
+        6 => Just(Fate::Arrives),
+        1 => Just(Fate::Twice),
+        2 => Just(Fate::Lost),
+        1 => (0..8_000_i64).prop_map(Fate::Delayed),
+    ]
+}
+
+struct Run {
+    exchange: Exchange,
+    sequencer: Sequencer<()>,
+    out: Vec<Out<()>>,
+    lag: Millis,
+}
+
+impl Run {
+    fn take(&mut self, instrument: usize, (seq, timestamp): (i64, Millis), at: (Source, Millis)) {
+        let arrival = Arrival { seq, timestamp, aside: false, body: () };
+        self.sequencer.take(INSTRUMENTS[instrument], arrival, at);
+    }
+
+    /// Answers some of what is asked, leaves the rest without an answer.
+    fn ask(&mut self, now: Millis, answers: bool) {
+        for question in self.sequencer.questions(3, now) {
+            if !answers {
+                self.sequencer.failed(question.id, now);
+                continue;
+            }
+            let name = self.sequencer.name(question.id);
+            let at = INSTRUMENTS.iter().position(|other| **other == *name).unwrap();
+            let wanted = |(seq, time): &(i64, Millis)| match question.by_time {
+                true => (question.times.0..=question.times.1).contains(time),
+                false => (question.seqs.0..=question.seqs.1).contains(seq),
+            };
+            let found: Vec<_> = self.exchange.history(at, now, self.lag).filter(wanted).take(7).collect();
+            for trade in &found {
+                self.take(at, *trade, (Source::Asked, now));
+            }
+            let seqs: Vec<_> = found.iter().map(|(seq, _)| *seq).collect();
+            self.sequencer.answered(question.id, &seqs, now);
+        }
+    }
+
+    /// Reads all history, as after a connection was lost.
+    fn scan(&mut self, now: Millis) {
+        for at in 0..self.exchange.trades.len() {
+            for trade in self.exchange.history(at, now, self.lag).collect::<Vec<_>>() {
+                self.take(at, trade, (Source::Scan, now));
+            }
+        }
+        self.sequencer.advance(now - self.lag, OPEN, now);
+    }
+
+    fn check(&self) -> Result<(), TestCaseError> {
+        for (at, name) in INSTRUMENTS.iter().enumerate().take(self.exchange.trades.len()) {
+            let mut next = 1;
+            for out in &self.out {
+                let (id, first, last) = match out {
+                    Out::Publish(id, arrival) => (*id, arrival.seq, arrival.seq),
+                    Out::Hole(id, first, last) => (*id, *first, *last),
+                    Out::SetAside(..) | Out::Lost(..) => {
+                        return Err(TestCaseError::fail(format!("unexpected {out:?}")));
+                    }
+                };
+                if *self.sequencer.name(id) != **name {
+                    continue;
+                }
+                prop_assert_eq!(first, next, "{} goes up by one", name);
+                next = last + 1;
+                if let Out::Hole(..) = out {
+                    let really =
+                        !self.exchange.trades[at].iter().any(|(seq, _)| (first..=last).contains(seq));
+                    prop_assert!(really, "{name}: {first}..={last} is no hole");
+                }
+            }
+            let last = self.exchange.trades[at].last().map_or(0, |(seq, _)| *seq);
+            prop_assert_eq!(next, last + 1, "{} is whole", name);
+        }
+        prop_assert_eq!(self.sequencer.held(), 0);
+        prop_assert_eq!(self.sequencer.gaps(), 0);
+        Ok(())
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(400))]
+    #[test]
+    fn whatever_arrives_in_whatever_order_the_output_is_the_exchanges_sequence(
+        counts in prop::collection::vec(0..40_i64, 1..5),
+        holes in prop::collection::vec((0..5_usize, 2..40_i64), 0..12),
+        fates in prop::collection::vec(fate(), 200),
+        answered in prop::collection::vec(prop::bool::weighted(0.7), 64),
+        (lag, step, room, partitions) in (0..2_000_i64, 1..400_i64, 3..60_usize, 1..3_u32),
+    ) {
+        let exchange = Exchange::new(&counts, &holes, step);
+        let limits = Limits { max_held: room, ..LIMITS };
+        let sequencer = Sequencer::new(partitions, limits);
+        let mut run = Run { exchange: exchange.clone(), sequencer, out: Vec::new(), lag };
+        let mut arrivals = Vec::new();
+        for (n, (at, trade)) in exchange.trades.iter().enumerate()
+            .flat_map(|(at, trades)| trades.iter().map(move |trade| (at, *trade))).enumerate()
+        {
+            match fates[n % fates.len()] {
+                Fate::Arrives => arrivals.push((trade.1, at, trade)),
+                Fate::Twice => arrivals.extend([(trade.1, at, trade), (trade.1 + 70, at, trade)]),
+                Fate::Delayed(by) => arrivals.push((trade.1 + by, at, trade)),
+                Fate::Lost => {}
+            }
+        }
+        arrivals.sort_by_key(|(when, ..)| *when);
+        let last = 10_000 + exchange.counts.iter().max().copied().unwrap_or(0) * step;
+        let (mut now, mut arrivals, mut turn) = (10_000, arrivals.into_iter().peekable(), 0);
+        // The stream ends; what it lost at the end is found by reading history once more.
+        while now < last + 60_000 {
+            while let Some((_, at, trade)) = arrivals.next_if(|(when, ..)| *when <= now) {
+                run.take(at, trade, (Source::Live, now));
+            }
+            run.ask(now, answered[turn % answered.len()]);
+            run.sequencer.tick(now);
+            if run.sequencer.wants_scan() || turn % 150 == 149 {
+                run.scan(now);
+            }
+            now += STEP;
+            turn += 1;
+        }
+        run.out = run.sequencer.put_out();
+        run.check()?;
+    }
+}

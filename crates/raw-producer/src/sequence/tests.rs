@@ -1,0 +1,247 @@
+use super::*;
+
+pub(super) const LIMITS: Limits =
+    Limits { hold_max: 5_000, max_held: 1_000, max_ahead: 60_000, confirm_after: 1_000, patience: 300_000 };
+
+fn trade(seq: i64, timestamp: Millis) -> Arrival<()> {
+    Arrival { seq, timestamp, aside: false, body: () }
+}
+
+/// A sequencer of one partition, and what has come out of it.
+struct Bench {
+    sequencer: Sequencer<()>,
+    now: Millis,
+}
+
+impl Bench {
+    /// Instruments of which number 10 was the last.
+    fn after_ten(names: &[&str]) -> Self {
+        let mut sequencer = Sequencer::new(1, LIMITS);
+        for name in names {
+            sequencer.remember(name, &Known { last: 10, timestamp: 10, ..Known::default() });
+        }
+        Self { sequencer, now: 1_000 }
+    }
+
+    fn live(&mut self, name: &str, seq: i64) -> Verdict {
+        self.take(name, seq, Source::Live)
+    }
+
+    /// Trades happen at their number.
+    fn take(&mut self, name: &str, seq: i64, source: Source) -> Verdict {
+        self.sequencer.take(name, trade(seq, seq), (source, self.now))
+    }
+
+    fn tick(&mut self, by: Millis) {
+        self.now += by;
+        self.sequencer.tick(self.now);
+    }
+
+    fn ask(&mut self) -> Option<Question> {
+        self.sequencer.questions(1, self.now).pop()
+    }
+
+    fn answer(&mut self, id: Id, name: &str, seqs: &[i64]) {
+        for seq in seqs {
+            self.take(name, *seq, Source::Asked);
+        }
+        self.sequencer.answered(id, seqs, self.now);
+    }
+
+    /// Name and number of each that was published since last asked.
+    fn published(&mut self) -> Vec<(String, i64)> {
+        let out = self.sequencer.put_out();
+        let published = out.iter().filter_map(|out| match out {
+            Out::Publish(id, arrival) => Some((self.sequencer.name(*id).to_string(), arrival.seq)),
+            _ => None,
+        });
+        published.collect()
+    }
+}
+
+fn pairs(list: &[(&str, i64)]) -> Vec<(String, i64)> {
+    list.iter().map(|(name, seq)| ((*name).to_owned(), *seq)).collect()
+}
+
+#[test]
+fn the_next_number_goes_out_and_an_old_one_is_a_duplicate() {
+    let mut bench = Bench::after_ten(&["A"]);
+    assert_eq!(bench.live("A", 11), Verdict::Published);
+    assert_eq!(bench.live("A", 11), Verdict::Duplicate);
+    assert_eq!(bench.live("A", 3), Verdict::Duplicate);
+    assert_eq!(bench.published(), pairs(&[("A", 11)]));
+}
+
+#[test]
+fn a_gap_holds_the_whole_partition_until_it_is_filled_and_then_time_order_holds() {
+    let mut bench = Bench::after_ten(&["A", "B"]);
+    bench.live("A", 13);
+    bench.live("B", 11);
+    assert_eq!(bench.published(), []);
+    let question = bench.ask().unwrap();
+    assert_eq!((question.seqs, question.by_time), ((11, 13), false));
+    bench.answer(question.id, "A", &[11, 12, 13]);
+    assert_eq!(bench.published(), pairs(&[("A", 11), ("B", 11), ("A", 12), ("A", 13)]));
+    assert_eq!((bench.sequencer.held(), bench.sequencer.gaps()), (0, 0));
+    assert_eq!(bench.live("B", 12), Verdict::Published);
+}
+
+#[test]
+fn after_hold_max_the_others_go_on_and_the_one_with_the_gap_stays() {
+    let mut bench = Bench::after_ten(&["A", "B"]);
+    bench.live("A", 12);
+    bench.live("B", 11);
+    bench.tick(LIMITS.hold_max - 1);
+    assert_eq!(bench.published(), []);
+    bench.tick(1);
+    assert_eq!(bench.published(), pairs(&[("B", 11)]));
+    assert_eq!(bench.live("B", 12), Verdict::Published);
+    bench.live("A", 13);
+    assert!(!bench.sequencer.is_whole(0));
+    bench.live("A", 11);
+    assert_eq!(bench.published(), pairs(&[("B", 12), ("A", 11), ("A", 12), ("A", 13)]));
+    assert!(bench.sequencer.is_whole(0));
+}
+
+#[test]
+fn a_hole_takes_two_answers_a_second_apart_that_have_a_later_trade() {
+    let mut bench = Bench::after_ten(&["A"]);
+    bench.live("A", 13);
+    let id = bench.ask().unwrap().id;
+    // History lags: it has nothing at all, and that proves nothing.
+    bench.answer(id, "A", &[]);
+    bench.tick(400);
+    bench.ask().unwrap();
+    bench.answer(id, "A", &[13]);
+    assert_eq!(bench.ask(), None, "not before a second is over");
+    bench.tick(1_000);
+    bench.ask().unwrap();
+    bench.answer(id, "A", &[13]);
+    assert_eq!(bench.sequencer.out[0], Out::Hole(id, 11, 12));
+    assert_eq!(bench.published(), pairs(&[("A", 13)]));
+    assert_eq!(bench.live("A", 12), Verdict::TooLate);
+}
+
+#[test]
+fn what_history_shows_the_second_time_is_no_hole() {
+    let mut bench = Bench::after_ten(&["A"]);
+    bench.live("A", 13);
+    let id = bench.ask().unwrap().id;
+    bench.answer(id, "A", &[13]);
+    bench.tick(1_000);
+    bench.ask().unwrap();
+    bench.answer(id, "A", &[12, 13]);
+    assert_eq!(bench.sequencer.out[0], Out::Hole(id, 11, 11));
+    assert_eq!(bench.published(), pairs(&[("A", 12), ("A", 13)]));
+}
+
+#[test]
+fn while_history_is_read_trades_wait_for_it_and_come_out_in_order_of_time() {
+    let mut bench = Bench::after_ten(&["A", "B"]);
+    bench.sequencer.advance(11, 11, 1_000);
+    bench.live("A", 14);
+    bench.take("B", 11, Source::Scan);
+    bench.take("B", 12, Source::Scan);
+    bench.take("A", 11, Source::Scan);
+    assert_eq!(bench.published(), []);
+    assert_eq!(bench.ask(), None, "the reading will bring what is missing");
+    bench.sequencer.advance(12, 12, 1_000);
+    assert_eq!(bench.published(), pairs(&[("A", 11), ("B", 11)]));
+    bench.take("A", 12, Source::Scan);
+    bench.take("A", 13, Source::Scan);
+    bench.sequencer.advance(14, OPEN, 1_000);
+    assert_eq!(bench.published(), pairs(&[("A", 12), ("B", 12), ("A", 13), ("A", 14)]));
+}
+
+#[test]
+fn what_reading_did_not_bring_is_asked_for() {
+    let mut bench = Bench::after_ten(&["A"]);
+    bench.sequencer.advance(11, 11, 1_000);
+    bench.take("A", 12, Source::Scan);
+    bench.sequencer.advance(13, 13, 1_000);
+    assert_eq!(bench.ask().unwrap().seqs, (11, 12));
+}
+
+#[test]
+fn a_new_instrument_begins_with_one_and_any_other_with_what_a_scan_shows_first() {
+    let mut bench = Bench::after_ten(&[]);
+    assert_eq!(bench.live("NEW", 1), Verdict::Published);
+    bench.live("OLD", 700);
+    assert!(bench.sequencer.wants_scan());
+    assert_eq!(bench.ask(), None, "there is no number to ask from");
+    bench.take("OLD", 699, Source::Scan);
+    bench.take("OLD", 698, Source::Scan);
+    bench.take("OLD", 700, Source::Scan);
+    bench.sequencer.advance(800, OPEN, 1_000);
+    assert_eq!(bench.published(), pairs(&[("NEW", 1), ("OLD", 698), ("OLD", 699), ("OLD", 700)]));
+    assert!(!bench.sequencer.wants_scan());
+}
+
+#[test]
+fn what_happened_before_the_topics_start_is_not_in_it() {
+    let mut bench = Bench::after_ten(&[]);
+    bench.sequencer.start = 500;
+    assert_eq!(bench.take("A", 498, Source::Scan), Verdict::BeforeStart);
+    assert_eq!(bench.take("A", 499, Source::Scan), Verdict::BeforeStart);
+    assert_eq!(bench.live("A", 500), Verdict::Published);
+}
+
+#[test]
+fn a_trade_of_the_far_future_is_set_aside_and_the_next_goes_on() {
+    let mut bench = Bench::after_ten(&["A"]);
+    let far = bench.now + LIMITS.max_ahead + 1;
+    assert!(bench.sequencer.is_ahead(far, bench.now) && !bench.sequencer.is_ahead(far - 1, bench.now));
+    let far = Arrival { aside: true, ..trade(11, far) };
+    bench.sequencer.take("A", far, (Source::Live, bench.now));
+    assert!(matches!(bench.sequencer.out[0], Out::SetAside(..)));
+    assert_eq!(bench.live("A", 12), Verdict::Published);
+    assert_eq!(bench.live("A", 11), Verdict::TooLate);
+}
+
+#[test]
+fn what_does_not_fit_is_dropped_and_asked_for() {
+    let mut bench = Bench::after_ten(&["A", "B"]);
+    let most = i64::try_from(LIMITS.max_held).unwrap();
+    for seq in 12..12 + most {
+        assert_eq!(bench.live("A", seq), Verdict::Held);
+    }
+    assert_eq!(bench.live("A", 12 + most), Verdict::Dropped);
+    assert_eq!(bench.live("B", 11), Verdict::Held, "what comes next always fits");
+    assert_eq!(bench.live("B", 12), Verdict::Dropped);
+    assert_eq!(bench.live("A", 11), Verdict::Held);
+    let lasts: Vec<_> = bench.published().into_iter().filter(|(name, _)| name == "B").collect();
+    assert_eq!(lasts, pairs(&[("B", 11)]));
+    bench.tick(1);
+    let mut questions = bench.sequencer.questions(9, bench.now);
+    questions.sort_by_key(|question| question.seqs);
+    assert_eq!(questions.iter().map(|q| q.seqs).collect::<Vec<_>>(), [(12, 12), (12 + most, 12 + most)]);
+}
+
+#[test]
+fn a_loss_is_told_when_history_never_says_anything() {
+    let mut bench = Bench::after_ten(&["A"]);
+    bench.live("A", 13);
+    let mut ways = [0, 0];
+    while bench.sequencer.out.is_empty() {
+        if let Some(question) = bench.ask() {
+            ways[usize::from(question.by_time)] += 1;
+            bench.answer(question.id, "A", &[]);
+        }
+        bench.tick(500);
+        assert!(bench.now < 2 * LIMITS.patience);
+    }
+    assert!(ways[0] > 2 && ways[1] > 2, "asked both ways: {ways:?}");
+    assert!(matches!(bench.sequencer.out[0], Out::Lost(_, 11, 12)));
+    assert_eq!(bench.published(), pairs(&[("A", 13)]));
+}
+
+#[test]
+fn what_was_given_up_is_remembered_across_restarts() {
+    let mut bench = Bench::after_ten(&["A"]);
+    let mut holes = Holes::default();
+    holes.add(8, 9);
+    bench.sequencer.remember("A", &Known { last: 10, timestamp: 10, holes: holes.clone() });
+    assert_eq!(bench.live("A", 9), Verdict::TooLate);
+    assert_eq!(bench.live("A", 7), Verdict::Duplicate);
+    assert_eq!(bench.sequencer.holes(Id(0)), holes);
+}

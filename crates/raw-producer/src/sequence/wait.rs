@@ -1,0 +1,115 @@
+//! What an instrument's trades wait for, and how history is asked about it.
+
+use std::collections::BTreeMap;
+
+use super::{Arrival, Limits, Millis};
+
+/// The trades of an instrument that cannot be published yet, and why.
+#[derive(Debug)]
+pub(super) struct Wait<T> {
+    pub(super) trades: BTreeMap<i64, Arrival<T>>,
+    /// The highest sequence number known to exist, with its time; its trade may have been dropped for lack of room.
+    pub(super) horizon: (i64, Millis),
+    /// While nothing was ever published: the lowest number that a scan of history has shown, with its time.
+    pub(super) base: Option<(i64, Millis)>,
+    /// Set while the trade that comes next is missing, and is not to be expected from a running scan.
+    pub(super) gap: Option<Gap>,
+}
+
+impl<T> Wait<T> {
+    pub(super) fn new(seq: i64, timestamp: Millis) -> Self {
+        Self { trades: BTreeMap::new(), horizon: (seq, timestamp), base: None, gap: None }
+    }
+
+    pub(super) fn saw(&mut self, seq: i64, timestamp: Millis) {
+        if seq > self.horizon.0 {
+            self.horizon = (seq, timestamp);
+        }
+    }
+
+    /// The nearest trade behind a gap: its number and time.
+    pub(super) fn witness(&self) -> (i64, Millis) {
+        self.trades.first_key_value().map_or(self.horizon, |(seq, trade)| (*seq, trade.timestamp))
+    }
+}
+
+/// A gap, and what asking about it has shown.
+#[derive(Debug)]
+pub(super) struct Gap {
+    pub(super) since: Millis,
+    asked: u32,
+    in_flight: bool,
+    not_before: Millis,
+    /// History had nothing from the first number up to the second, though it had a later trade; and when it said so first.
+    absent: Option<(i64, i64, Millis)>,
+}
+
+/// What an answer about a gap means.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Finding {
+    /// Ask again, later.
+    Unsure,
+    /// There is no trade up to this number.
+    Hole(i64),
+    /// Nothing can be had, for as long as is waited at all.
+    Lost,
+}
+
+/// Asking by sequence number so many times without effect, time is tried as well: not everything can be had by number.
+const BY_NUMBER_FIRST: u32 = 2;
+/// Between two questions about the same gap without an answer that helps.
+const PAUSE: Millis = 300;
+const LONGEST_PAUSE: Millis = 5_000;
+/// So many answers, at least, before a loss is a loss.
+const ASKED_AT_LEAST: u32 = 10;
+
+impl Gap {
+    pub(super) fn new(since: Millis, now: Millis) -> Self {
+        Self { since, asked: 0, in_flight: false, not_before: now, absent: None }
+    }
+
+    /// Whether to ask now, and if so, whether by time instead of by number.
+    pub(super) fn ask(&mut self, now: Millis) -> Option<bool> {
+        if self.in_flight || now < self.not_before {
+            return None;
+        }
+        self.in_flight = true;
+        Some(self.asked >= BY_NUMBER_FIRST && self.asked % 2 == 1)
+    }
+
+    /// The question was not answered.
+    pub(super) fn failed(&mut self, now: Millis) {
+        self.in_flight = false;
+        self.not_before = now + PAUSE;
+    }
+
+    /// The answer did not have `next`; `later` is the lowest number behind it that it had.
+    pub(super) fn answered(
+        &mut self,
+        next: i64,
+        later: Option<i64>,
+        (now, limits): (Millis, &Limits),
+    ) -> Finding {
+        self.in_flight = false;
+        let Some(later) = later else {
+            self.asked += 1;
+            self.not_before = now + (PAUSE * i64::from(self.asked)).min(LONGEST_PAUSE);
+            let over = now - self.since >= limits.patience && self.asked >= ASKED_AT_LEAST;
+            return if over { Finding::Lost } else { Finding::Unsure };
+        };
+        match self.absent {
+            Some((first, last, at)) if first == next => {
+                if now - at >= limits.confirm_after {
+                    return Finding::Hole(last.min(later - 1));
+                }
+                self.absent = Some((first, last.min(later - 1), at));
+                self.not_before = at + limits.confirm_after;
+            }
+            _ => {
+                self.absent = Some((next, later - 1, now));
+                self.not_before = now + limits.confirm_after;
+            }
+        }
+        Finding::Unsure
+    }
+}

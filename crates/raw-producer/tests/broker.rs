@@ -1,0 +1,237 @@
+//! The whole service between a simulated exchange and a real broker; what librdkafka's mock cluster cannot show, since it shows
+//! aborted records too. `KSTREAM__KAFKA__BOOTSTRAP_SERVERS` and the like say where the servers are.
+
+#![expect(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "a test may")]
+
+mod support;
+
+use std::time::Duration;
+
+use deribit_sim::Simulator;
+use support::proxy::{Faults, Proxy};
+use support::{PARTITIONS, Running, compare, config, exchange, read, topic, trades, url};
+
+const SERVERS: &str = "needs Kafka and the registry: make servers";
+
+async fn seconds(seconds: u64) {
+    tokio::time::sleep(Duration::from_secs(seconds)).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs Kafka and the registry"]
+async fn what_happens_between_two_runs_is_fetched_and_everything_is_there_once() {
+    let (exchange, topic) = (exchange(&[]).await, topic("resume"));
+    let config = || config(&url(&exchange), &topic, &[]);
+    let kafka = config().kafka;
+    for pause in [3, 0, 1] {
+        let running = Running::start(config()).await;
+        seconds(6).await;
+        running.stop().await.expect(SERVERS);
+        seconds(pause).await;
+    }
+    let compared = compare(&kafka, &topic, &exchange);
+    assert!(compared > 1_500, "only {compared} trades");
+    assert!(support::check_watermarks(&kafka, &topic) > 30);
+    let records = read(&kafka, &topic, PARTITIONS);
+    for (record, trade) in records.iter().zip(trades(&records)) {
+        assert_eq!((record.key.as_str(), record.timestamp), (&*trade.instrument_name, trade.timestamp));
+    }
+    exchange.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs Kafka and the registry"]
+async fn of_two_producers_of_one_topic_the_older_ends_and_says_why() {
+    let (exchange, topic) = (exchange(&[]).await, topic("two"));
+    let config = || config(&url(&exchange), &topic, &[]);
+    let kafka = config().kafka;
+    let older = Running::start(config()).await;
+    seconds(4).await;
+    let newer = Running::start(config()).await;
+    let failure = tokio::time::timeout(Duration::from_secs(30), older.end()).await.unwrap().unwrap_err();
+    assert!(failure.to_string().contains("has taken over"), "{failure}");
+    seconds(4).await;
+    newer.stop().await.unwrap();
+    assert!(compare(&kafka, &topic, &exchange) > 500);
+    exchange.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs Kafka and the registry"]
+async fn what_the_stream_loses_repeats_swaps_and_spoils_is_made_good_from_history() {
+    let (exchange, topic) = (exchange(&[]).await, topic("faults"));
+    let faults = Faults { lose: 20, repeat: 20, swap: 20, spoil: 40, cut: 300, thin: 20 };
+    let proxy = Proxy::start(exchange.addr(), faults).await;
+    let config = || config(&proxy.url(), &topic, &[]);
+    let kafka = config().kafka;
+    let running = Running::start(config()).await;
+    seconds(45).await;
+    running.stop().await.unwrap();
+    let compared = compare(&kafka, &topic, &exchange);
+    let faults = proxy.done.load(std::sync::atomic::Ordering::Relaxed);
+    println!("{faults} faults, {compared} trades compared");
+    assert!(compared > 5_000 && faults > 100, "{compared} trades, {faults} faults");
+    let letters = read(&kafka, &format!("{topic}.dlq"), PARTITIONS);
+    assert!(letters.iter().any(|letter| !letter.value.is_empty()), "spoilt trades are kept");
+    exchange.stop().await;
+}
+
+/// The real binary; killed in the end, whatever becomes of the test.
+struct Process(std::process::Child);
+
+impl Process {
+    fn start(settings: &[(String, String)]) -> Self {
+        let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_raw-producer"));
+        command.envs(settings.iter().cloned()).stderr(std::process::Stdio::inherit());
+        Self(command.stdout(std::process::Stdio::null()).spawn().unwrap())
+    }
+
+    fn signal(&self, name: &str) {
+        let kill = std::process::Command::new("kill").args([name, &self.0.id().to_string()]).status();
+        assert!(kill.unwrap().success());
+    }
+
+    /// How it ends by itself, which it does soon.
+    async fn end(mut self) -> std::process::ExitStatus {
+        for _ in 0..30 {
+            if let Some(status) = self.0.try_wait().unwrap() {
+                return status;
+            }
+            seconds(1).await;
+        }
+        panic!("it has not ended by itself")
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        self.0.kill().ok();
+        self.0.wait().ok();
+    }
+}
+
+/// How the real binary is told.
+fn settings(exchange: &Simulator, topic: &str) -> Vec<(String, String)> {
+    let (exchange_url, dead_letter) = (url(exchange), format!("{topic}.dlq"));
+    let settings = [
+        ("DERIBIT__URL", exchange_url.as_str()),
+        ("TOPICS__TRADES", topic),
+        ("TOPICS__DEAD_LETTER", &dead_letter),
+        ("ADMIN__LISTEN", "127.0.0.1:0"),
+        ("TRACING__ZIPKIN_URL", ""),
+        ("LOG__FILTER", "warn"),
+        ("SEQUENCE__RECONCILE_INTERVAL", "2s"),
+        ("DERIBIT__CALLS_PER_SECOND", "200"),
+    ];
+    settings.map(|(key, value)| (format!("KSTREAM__{key}"), value.to_owned())).to_vec()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs Kafka and the registry"]
+async fn one_that_was_asleep_while_another_took_over_writes_nothing_when_it_wakes() {
+    let (exchange, topic) = (exchange(&[]).await, topic("asleep"));
+    let config = || config(&url(&exchange), &topic, &[]);
+    let kafka = config().kafka;
+    let older = Process::start(&settings(&exchange, &topic));
+    // In the middle of a transaction, as likely as not; and with more in its sockets and queues.
+    seconds(5).await;
+    older.signal("-STOP");
+    seconds(1).await;
+    let newer = Running::start(config()).await;
+    seconds(5).await;
+    older.signal("-CONT");
+    let status = older.end().await;
+    assert_eq!(status.code(), Some(1));
+    seconds(3).await;
+    newer.stop().await.unwrap();
+    assert!(compare(&kafka, &topic, &exchange) > 1_000);
+    support::check_watermarks(&kafka, &topic);
+    exchange.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs Kafka and the registry"]
+async fn a_producer_killed_at_any_moment_leaves_nothing_out_and_nothing_twice() {
+    let (exchange, topic) = (exchange(&[]).await, topic("killed"));
+    let settings = settings(&exchange, &topic);
+    let kills = std::env::var("KILLS").ok().and_then(|text| text.parse().ok()).unwrap_or(8_u64);
+    for kill in 0..kills {
+        let child = Process::start(&settings);
+        // Sometimes while it fences and reads, mostly while it writes.
+        tokio::time::sleep(Duration::from_millis(700 + kill * 7_919 % 3_500)).await;
+        drop(child);
+    }
+    let running = Running::start(config(&url(&exchange), &topic, &[])).await;
+    seconds(8).await;
+    running.stop().await.unwrap();
+    let kafka = config(&url(&exchange), &topic, &[]).kafka;
+    let compared = compare(&kafka, &topic, &exchange);
+    println!("{kills} kills, {compared} trades compared");
+    assert!(compared > 2_000);
+    exchange.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs Kafka and the registry"]
+async fn a_topic_that_starts_days_ago_is_filled_instrument_by_instrument_and_then_by_time() {
+    let settings = [("MARKET__RATE", "0.2"), ("MARKET__INSTRUMENTS", "40"), ("LIMITS__CREDITS", "false")];
+    let (exchange, topic) = (exchange(&settings).await, topic("deep"));
+    let more = [("DERIBIT__START_FROM", "3d"), ("DERIBIT__CALLS_PER_SECOND", "1000")];
+    let config = || config(&url(&exchange), &topic, &more);
+    let kafka = config().kafka;
+    // Stopped in the middle, it goes on where it was.
+    for run in [2, 20] {
+        let running = Running::start(config()).await;
+        seconds(run).await;
+        running.stop().await.unwrap();
+    }
+    let compared = compare(&kafka, &topic, &exchange);
+    println!("{compared} trades compared");
+    assert!(compared > 20_000);
+    exchange.stop().await;
+}
+
+/// Kafka stops and starts by the commands in `STOP_KAFKA` and `START_KAFKA`.
+fn shell(variable: &str) -> bool {
+    let Ok(command) = std::env::var(variable) else { return false };
+    std::process::Command::new("bash").args(["-c", &command]).status().unwrap().success()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs Kafka that it may stop, and the registry"]
+async fn while_kafka_is_away_nothing_is_lost_and_nothing_grows() {
+    let (exchange, topic) = (exchange(&[]).await, topic("away"));
+    let config = || config(&url(&exchange), &topic, &[]);
+    let kafka = config().kafka;
+    let running = Running::start(config()).await;
+    seconds(5).await;
+    let before = common::metrics::resident_bytes().unwrap();
+    assert!(shell("STOP_KAFKA"), "STOP_KAFKA is to stop it");
+    let away = std::env::var("AWAY").ok().and_then(|text| text.parse().ok()).unwrap_or(60);
+    seconds(away).await;
+    let after = common::metrics::resident_bytes().unwrap();
+    assert!(shell("START_KAFKA"), "START_KAFKA is to start it");
+    seconds(40).await;
+    running.stop().await.unwrap();
+    let compared = compare(&kafka, &topic, &exchange);
+    println!("away for {away} s, {} kB more memory, {compared} trades compared", (after - before) / 1024);
+    assert!(compared > 200 * usize::try_from(away).unwrap());
+    assert!(after - before < 40_000_000);
+    exchange.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs Kafka and the registry"]
+async fn of_two_connections_one_may_be_lost_at_any_time() {
+    let (exchange, topic) = (exchange(&[]).await, topic("pair"));
+    let proxy = Proxy::start(exchange.addr(), Faults { cut: 100, lose: 50, ..Faults::default() }).await;
+    let config = || config(&proxy.url(), &topic, &[("DERIBIT__CONNECTIONS", "2")]);
+    let kafka = config().kafka;
+    let running = Running::start(config()).await;
+    seconds(20).await;
+    running.stop().await.unwrap();
+    let compared = compare(&kafka, &topic, &exchange);
+    println!("{compared} trades compared");
+    assert!(compared > 2_000);
+    exchange.stop().await;
+}
