@@ -67,13 +67,13 @@ impl App {
     /// The pair's.
     pub async fn run(self, shutdown: Shutdown) -> Result<(), Failure> {
         let Self { pairs, admin, health, metrics } = self;
+        // Before anybody can ask whether they are ready.
+        let seats = pairs.seats();
         let _serving = admin.serve(health, metrics, shutdown.clone());
         let mut tasks = Tasks::new(shutdown);
-        for thread in 0..pairs.config.threads {
-            // As many as there are threads, once in the process's life.
-            let name: &'static str = format!("pair {thread}").leak();
+        for seat in seats {
             let pairs = pairs.clone();
-            tasks.spawn_thread(name, move || pairs.make(name, thread)?.run())?;
+            tasks.spawn_thread(seat.name, move || pairs.make(seat)?.run())?;
         }
         let deadline: Duration = *pairs.config.shutdown_deadline;
         tasks.run_to_end(deadline).await

@@ -129,9 +129,9 @@ impl Config {
 
 const MOST_THREADS: usize = 256;
 
-/// Below, a loop would do nothing but commit; above, a restart would do too much again.
+/// Below, a loop would do nothing but commit; above, consoles would show a lag that is none.
 const COMMIT_INTERVALS: (std::time::Duration, std::time::Duration) =
-    (std::time::Duration::from_millis(1), std::time::Duration::from_secs(60));
+    (std::time::Duration::from_millis(1), std::time::Duration::from_secs(10));
 
 impl ServiceConfig for Config {
     const SERVICE: Service = Service::AggProducer;
@@ -188,7 +188,7 @@ mod tests {
             ("THREADS", "0", "threads: got 0, takes 1 to 256"),
             ("INSTANCE", "a b", "instance: got \"a b\", takes 1 to 240 of"),
             ("GROUP_ID", "", "group_id: got \"\", takes a name"),
-            ("COMMIT_INTERVAL", "2m", "commit_interval: got 2m, takes 1ms to 1m"),
+            ("COMMIT_INTERVAL", "2m", "commit_interval: got 2m, takes 1ms to 10s"),
         ];
         for (key, value, expected) in refusals {
             let message = load(&[(key, value)]).unwrap_err();

@@ -26,8 +26,10 @@ fn run() -> Result<(), Failure> {
 async fn serve(config: Config) -> Result<(), Failure> {
     let telemetry = telemetry::start(Config::SERVICE.name(), &config.log, &config.tracing)?;
     let shutdown = Shutdown::on_signals()?;
-    let app = App::build(config, shutdown.clone()).await?;
-    let end = app.run(shutdown).await;
+    let end = tokio::select! {
+        built = App::build(config, shutdown.clone()) => built?.run(shutdown).await,
+        () = shutdown.requested() => Ok(()),
+    };
     telemetry.stop().await;
     end
 }

@@ -83,8 +83,11 @@ fn assign_paused(
     consumer: &BaseConsumer<Rebalances>,
     partitions: &mut TopicPartitionList,
 ) -> Result<(), KafkaError> {
-    // Any offset at all: without one librdkafka would look for a committed one, and complain where there is none.
+    // Any number will do, as nothing is fetched before the seek; but it must be one. Without it, or with a logical offset, librdkafka
+    // looks one up, and when that answer comes after the seek it asks again and goes there.
     partitions.set_all_offsets(rdkafka::Offset::Offset(0))?;
+    // Before as well, so that nothing is fetched in between.
+    consumer.pause(partitions)?;
     consumer.incremental_assign(partitions)?;
     consumer.pause(partitions)
 }

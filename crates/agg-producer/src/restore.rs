@@ -1,5 +1,6 @@
 //! Where an assigned partition begins: at its first record, or where the group left it.
 
+use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use common::kafka::offsets;
@@ -25,10 +26,10 @@ pub struct Start {
     pub number: i32,
     /// Its state, empty.
     pub partition: Partition,
-    /// Where reading begins: the first record if nothing is committed.
-    pub from: rdkafka::Offset,
-    /// What is committed.
-    pub committed: Option<Offset>,
+    /// Where reading begins. Never one of librdkafka's logical offsets: a seek to one can be undone by an answer that comes late.
+    pub from: Offset,
+    /// What is committed; the partition's first record if nothing is.
+    pub committed: Offset,
 }
 
 /// Why a partition cannot be begun.
@@ -76,20 +77,22 @@ impl Restore {
         }
         let answered = consumer.committed_offsets(asked, ANSWER_WITHIN)?;
         let metadata = offsets::metadata(&answered);
-        answered
-            .elements()
-            .iter()
-            .zip(metadata)
-            .map(|(element, metadata)| self.start(element, &metadata))
-            .collect()
+        let answers = answered.elements().into_iter().zip(metadata);
+        answers.map(|(element, metadata)| self.start(consumer, &element, &metadata)).collect()
     }
 
-    fn start(&self, element: &TopicPartitionListElem<'_>, metadata: &[u8]) -> Result<Start, RestoreError> {
+    fn start(
+        &self,
+        consumer: &BaseConsumer<Rebalances>,
+        element: &TopicPartitionListElem<'_>,
+        metadata: &[u8],
+    ) -> Result<Start, RestoreError> {
         element.error()?;
         let number = element.partition();
         let rdkafka::Offset::Offset(offset) = element.offset() else {
+            let first = *self.readable(consumer, number)?.start();
             let partition = Partition::new(&self.windowing);
-            return Ok(Start { number, partition, from: rdkafka::Offset::Beginning, committed: None });
+            return Ok(Start { number, partition, from: first, committed: first });
         };
         let committed = Offset(offset);
         let checkpoint =
@@ -98,9 +101,22 @@ impl Restore {
         Ok(Start {
             number,
             partition: Partition::resumed(&self.windowing, committed, &checkpoint),
-            from: rdkafka::Offset::Offset(checkpoint.replay.offset.0),
-            committed: Some(committed),
+            from: checkpoint.replay.offset,
+            committed,
         })
+    }
+
+    /// From which offset up to which a partition can be read. Blocks.
+    ///
+    /// # Errors
+    /// If the broker does not answer.
+    pub fn readable(
+        &self,
+        consumer: &BaseConsumer<Rebalances>,
+        partition: i32,
+    ) -> KafkaResult<RangeInclusive<Offset>> {
+        let (first, end) = consumer.fetch_watermarks(&self.topic, partition, ANSWER_WITHIN)?;
+        Ok(Offset(first)..=Offset(end))
     }
 
     /// Puts a checkpoint among the offsets of a transaction.
@@ -111,12 +127,25 @@ impl Restore {
         element.set_metadata(checkpoint.to_metadata(&self.fingerprint));
     }
 
+    /// Goes on reading at `offset`.
+    ///
+    /// # Errors
+    /// librdkafka's.
+    pub fn seek(
+        &self,
+        consumer: &BaseConsumer<Rebalances>,
+        partition: i32,
+        offset: Offset,
+    ) -> KafkaResult<()> {
+        consumer.seek(&self.topic, partition, rdkafka::Offset::Offset(offset.0), SEEK_WITHIN)
+    }
+
     /// Lets a partition flow from its start on.
     ///
     /// # Errors
     /// librdkafka's; a partition that was assigned only now cannot be sought for some milliseconds.
     pub fn begin(&self, consumer: &BaseConsumer<Rebalances>, start: &Start) -> KafkaResult<()> {
-        consumer.seek(&self.topic, start.number, start.from, SEEK_WITHIN)?;
+        self.seek(consumer, start.number, start.from)?;
         let mut begun = TopicPartitionList::new();
         begun.add_partition(&self.topic, start.number);
         consumer.resume(&begun)

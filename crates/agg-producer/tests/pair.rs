@@ -80,8 +80,8 @@ impl Rig {
             health: Health::new(),
             shutdown: Shutdown::new(),
         };
-        let made = pairs.clone();
-        let pair = Some(std::thread::spawn(move || made.make("pair", 0)?.run()));
+        let (made, seat) = (pairs.clone(), pairs.seats().remove(0));
+        let pair = Some(std::thread::spawn(move || made.make(seat)?.run()));
         Self { cluster, pairs, pair }
     }
 

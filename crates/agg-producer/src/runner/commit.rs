@@ -71,9 +71,7 @@ impl Runner {
         let written =
             with_news.filter(|(_, running)| running.has_news()).try_for_each(|(partition, running)| {
                 write(&mut batch, partition, running)?;
-                if let Some(checkpoint) = running.checkpoint() {
-                    restore.add_to(&mut offsets, partition, &checkpoint);
-                }
+                restore.add_to(&mut offsets, partition, &running.checkpoint());
                 Ok(())
             });
         let filled = batch.filled();
@@ -106,7 +104,8 @@ impl Runner {
         match error {
             TransactionError::Abortable(error) | TransactionError::Retriable(error) => {
                 tracing::warn!(%error, "transaction aborted, going back to what is committed");
-                self.restart_partitions()
+                let all: Vec<i32> = self.slots.keys().copied().collect();
+                self.restart(&all)
             }
             TransactionError::Fenced(error) => Err(Failure::Other(anyhow::anyhow!(
                 "fenced: another process runs as {member} of group {group_id}, or a transaction took longer than Kafka waits: {error}; \

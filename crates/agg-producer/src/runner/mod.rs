@@ -21,7 +21,7 @@ use rdkafka::TopicPartitionList;
 use rdkafka::consumer::{BaseConsumer, Consumer as _};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 
-pub use pair::Pairs;
+pub use pair::{Pairs, Seat};
 
 use crate::decode::TradeDecoder;
 use crate::metrics::AggregatorMetrics;
@@ -36,8 +36,6 @@ const RECORDS_A_TURN: u32 = 256;
 const LINGER: Duration = Duration::from_millis(10);
 /// The longest that the loop waits for a record: how soon it notices that it is to stop.
 const LONGEST_WAIT: Duration = Duration::from_millis(100);
-/// How long a seek may take: it only waits for another thread of librdkafka's.
-const SEEK_WITHIN: Duration = Duration::from_secs(1);
 /// The same while a partition cannot be sought yet.
 const WAIT_TO_SEEK: Duration = Duration::from_millis(10);
 /// Waiting for the coordinator or the registry.
@@ -62,6 +60,7 @@ pub struct Runner {
     /// An abort is still to be answered.
     aborting: bool,
     next_commit: Instant,
+    next_report: Instant,
     next_start: Instant,
     retry: Backoff,
     joined: bool,
@@ -141,10 +140,13 @@ impl Runner {
             Urgency::Now => true,
         };
         if urgent || now >= self.next_commit {
-            self.resume_paused(now);
             self.commit()?;
-            self.report();
             self.next_commit = now + self.commit_interval;
+        }
+        if now >= self.next_report {
+            self.resume_paused(now);
+            self.report();
+            self.next_report = now + LONGEST_WAIT;
         }
         Ok(())
     }
@@ -228,11 +230,10 @@ impl Runner {
         }
     }
 
-    /// Takes all partitions back to what is committed: their state is ahead of it.
-    fn restart_partitions(&mut self) -> Result<(), Failure> {
-        let partitions: Vec<i32> = self.slots.keys().copied().collect();
-        self.consumer.pause(&self.list(&partitions)).map_err(anyhow::Error::from)?;
-        self.slots = partitions.into_iter().map(|partition| (partition, Slot::starting())).collect();
+    /// Takes partitions back to what is committed: their state is not what belongs to it.
+    fn restart(&mut self, partitions: &[i32]) -> Result<(), Failure> {
+        self.consumer.pause(&self.list(partitions)).map_err(anyhow::Error::from)?;
+        self.slots.extend(partitions.iter().map(|partition| (*partition, Slot::starting())));
         self.next_start = Instant::now() + self.retry.next_delay();
         Ok(())
     }
@@ -247,7 +248,7 @@ impl Runner {
 
     /// What an error of the consumer means.
     fn judge(&self, error: &KafkaError) -> Result<(), Failure> {
-        let Identity { group_id, member, how_to_reset } = &self.identity;
+        let Identity { group_id, member, .. } = &self.identity;
         if let Some((code, why)) = self.consumer.client().fatal_error() {
             return Err(match code {
                 RDKafkaErrorCode::FencedInstanceId => Failure::Other(anyhow::anyhow!(
@@ -258,11 +259,9 @@ impl Runner {
         }
         match error.rdkafka_error_code() {
             Some(RDKafkaErrorCode::AutoOffsetReset | RDKafkaErrorCode::OffsetOutOfRange) => {
-                let topic = &self.restore.topic;
-                Err(Failure::Config(format!(
-                    "group {group_id}: topic {topic} does not have the records any more that follow on what is committed; {how_to_reset}"
-                )))
+                self.check_positions()
             }
+            Some(RDKafkaErrorCode::LogTruncation) => Err(self.records_gone("a partition")),
             Some(
                 code @ (RDKafkaErrorCode::TopicAuthorizationFailed
                 | RDKafkaErrorCode::GroupAuthorizationFailed
@@ -274,6 +273,29 @@ impl Runner {
             // Brokers away and the like: librdkafka goes on trying, and has said so.
             _ => Ok(()),
         }
+    }
+
+    /// Something was out of range: is it a partition's position, or one that does not matter any more?
+    fn check_positions(&self) -> Result<(), Failure> {
+        for (partition, running) in
+            self.slots.iter().filter_map(|(number, slot)| Some((number, slot.running()?)))
+        {
+            match self.restore.readable(&self.consumer, *partition) {
+                Ok(readable) if !readable.contains(&running.position()) => {
+                    return Err(self.records_gone(&format!("partition {partition}")));
+                }
+                Ok(_) => {}
+                Err(error) => tracing::warn!(partition, %error, "the ends of the log are not to be had"),
+            }
+        }
+        Ok(())
+    }
+
+    fn records_gone(&self, whose: &str) -> Failure {
+        let (Identity { group_id, how_to_reset, .. }, topic) = (&self.identity, &self.restore.topic);
+        Failure::Config(format!(
+            "group {group_id}: {whose} of {topic} does not have the records any more that follow on what is committed; {how_to_reset}"
+        ))
     }
 
     /// Shows how things stand.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use common::Failure;
-use common::admin::Health;
+use common::admin::{Health, Part};
 use common::avro::codec::{Encoder, SchemaId};
 use common::avro::registry::Registry;
 use common::avro::schema::{CANDLE, MOVING_AVERAGE};
@@ -54,16 +54,35 @@ pub struct Pairs {
     pub shutdown: Shutdown,
 }
 
+/// A pair's place in the process.
+#[derive(Debug)]
+pub struct Seat {
+    /// For people.
+    pub name: &'static str,
+    part: Part,
+    thread: usize,
+}
+
 impl Pairs {
+    /// A place for each pair, none of them ready.
+    #[must_use]
+    pub fn seats(&self) -> Vec<Seat> {
+        let seat = |thread| {
+            // As many as there are threads, once in the life of the process.
+            let name: &'static str = format!("pair {thread}").leak();
+            Seat { name, part: self.health.part(name), thread }
+        };
+        (0..self.config.threads).map(seat).collect()
+    }
+
     /// Makes one pair and joins the group, after older producers of its name are fenced off. Blocks until Kafka has
     /// answered.
     ///
     /// # Errors
     /// [`Failure::Unavailable`] if it does not within `startup_deadline`; [`Failure::Config`] for settings that librdkafka refuses.
-    pub fn make(&self, name: &'static str, thread: usize) -> Result<Runner, Failure> {
+    pub fn make(&self, seat: Seat) -> Result<Runner, Failure> {
         let config = &self.config;
-        let part = self.health.part(name);
-        let member = format!("{}-{thread}", config.instance);
+        let member = format!("{}-{}", config.instance, seat.thread);
         let producer = self.producer(&member)?;
         let consumer = self.consumer(&member)?;
         let (candles, averages) = self.schemas;
@@ -86,14 +105,15 @@ impl Pairs {
                 how_to_reset: how_to_reset(config),
             },
             metrics: self.metrics.clone(),
-            part,
-            heartbeat: self.health.heartbeat(name, LONGEST_SILENCE),
+            heartbeat: self.health.heartbeat(seat.name, LONGEST_SILENCE),
+            part: seat.part,
             shutdown: self.shutdown.clone(),
             commit_interval: *config.commit_interval,
             process_span: format!("{} process", config.topics.trades),
             urgency: Urgency::Interval,
             aborting: false,
             next_commit: now,
+            next_report: now,
             next_start: now,
             retry: Backoff::new(RETRY.0, RETRY.1),
             joined: false,

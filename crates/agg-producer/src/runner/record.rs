@@ -8,8 +8,8 @@ use common::telemetry::trace::{self, Kind, TRACEPARENT};
 use rdkafka::consumer::Consumer as _;
 use rdkafka::message::{BorrowedMessage, Headers as _, Message as _};
 
-use super::slot::{Added, Running, Slot};
-use super::{Runner, SEEK_WITHIN, Urgency};
+use super::slot::{Added, Meeting, Running, Slot};
+use super::{Runner, Urgency};
 use crate::aggregator::{Offset, Placement};
 use crate::decode::Verdict;
 use crate::publish::Aside;
@@ -23,10 +23,21 @@ impl Runner {
         let offset = Offset(record.offset());
         let slot = self.slots.get_mut(&record.partition());
         // Not ours any more, or to be read again from elsewhere.
-        let Some(running) = slot.and_then(Slot::running_mut).filter(|running| running.expects(offset)) else {
-            return Ok(());
-        };
-        running.advance_to(offset);
+        let Some(running) = slot.and_then(Slot::running_mut) else { return Ok(()) };
+        match running.meet(offset) {
+            Meeting::Next => running.advance_to(offset),
+            Meeting::Again => return Ok(()),
+            Meeting::InsteadOf(first) => {
+                let (partition, first) = (record.partition(), first.0);
+                tracing::error!(
+                    partition,
+                    offset = offset.0,
+                    first,
+                    "state cannot be rebuilt from here, once more"
+                );
+                return self.restart(&[partition]);
+            }
+        }
         match self.decoder.decode(record) {
             Verdict::Trade(trade) => match running.add(offset, &trade) {
                 Added::Restored => self.metrics.restored(),
@@ -46,7 +57,10 @@ impl Runner {
             },
             Verdict::Undecodable(_) if !running.is_live() => self.metrics.restored(),
             Verdict::Undecodable(why) => {
-                tracing::warn!(partition = record.partition(), offset = offset.0, why, "undecodable");
+                // One line for each transaction; each record has its reason beside it in the dead-letter topic.
+                if running.asides.is_empty() {
+                    tracing::warn!(partition = record.partition(), offset = offset.0, why, "undecodable");
+                }
                 running.asides.push((record.detach(), Aside::Undecodable(why)));
             }
             Verdict::RegistryAway(why) => return self.wait_for_registry(record, &why),
@@ -65,10 +79,10 @@ impl Runner {
         let (partition, offset) = (record.partition(), record.offset());
         let retry_in = self.retry.next_delay();
         tracing::warn!(partition, offset, why, ?retry_in, "paused");
-        let paused = self.consumer.pause(&self.list(&[partition])).and_then(|()| {
-            let from = rdkafka::Offset::Offset(offset);
-            self.consumer.seek(record.topic(), partition, from, SEEK_WITHIN)
-        });
+        let paused = self
+            .consumer
+            .pause(&self.list(&[partition]))
+            .and_then(|()| self.restore.seek(&self.consumer, partition, Offset(offset)));
         match (paused, self.slots.get_mut(&partition)) {
             (Ok(()), Some(Slot::Running(running))) => running.paused_until = Some(Instant::now() + retry_in),
             (_, Some(slot)) => *slot = Slot::starting(),

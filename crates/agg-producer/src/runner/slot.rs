@@ -50,11 +50,23 @@ pub(super) struct Running {
     pub(super) asides: Vec<(OwnedMessage, Aside)>,
     /// Paused until then, as the registry was away.
     pub(super) paused_until: Option<Instant>,
-    /// Everything below it has been processed; `None` before the first record of a partition without a commit.
-    position: Option<Offset>,
-    committed: Option<Offset>,
+    /// Everything below it has been processed.
+    position: Offset,
+    committed: Offset,
+    /// The record with which state begins to be rebuilt, as long as it has not come.
+    first: Option<Offset>,
     /// Assigned then, and not live yet.
     restoring_since: Option<Instant>,
+}
+
+/// What a record is to the partition that it came from.
+pub(super) enum Meeting {
+    /// The next one.
+    Next,
+    /// Processed already, or to be read again later.
+    Again,
+    /// It came although another one was to be the first: state rebuilt from here on would not be whole.
+    InsteadOf(Offset),
 }
 
 /// What a trade did to its partition.
@@ -67,23 +79,27 @@ pub(super) enum Added {
 
 impl Running {
     pub(super) fn new(start: Start, since: Instant) -> Self {
-        let position = match start.from {
-            rdkafka::Offset::Offset(offset) => Some(Offset(offset)),
-            _ => None,
-        };
+        let first = start.partition.rebuilding_up_to().map(|_| start.from);
         Self {
             partition: start.partition,
             asides: Vec::new(),
             paused_until: None,
-            position,
+            position: start.from,
             committed: start.committed,
+            first,
             restoring_since: Some(since),
         }
     }
 
-    /// Whether a record has been processed already, or is to be read again.
-    pub(super) fn expects(&self, offset: Offset) -> bool {
-        self.paused_until.is_none() && self.position.is_none_or(|position| offset >= position)
+    /// What a record is to this partition.
+    pub(super) fn meet(&mut self, offset: Offset) -> Meeting {
+        if self.paused_until.is_some() || offset < self.position {
+            return Meeting::Again;
+        }
+        match self.first.take() {
+            Some(first) if first != offset => Meeting::InsteadOf(first),
+            _ => Meeting::Next,
+        }
     }
 
     pub(super) fn add(&mut self, offset: Offset, trade: &Trade<'_>) -> Added {
@@ -95,8 +111,8 @@ impl Running {
 
     /// Everything below `position` has been processed, or is no record but a transaction's marker.
     pub(super) fn advance_to(&mut self, position: Offset) {
-        if self.paused_until.is_none() && self.position.is_none_or(|known| known < position) {
-            self.position = Some(position);
+        if self.paused_until.is_none() && self.position < position {
+            self.position = position;
             self.partition.reached(position);
         }
     }
@@ -115,13 +131,17 @@ impl Running {
 
     /// Whether there is something to publish or to commit.
     pub(super) fn has_news(&self) -> bool {
-        let moved = self.position.is_some() && self.position != self.committed;
+        let moved = self.position != self.committed;
         self.is_live() && (moved || !self.asides.is_empty() || self.partition.is_due())
     }
 
     /// What to commit: how far it was processed, and how to go on from there.
-    pub(super) fn checkpoint(&self) -> Option<(Offset, Checkpoint)> {
-        self.position.map(|position| (position, self.partition.checkpoint(position)))
+    pub(super) fn checkpoint(&self) -> (Offset, Checkpoint) {
+        (self.position, self.partition.checkpoint(self.position))
+    }
+
+    pub(super) fn position(&self) -> Offset {
+        self.position
     }
 
     /// The checkpoint has been committed.
@@ -132,10 +152,7 @@ impl Running {
 
     /// Records still to be read before it is live.
     pub(super) fn to_restore(&self) -> i64 {
-        match (self.partition.rebuilding_up_to(), self.position) {
-            (Some(until), Some(position)) => until.0 - position.0,
-            _ => 0,
-        }
+        self.partition.rebuilding_up_to().map_or(0, |until| until.0 - self.position.0)
     }
 
     /// As of `now`, in milliseconds since the epoch.
