@@ -6,6 +6,7 @@ unset "${!KSTREAM__@}" FEED CONSOLES
 export SERVERS=native
 source "$(dirname "$0")/lib/base.sh"
 source "$ROOT/scripts/lib/packages.sh"
+source "$ROOT/scripts/lib/ports.sh"
 source "$ROOT/scripts/lib/service_env.sh"
 
 # step NAME COMMAND...
@@ -39,6 +40,17 @@ check_compose() {
 }
 
 e2e() { cargo test --locked -p e2e --features real-servers --test "$1" -- --nocapture; }
+
+# The raw producer between an exchange that breaks and a real Kafka, in topics of its own. The minute without Kafka is a long run's.
+every_trade_once() {
+    (
+        load_ports
+        set -a
+        eval "$(settings raw-producer)"
+        unset KSTREAM__ADMIN__LISTEN
+        cargo test --locked -p raw-producer --test broker -- --ignored --nocapture --skip kafka_is_away
+    )
+}
 
 # refused_with CODE COMMAND...
 refused_with() {
@@ -89,6 +101,7 @@ step "packages, downloads" scripts/native/prepare.sh sim
 step "release build" scripts/native/build.sh
 step "servers" scripts/servers.sh 7>&-
 step "real servers: what is refused" e2e refusals
+step "real servers: every trade once, whatever breaks" every_trade_once
 step "pipeline on the simulator" env FEED=sim scripts/run.sh 7>&-
 step "real servers: running" e2e running
 step "status" scripts/status.sh
