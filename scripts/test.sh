@@ -17,6 +17,8 @@ step() {
     STEPS+=("$(printf '%7s s  %s' "$(seconds_since "$began")" "$1")")
 }
 STEPS=()
+# Each command that is tried counts its own time.
+export -n KSTREAM_STARTED
 
 check_shell() {
     shellcheck scripts/*.sh scripts/*/*.sh scripts/native/programs/*.sh config/*/*.sh connect/*.sh .ci/run

@@ -31,7 +31,7 @@ mapfile -t pids < <(family "$pid")
 progress "stopping, the services first, Postgres last"
 kill -TERM "$pid"
 while [[ -n $(alive "${pids[@]}") ]]; do
-    (($(seconds_since "$KSTREAM_STARTED" | cut -d. -f1) < 240)) ||
+    ((SECONDS < 240)) ||
         fail 1 "still there after 240 s: process $(alive "${pids[@]}" | tr '\n' ' ')" "see $STATE/logs, then: kill -KILL <process>"
     sleep 0.2
 done
