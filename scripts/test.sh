@@ -41,7 +41,8 @@ check_compose() {
     fi
 }
 
-e2e() { cargo test --locked -p e2e --features real-servers --test "$1" -- --nocapture; }
+# Of the whole workspace, so that no dependency is compiled again with other features.
+e2e() { cargo test --locked --workspace --features e2e/real-servers --test "$1" -- --nocapture; }
 
 # The raw producer between an exchange that breaks and a real Kafka, in topics of its own. The minute without Kafka is a long run's.
 every_trade_once() {
