@@ -98,7 +98,7 @@ step "formatting" cargo fmt --all --check
 step "shell scripts" check_shell
 step "compose files" check_compose
 step "dependencies" check_dependencies
-step "clippy" cargo clippy --locked --workspace --all-targets -- -D warnings
+step "clippy" cargo clippy --locked --workspace --all-targets --features e2e/real-servers -- -D warnings
 step "unit and mock-cluster tests" cargo test --locked --workspace
 step "packages, downloads" scripts/native/prepare.sh sim
 step "release build" scripts/native/build.sh

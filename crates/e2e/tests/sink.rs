@@ -65,6 +65,7 @@ async fn records_without_a_row_are_counted_by_reason_and_looked_for_among_the_de
         replication_factor: -1,
         retention: None,
         max_message_bytes: None,
+        compacted: false,
     });
     let kafka = stack.kafka().unwrap();
     ensure_topics(&kafka, "e2e", &specs, Duration::from_secs(20)).await.unwrap();
