@@ -43,6 +43,13 @@ proptest! {
 }
 
 #[test]
+fn no_number_of_instruments_is_missed_where_options_are_too_few_for_combos() {
+    for instruments in 1..300 {
+        assert_eq!(market(instruments).listings(NOW).count(), instruments);
+    }
+}
+
+#[test]
 fn ten_thousand_instruments_have_ten_thousand_names() {
     let market = market(10_000);
     let names: HashSet<_> = market.listings(NOW).map(|listing| listing.name().clone()).collect();

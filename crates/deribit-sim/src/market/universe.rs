@@ -165,14 +165,13 @@ fn drafts(count: usize) -> Vec<Draft> {
     let rest = count.saturating_sub(drafts.len());
     let futures = future_combos(&drafts);
     let wanted = rest / 10;
-    let future_combos = futures.into_iter().take(wanted.div_ceil(2));
     let options_from = drafts.len();
     drafts.extend(options(rest - wanted));
     let option_combos = option_combos(drafts.get(options_from..).unwrap_or(&[]), options_from);
-    let combos: Vec<_> = future_combos.collect();
-    let left = wanted - combos.len();
-    drafts.extend(combos);
-    drafts.extend(option_combos.into_iter().take(left));
+    // Half of them on futures; more where the other kind has not so many: few options make no pairs yet.
+    let on_futures = wanted.div_ceil(2).max(wanted.saturating_sub(option_combos.len())).min(futures.len());
+    drafts.extend(futures.into_iter().take(on_futures));
+    drafts.extend(option_combos.into_iter().take(wanted - on_futures));
     drafts.truncate(count);
     drafts
 }
