@@ -3,9 +3,9 @@
 # make itself ends with 2 whatever a script ends with; scripts/<target>.sh, called directly, gives its own exit code.
 SHELL := bash
 .DEFAULT_GOAL := help
-.PHONY: run test servers pause status logs down clean bench help
+.PHONY: run test servers pause status logs down clean bench chaos-ingest chaos-averages chaos-sink help
 
-export SERVERS FEED CONSOLES
+export SERVERS FEED CONSOLES FOR
 
 run: ## build, fetch and start everything, wait for the first averages, leave it running (SERVERS=docker|native FEED=live|sim CONSOLES=off)
 	@scripts/run.sh
@@ -31,8 +31,17 @@ down: ## stop everything, keep the data
 clean: ## stop everything, throw the data away
 	@scripts/clean.sh
 
-bench: ## the benchmarks beside the code, printing ratios
-	@cargo bench --workspace --benches
+bench: ## the benchmarks, those beside the code and those over real servers, printing ratios
+	@scripts/bench.sh
+
+chaos-ingest: ## faults of the exchange, the network, Kafka and the raw producer, for as long as asked (FOR=10m)
+	@scripts/chaos.sh ingest
+
+chaos-averages: ## faults of Kafka and of the aggregators, likewise
+	@scripts/chaos.sh averages
+
+chaos-sink: ## faults of Connect, Postgres, the registry and Kafka, likewise
+	@scripts/chaos.sh sink
 
 help: ## this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)

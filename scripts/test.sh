@@ -1,24 +1,9 @@
 #!/usr/bin/env bash
-# make test: every test, on a machine with nothing running; what it starts it stops. The servers have a state folder and ports of
-# their own, so that a pipeline that runs is not disturbed.
-export KSTREAM_STATE=.run/test KSTREAM_PORT_OFFSET=${KSTREAM_TEST_PORT_OFFSET:-10000}
-unset "${!KSTREAM__@}" FEED CONSOLES
-export SERVERS=native
-source "$(dirname "$0")/lib/base.sh"
-source "$ROOT/scripts/lib/packages.sh"
-source "$ROOT/scripts/lib/ports.sh"
-source "$ROOT/scripts/lib/service_env.sh"
-
-# step NAME COMMAND...
-step() {
-    local began=${EPOCHREALTIME/[.,]/}
-    printf '\n== %s\n' "$1"
-    "${@:2}" || fail 1 "$1: failed"
-    STEPS+=("$(printf '%7s s  %s' "$(seconds_since "$began")" "$1")")
-}
-STEPS=()
-# Each command that is tried counts its own time.
-export -n KSTREAM_STARTED
+# make test: every test, on a machine with nothing running; what it starts it stops.
+BED=test BED_PORT_OFFSET=${KSTREAM_TEST_PORT_OFFSET:-10000}
+unset FEED
+# shellcheck source=scripts/lib/bed.sh
+source "$(dirname "$0")/lib/bed.sh"
 
 check_shell() {
     shellcheck scripts/*.sh scripts/*/*.sh scripts/native/programs/*.sh config/*/*.sh connect/*.sh .ci/run
@@ -40,9 +25,6 @@ check_compose() {
         scripts/check-compose.sh
     fi
 }
-
-# Of the whole workspace, so that no dependency is compiled again with other features.
-e2e() { cargo test --locked --workspace --features e2e/real-servers --test "$1" -- --nocapture; }
 
 # The raw producer between an exchange that breaks and a real Kafka, in topics of its own. The minute without Kafka is a long run's.
 every_trade_once() {
@@ -67,32 +49,8 @@ nothing_left() {
     ! pgrep --full --list-full -- "$STATE/" || fail 1 "make down left these processes"
 }
 
-# On whatever way out: stopped and thrown away, but the logs of a failure are kept.
-finish() {
-    local code=$? kept
-    trap '' INT TERM
-    if ((code != 0)) && [[ -d $STATE/logs ]]; then
-        kept=$(target_folder)/test-logs
-        rm -rf "$kept"
-        mkdir -p "$kept"
-        cp -r "$STATE/logs/." "$kept"
-        say "the servers' and services' logs: $kept"
-    fi
-    scripts/clean.sh >/dev/null || code=1
-    exit "$code"
-}
-
-cd "$ROOT"
-mkdir -p "$(dirname "$STATE")"
-exec 7>"$STATE.lock"
-flock --nonblock 7 || fail "$EXIT_UNAVAILABLE" "another make test is at work in this checkout" "wait for it"
-trap finish EXIT
-scripts/clean.sh 7>&-
-
-require_cargo
+make_bed
 require_programs "the tests" shellcheck=shellcheck
-export KSTREAM_BIN
-KSTREAM_BIN=$(target_folder)/release
 
 step "formatting" cargo fmt --all --check
 step "shell scripts" check_shell

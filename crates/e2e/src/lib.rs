@@ -5,6 +5,7 @@
 #![expect(clippy::missing_errors_doc, reason = "an error here is a test that fails, and says why itself")]
 
 pub mod exchange;
+pub mod faults;
 pub mod postgres;
 pub mod process;
 pub mod stack;

@@ -1,7 +1,8 @@
 //! Our services as processes, for what only a process shows: its exit code and its last words.
 
-use std::path::PathBuf;
-use std::process::{Command, Output, Stdio};
+use std::fs::File;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Output, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail};
@@ -36,4 +37,55 @@ pub fn run_to_end(
         std::thread::park_timeout(Duration::from_millis(20));
     }
     Ok(child.wait_with_output()?)
+}
+
+/// A service that runs until it is told to end; killed with its test, whatever becomes of that.
+#[derive(Debug)]
+pub struct Process(Child);
+
+impl Process {
+    /// Starts it with this environment; what it says goes to the end of `log`.
+    pub fn start(service: &str, environment: &[(String, String)], log: &Path) -> anyhow::Result<Self> {
+        let log = File::options().create(true).append(true).open(log)?;
+        let mut command = Command::new(binary(service)?);
+        command.envs(environment.iter().cloned()).stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
+        Ok(Self(command.spawn()?))
+    }
+
+    /// Its process id.
+    #[must_use]
+    pub fn id(&self) -> u32 {
+        self.0.id()
+    }
+
+    /// Sends it a signal by name: `KILL`, `STOP`, `CONT`, `TERM`.
+    pub fn signal(&self, name: &str) -> anyhow::Result<()> {
+        let status = Command::new("kill").args(["-s", name, &self.0.id().to_string()]).status()?;
+        anyhow::ensure!(status.success(), "kill -s {name}: {status}");
+        Ok(())
+    }
+
+    /// How it ended, if it has.
+    pub fn ended(&mut self) -> anyhow::Result<Option<ExitStatus>> {
+        Ok(self.0.try_wait()?)
+    }
+
+    /// How it ends, which it does within this time.
+    pub fn end(mut self, within: Duration) -> anyhow::Result<ExitStatus> {
+        let end = Instant::now() + within;
+        loop {
+            if let Some(status) = self.ended()? {
+                return Ok(status);
+            }
+            anyhow::ensure!(Instant::now() < end, "process {} did not end within {within:?}", self.id());
+            std::thread::park_timeout(Duration::from_millis(20));
+        }
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        self.0.kill().ok();
+        self.0.wait().ok();
+    }
 }

@@ -20,7 +20,7 @@ const SETTINGS: Settings = Settings { size: 300_000, advance: 10_000, grace: 2_0
 
 async fn trades(stack: &Stack) -> Vec<Record<Trade<'static>>> {
     let trades = Topic::new(stack, "deribit.trades", &TRADE).read().await.unwrap();
-    assert!(trades.len() > 1_000, "only {} trades: has the pipeline run?", trades.len());
+    assert!(!trades.is_empty(), "no trades: has the pipeline run?");
     trades
 }
 

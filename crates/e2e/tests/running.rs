@@ -4,11 +4,11 @@
 
 #![expect(clippy::panic, reason = "a test may")]
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
-use common::avro::schema::TRADE;
-use common::model::Trade;
+use common::avro::schema::{MOVING_AVERAGE, TRADE};
+use common::model::{MovingAverage, Trade};
 use e2e::exchange::{contract_fields, topic_fields};
 use e2e::topic::{Record, Topic};
 use e2e::zipkin::{self, Span, way_up};
@@ -108,6 +108,23 @@ async fn zipkin_leads_from_the_socket_through_both_services_to_the_average() {
             return;
         }
         assert!(Instant::now() < deadline, "of {} traces none leads to an average", traces.len());
+        tokio::time::sleep(Duration::from_secs(1)).await;
+    }
+}
+
+/// The tests at rest compare what is there by then: it has to be more than the one window that `make run` waits for.
+#[tokio::test]
+async fn one_window_after_the_other_is_published() {
+    let stack = Stack::find().unwrap();
+    let averages = Topic::<MovingAverage<'static>>::new(&stack, "deribit.moving-averages", &MOVING_AVERAGE);
+    let deadline = Instant::now() + Duration::from_secs(60);
+    loop {
+        let records = averages.read().await.unwrap();
+        let ends: BTreeSet<i64> = records.iter().map(|record| record.value.window_end).collect();
+        if ends.len() >= 3 {
+            return;
+        }
+        assert!(Instant::now() < deadline, "{} averages, of the windows that end at {ends:?}", records.len());
         tokio::time::sleep(Duration::from_secs(1)).await;
     }
 }

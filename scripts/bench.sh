@@ -1,0 +1,17 @@
+#!/usr/bin/env bash
+# make bench: the benchmarks beside the code, then those over real servers; ratios within one run, and what they are to be.
+BED=bench BED_PORT_OFFSET=${KSTREAM_BENCH_PORT_OFFSET:-14000}
+# shellcheck source=scripts/lib/bed.sh
+source "$(dirname "$0")/lib/bed.sh"
+
+# beside NAME: those of one crate that need no server
+beside() { cargo bench --locked --package "$1" --benches; }
+
+make_bed
+step "packages, downloads" scripts/native/prepare.sh sim
+step "release build" scripts/native/build.sh
+step "simulator" beside deribit-sim
+step "frames" beside raw-producer
+step "windows" beside agg-producer
+step "servers" scripts/servers.sh 7>&-
+printf '%s\n' "${STEPS[@]}"

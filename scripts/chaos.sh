@@ -1,0 +1,14 @@
+#!/usr/bin/env bash
+# make chaos-ingest | chaos-averages | chaos-sink FOR=10m: the same fault test that `make test` runs shortly, as long as asked.
+BED=chaos BED_PORT_OFFSET=${KSTREAM_CHAOS_PORT_OFFSET:-12000}
+# shellcheck source=scripts/lib/bed.sh
+source "$(dirname "$0")/lib/bed.sh"
+
+what=$1
+export FOR=${FOR:-10m}
+make_bed
+step "packages, downloads" scripts/native/prepare.sh
+step "release build" scripts/native/build.sh
+step "servers" scripts/servers.sh 7>&-
+step "chaos-$what for $FOR" e2e "chaos_$what"
+printf '%s\n' "${STEPS[@]}"
