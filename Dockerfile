@@ -5,14 +5,16 @@
 FROM rust:1.95-bookworm AS build
 WORKDIR /src
 COPY Cargo.toml Cargo.lock ./
+COPY .cargo ./.cargo
 COPY config ./config
 COPY connect ./connect
 COPY crates ./crates
+COPY patches ./patches
 # Crates and what was compiled of them outlive the build; the lock keeps two builds from working in one folder. Cargo takes a source
 # that is older than the last build for built: a checkout that is older than another one's build is not, hence `touch`.
 RUN --mount=type=cache,id=kstream-agg-crates,target=/usr/local/cargo/registry,sharing=locked \
     --mount=type=cache,id=kstream-agg-target,target=/src/target,sharing=locked \
-    find crates config connect -type f -exec touch {} + \
+    find crates config connect patches -type f -exec touch {} + \
  && cargo build --release --workspace --locked \
  && install -D --target-directory=/out \
         target/release/raw-producer target/release/agg-producer target/release/jdbc-sink target/release/deribit-sim
