@@ -5,8 +5,7 @@ use std::process::ExitCode;
 use agg_producer::{App, Config};
 use common::cli::{self, Invocation};
 use common::config::ServiceConfig as _;
-use common::shutdown::Shutdown;
-use common::{Failure, exit, telemetry};
+use common::{Failure, exit, service, telemetry};
 
 const ABOUT: &str =
     "Turns trades in Kafka into candles and moving averages, each window once and exactly right";
@@ -25,11 +24,5 @@ fn run() -> Result<(), Failure> {
 #[tokio::main]
 async fn serve(config: Config) -> Result<(), Failure> {
     let telemetry = telemetry::start(Config::SERVICE.name(), &config.log, &config.tracing)?;
-    let shutdown = Shutdown::on_signals()?;
-    let end = tokio::select! {
-        built = App::build(config, shutdown.clone()) => built?.run(shutdown).await,
-        () = shutdown.requested() => Ok(()),
-    };
-    telemetry.stop().await;
-    end
+    service::run(telemetry, async |shutdown| App::build(config, shutdown).await, App::run).await
 }

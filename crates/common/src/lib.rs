@@ -5,7 +5,7 @@
 //! | [`config`], [`cli`] | layered configuration, its errors, the command line |
 //! | [`exit`] | how a service may fail, and the exit code that says so |
 //! | [`telemetry`], [`metrics`], [`admin`] | logs and traces, Prometheus metrics, `/live` `/ready` `/metrics` |
-//! | [`shutdown`], [`backoff`] | stopping within a deadline, waiting with jitter |
+//! | [`service`], [`shutdown`], [`backoff`] | a service's life, stopping within a deadline, waiting with jitter |
 //! | [`kafka`] | client settings by role, topics, transactions |
 //! | [`avro`], [`model`] | the contract: schemas, codec, registry, and the records as Rust types |
 
@@ -19,6 +19,7 @@ pub mod http;
 pub mod kafka;
 pub mod metrics;
 pub mod model;
+pub mod service;
 pub mod shutdown;
 pub mod telemetry;
 

@@ -4,8 +4,7 @@ use std::process::ExitCode;
 
 use common::cli::Invocation;
 use common::config::ServiceConfig as _;
-use common::shutdown::Shutdown;
-use common::{Failure, exit, telemetry};
+use common::{Failure, exit, service, telemetry};
 use deribit_sim::{App, Config, Flags};
 
 fn main() -> ExitCode {
@@ -22,9 +21,5 @@ fn run() -> Result<(), Failure> {
 #[tokio::main]
 async fn serve(config: &Config) -> Result<(), Failure> {
     let telemetry = telemetry::start(Config::SERVICE.name(), &config.log, &config.tracing)?;
-    let shutdown = Shutdown::on_signals()?;
-    let app = App::start(config).await?;
-    let end = app.run(shutdown).await;
-    telemetry.stop().await;
-    end
+    service::run(telemetry, async |_| App::start(config).await, App::run).await
 }

@@ -3,8 +3,7 @@
 use std::process::ExitCode;
 
 use common::config::ServiceConfig as _;
-use common::shutdown::Shutdown;
-use common::{Failure, exit, telemetry};
+use common::{Failure, exit, service, telemetry};
 use jdbc_sink::{App, Config, cli};
 
 fn main() -> ExitCode {
@@ -14,9 +13,5 @@ fn main() -> ExitCode {
 #[tokio::main(flavor = "current_thread")]
 async fn serve(config: Config) -> Result<(), Failure> {
     let telemetry = telemetry::start(Config::SERVICE.name(), &config.log, &config.tracing)?;
-    let shutdown = Shutdown::on_signals()?;
-    let app = App::build(config, shutdown.clone()).await?;
-    let end = app.run(shutdown).await;
-    telemetry.stop().await;
-    end
+    service::run(telemetry, async |shutdown| App::build(config, shutdown).await, App::run).await
 }

@@ -4,8 +4,7 @@ use std::process::ExitCode;
 
 use common::cli::{self, Invocation};
 use common::config::ServiceConfig as _;
-use common::shutdown::Shutdown;
-use common::{Failure, exit, telemetry};
+use common::{Failure, exit, service, telemetry};
 use raw_producer::{App, Config};
 
 const ABOUT: &str = "Takes every trade that Deribit publishes over its public websocket into Kafka";
@@ -24,9 +23,5 @@ fn run() -> Result<(), Failure> {
 #[tokio::main]
 async fn serve(config: Config) -> Result<(), Failure> {
     let telemetry = telemetry::start(Config::SERVICE.name(), &config.log, &config.tracing)?;
-    let shutdown = Shutdown::on_signals()?;
-    let app = App::build(config).await?;
-    let end = app.run(shutdown).await;
-    telemetry.stop().await;
-    end
+    service::run(telemetry, async |_| App::build(config).await, App::run).await
 }
