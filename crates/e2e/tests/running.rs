@@ -97,7 +97,7 @@ fn way(trace: &[Span]) -> Option<Vec<&Span>> {
 async fn zipkin_leads_from_the_socket_through_both_services_to_the_average() {
     let stack = Stack::find().unwrap();
     // A window closes every ten seconds, and spans are sent every second.
-    let deadline = Instant::now() + Duration::from_secs(60);
+    let deadline = Instant::now() + Duration::from_secs(120);
     loop {
         let traces = zipkin::traces(&stack, "agg-producer").await.unwrap();
         if let Some(way) = traces.iter().find_map(|trace| way(trace)) {
@@ -117,7 +117,7 @@ async fn zipkin_leads_from_the_socket_through_both_services_to_the_average() {
 async fn one_window_after_the_other_is_published() {
     let stack = Stack::find().unwrap();
     let averages = Topic::<MovingAverage<'static>>::new(&stack, "deribit.moving-averages", &MOVING_AVERAGE);
-    let deadline = Instant::now() + Duration::from_secs(60);
+    let deadline = Instant::now() + Duration::from_secs(120);
     loop {
         let records = averages.read().await.unwrap();
         let ends: BTreeSet<i64> = records.iter().map(|record| record.value.window_end).collect();
