@@ -5,3 +5,7 @@ source "$ROOT/scripts/lib/docker.sh"
 
 recall_ports
 compose build
+# A configuration that is wrong is found before anything starts.
+for service in deribit-sim agg-producer jdbc-sink raw-producer; do
+    compose run --rm --no-deps -T "$service" --check-config || exit
+done
