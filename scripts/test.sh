@@ -13,16 +13,15 @@ check_shell() {
 }
 
 check_dependencies() {
-    if cargo deny --version >/dev/null 2>&1; then
-        cargo deny check
-    else
+    if ! cargo deny --version >/dev/null 2>&1; then
         warn "cargo-deny is not installed: licences and advisories were NOT checked (cargo install --locked cargo-deny)"
+        return
     fi
-}
-
-check_compose() {
-    if [[ -x scripts/check-compose.sh ]]; then
-        scripts/check-compose.sh
+    cargo deny check licenses bans sources
+    if cargo deny fetch db >/dev/null 2>&1; then
+        cargo deny check advisories
+    else
+        warn "the database of advisories cannot be had here: advisories were NOT checked"
     fi
 }
 
@@ -54,7 +53,7 @@ require_programs "the tests" shellcheck=shellcheck
 
 step "formatting" cargo fmt --all --check
 step "shell scripts" check_shell
-step "compose files" check_compose
+step "compose files" scripts/check-compose.sh
 step "dependencies" check_dependencies
 step "clippy" cargo clippy --locked --workspace --all-targets --features e2e/real-servers -- -D warnings
 step "unit and mock-cluster tests" cargo test --locked --workspace
