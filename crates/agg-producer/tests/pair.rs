@@ -57,7 +57,16 @@ struct Rig {
 
 impl Rig {
     async fn start(registry_failures: u32) -> Self {
+        Self::start_after(registry_failures, |_| {}).await
+    }
+
+    /// The same, with something done to the broker before the pair comes.
+    async fn start_after(
+        registry_failures: u32,
+        prepare: impl FnOnce(&MockCluster<'static, DefaultProducerContext>),
+    ) -> Self {
         let cluster = MockCluster::new(1).unwrap();
+        prepare(&cluster);
         for topic in TOPICS {
             cluster.create_topic(topic, PARTITIONS, 1).unwrap();
         }
@@ -66,6 +75,8 @@ impl Rig {
             ("KSTREAM__KAFKA__BOOTSTRAP_SERVERS", cluster.bootstrap_servers()),
             ("KSTREAM__SCHEMA_REGISTRY__URL", registry),
             ("KSTREAM__WINDOW__SIZE", "20s".to_owned()),
+            // The mock cannot tell offsets by time.
+            ("KSTREAM__TOPICS__RETENTION", "36500d".to_owned()),
         ];
         let config: Config = load_from(None, variables.map(|(key, value)| (key.to_owned(), value))).unwrap();
         let (windowing, fingerprint) = config.windowing().unwrap();
@@ -287,5 +298,20 @@ async fn a_broker_that_answers_with_errors_for_a_while_costs_nothing() {
     send_trades(&producer, 0, &[(25_000, 30.0)]);
     let average: MovingAverage<'_> = decoded(&MOVING_AVERAGE, AVERAGE_ID, &rig.read(TOPICS[2], 2)[1]);
     assert_eq!((average.window_end, average.sma), (20_000, 15.0));
+    rig.stop();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn offsets_that_are_not_told_are_asked_for_again_and_never_taken_for_none() {
+    use rdkafka::types::{RDKafkaApiKey, RDKafkaRespErr};
+    let away =
+        [RDKafkaRespErr::RD_KAFKA_RESP_ERR_NOT_COORDINATOR, RDKafkaRespErr::RD_KAFKA_RESP_ERR__TIMED_OUT];
+    let rig = Rig::start_after(0, |cluster| {
+        cluster.request_errors(RDKafkaApiKey::OffsetFetch, &[away, away, away].concat());
+    })
+    .await;
+    send_trades(&rig.producer(), 0, &[(1_000, 10.0), (12_000, 20.0)]);
+    let average: MovingAverage<'_> = decoded(&MOVING_AVERAGE, AVERAGE_ID, &rig.read(TOPICS[2], 1)[0]);
+    assert_eq!((average.window_end, average.sma), (10_000, 10.0));
     rig.stop();
 }

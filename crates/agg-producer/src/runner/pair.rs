@@ -23,6 +23,7 @@ use crate::Config;
 use crate::checkpoint::Fingerprint;
 use crate::decode::TradeDecoder;
 use crate::metrics::AggregatorMetrics;
+use crate::origin::Origin;
 use crate::partition::Windowing;
 use crate::publish::Publisher;
 use crate::rebalance::{Deliveries, Rebalances};
@@ -97,6 +98,8 @@ impl Pairs {
                 topic: config.topics.trades.clone(),
                 windowing: self.windowing.clone(),
                 fingerprint: self.fingerprint.clone(),
+                origin: Origin::new(config, self.windowing.windows),
+                partitions: config.topics.partitions,
             },
             slots: BTreeMap::new(),
             identity: Identity {
@@ -152,8 +155,9 @@ impl Pairs {
 fn how_to_reset(config: &Config) -> String {
     let (group, topics) = (&config.group_id, &config.topics);
     format!(
-        "to begin anew, either take a group_id, topics.candles and topics.moving_averages that are not in use, or stop the group, delete \
-         its offsets (kafka-consumer-groups --bootstrap-server {} --delete-offsets --group {group} --topic {}) and make {} and {} anew",
-        config.kafka.bootstrap_servers, topics.trades, topics.candles, topics.moving_averages
+        "to begin anew, either take a group_id, topics.candles, topics.moving_averages and topics.late that are not in use, or stop the \
+         group, delete its offsets (kafka-consumer-groups --bootstrap-server {} --delete-offsets --group {group} --topic {}) and delete \
+         {}, {} and {}, which are then made anew",
+        config.kafka.bootstrap_servers, topics.trades, topics.candles, topics.moving_averages, topics.late
     )
 }
