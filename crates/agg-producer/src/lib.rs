@@ -8,7 +8,7 @@
 //! | [`watermark`] | when the producer's word counts that a partition is complete |
 //! | [`aggregator`], [`partition`] | one partition's state: trades in, closed windows out; rebuilt after a restart |
 //! | [`checkpoint`], [`restore`], [`origin`] | what is committed with an offset, and going on from it; where nothing is |
-//! | [`decode`], [`publish`] | records to trades; windows to records |
+//! | [`decode`], [`watermarks`], [`publish`] | records to trades and watermarks; windows to records |
 //! | [`rebalance`], [`runner`] | partitions that come and go; the loop that consumes, produces and commits |
 //! | [`app`] | how these are put together, and run |
 
@@ -28,6 +28,7 @@ pub mod restore;
 pub mod runner;
 pub mod slice;
 pub mod watermark;
+pub mod watermarks;
 pub mod weights;
 pub mod window;
 

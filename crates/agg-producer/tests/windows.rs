@@ -398,3 +398,24 @@ fn windows_that_are_not_to_be_published_close_in_silence_and_the_first_after_the
         Some(50_000)
     );
 }
+
+#[test]
+fn ten_minutes_without_the_feed_and_then_their_trades_make_none_late_and_every_window_whole() {
+    let mut partition = Partition::new(&windowing(&by_default()), None);
+    let mut run = Run::default();
+    // While the producer is disconnected its watermark stands still; history comes in the order of event time.
+    for place in 0..1_500 {
+        let time = i64::try_from(place).unwrap() * 1_000;
+        run.add(&mut partition, place, &trade("A", time));
+        if !(300..900).contains(&place) {
+            let watermark = CompleteThrough { time: time - 1_000, offset: offset(place + 1) };
+            partition.watermark(watermark, offset(place + 1));
+        }
+        while partition.is_due() {
+            run.close_one(&mut partition);
+        }
+    }
+    assert_eq!(run.published.late, []);
+    let whole = run.published.averages.iter().filter(|((_, end), _)| *end >= 300_000);
+    assert!(whole.clone().count() > 100 && whole.clone().all(|(_, numbers)| numbers["trade_count"] == 300));
+}

@@ -21,13 +21,14 @@ use tokio::runtime::Handle;
 use super::{Identity, RETRY, Runner, Urgency};
 use crate::Config;
 use crate::checkpoint::Fingerprint;
-use crate::decode::TradeDecoder;
+use crate::decode::{Schemas, TradeDecoder};
 use crate::metrics::AggregatorMetrics;
 use crate::origin::Origin;
 use crate::partition::Windowing;
 use crate::publish::Publisher;
 use crate::rebalance::{Deliveries, Rebalances};
 use crate::restore::Restore;
+use crate::watermarks::Watermarks;
 
 /// A loop that is silent for longer is wedged: a transaction may take ten seconds, and its abort as long again.
 const LONGEST_SILENCE: Duration = Duration::from_secs(60);
@@ -41,8 +42,8 @@ pub struct Pairs {
     pub windowing: Windowing,
     /// The settings in force.
     pub fingerprint: Fingerprint,
-    /// The registry's ids for candles and averages.
-    pub schemas: (SchemaId, SchemaId),
+    /// The registry's ids.
+    pub schemas: SchemaIds,
     /// Asked for the schemas of trades.
     pub registry: Registry,
     /// Where it is asked.
@@ -53,6 +54,17 @@ pub struct Pairs {
     pub health: Health,
     /// The request to stop.
     pub shutdown: Shutdown,
+}
+
+/// What the registry calls our schemas.
+#[derive(Debug, Clone, Copy)]
+pub struct SchemaIds {
+    /// Written.
+    pub candles: SchemaId,
+    /// Written.
+    pub averages: SchemaId,
+    /// Read; `None` if they are not to be.
+    pub watermarks: Option<SchemaId>,
 }
 
 /// A pair's place in the process.
@@ -86,13 +98,16 @@ impl Pairs {
         let member = format!("{}-{}", config.instance, seat.thread);
         let producer = self.producer(&member)?;
         let consumer = self.consumer(&member)?;
-        let (candles, averages) = self.schemas;
-        let encoders = (Encoder::new(&CANDLE, candles), Encoder::new(&MOVING_AVERAGE, averages));
+        let ids = self.schemas;
+        let encoders = (Encoder::new(&CANDLE, ids.candles), Encoder::new(&MOVING_AVERAGE, ids.averages));
+        let schemas = Schemas::new(self.registry.clone(), self.runtime.clone());
+        let watermarks = ids.watermarks.map(|id| Watermarks::new(config, id, schemas.clone())).transpose()?;
         let now = Instant::now();
         Ok(Runner {
             consumer: Arc::new(consumer),
             producer,
-            decoder: TradeDecoder::new(self.registry.clone(), self.runtime.clone()),
+            watermarks,
+            decoder: TradeDecoder::new(schemas),
             publisher: Publisher::new(config.topics.clone(), config.group_id.clone(), encoders),
             restore: Restore {
                 topic: config.topics.trades.clone(),

@@ -3,3 +3,5 @@
 pub mod codec;
 pub mod registry;
 pub mod schema;
+
+pub use apache_avro::Schema;
