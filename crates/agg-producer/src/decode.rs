@@ -18,9 +18,13 @@ const LAST_TIMESTAMP: EventTime = 1 << 53;
 
 /// What is known of a record.
 #[derive(Debug)]
-pub enum Verdict {
+#[expect(
+    clippy::large_enum_variant,
+    reason = "nearly every record is a trade, and a box for each is what is to be avoided"
+)]
+pub enum Verdict<'r> {
     /// A trade.
-    Trade(Box<Trade<'static>>),
+    Trade(Trade<'r>),
     /// Not a trade, and never will be: the reason.
     Undecodable(String),
     /// Not known yet, as the registry does not tell: the reason.
@@ -91,9 +95,9 @@ impl TradeDecoder {
     }
 
     /// Judges a record. Blocks while the registry is asked.
-    pub fn decode(&mut self, record: &impl Message) -> Verdict {
+    pub fn decode<'r>(&mut self, record: &'r impl Message) -> Verdict<'r> {
         let Some(value) = record.payload() else { return Verdict::Undecodable("the value is null".into()) };
-        let mut decoded = self.decoder.decode(value);
+        let mut decoded = self.decoder.decode_trade(value);
         if let Err(DecodeError::UnknownSchema(id)) = decoded {
             match self.schemas.ask(id) {
                 Ok(schema) => self.decoder.learn(id, schema),
@@ -101,18 +105,18 @@ impl TradeDecoder {
                 Err(SchemaError::Away(why)) => return Verdict::RegistryAway(why),
                 Err(SchemaError::Refused(error)) => return Verdict::Refused(error.to_string()),
             }
-            decoded = self.decoder.decode(value);
+            decoded = self.decoder.decode_trade(value);
         }
         match decoded.map_err(|error| error.to_string()).and_then(|trade| checked(trade, record.timestamp()))
         {
-            Ok(trade) => Verdict::Trade(Box::new(trade)),
+            Ok(trade) => Verdict::Trade(trade),
             Err(why) => Verdict::Undecodable(why),
         }
     }
 }
 
 /// A trade is sorted into its windows by its own timestamp, and found again by the record's: they must agree.
-fn checked(trade: Trade<'static>, record: Timestamp) -> Result<Trade<'static>, String> {
+fn checked(trade: Trade<'_>, record: Timestamp) -> Result<Trade<'_>, String> {
     let time = trade.timestamp;
     if record != Timestamp::CreateTime(time) {
         return Err(format!(

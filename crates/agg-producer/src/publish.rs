@@ -64,7 +64,7 @@ pub struct Batch<'f, 'p> {
 }
 
 /// What a transaction was filled with. Spans of the averages in it last as long as this.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Filled {
     /// How many records.
     pub published: Published,

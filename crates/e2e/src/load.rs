@@ -2,7 +2,7 @@
 //! with records between them that are none.
 
 use std::borrow::Cow;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 use common::avro::codec::Encoder;
@@ -100,14 +100,25 @@ impl Load {
     pub fn complete_through(&mut self, time: EventTime) -> anyhow::Result<()> {
         let (topic, mut value) = (self.pipeline.watermarks(), Vec::new());
         for partition in 0..self.pipeline.topics.partitions {
-            let trades = &self.pipeline.topics.trades;
-            let (_, offset) = self.reader.fetch_watermarks(trades, partition, PATIENCE)?;
+            let offset = self.end(partition)?;
             self.watermark.encode(&Watermark { partition, complete_through: time, offset }, &mut value)?;
             let key = partition.to_string();
             let record = BaseRecord::to(&topic).partition(partition).timestamp(time);
             self.send(record.key(key.as_bytes()).payload(&value))?;
         }
         self.producer.flush(PATIENCE).context("watermarks are not acknowledged")
+    }
+
+    /// Where the partition ends; Kafka may be away for a while.
+    fn end(&self, partition: i32) -> anyhow::Result<i64> {
+        let until = Instant::now() + PATIENCE;
+        loop {
+            match self.reader.fetch_watermarks(&self.pipeline.topics.trades, partition, PATIENCE) {
+                Ok((_, end)) => return Ok(end),
+                Err(error) if Instant::now() > until => return Err(error.into()),
+                Err(_) => std::thread::park_timeout(Duration::from_millis(100)),
+            }
+        }
     }
 
     fn chance(&mut self, of_a_thousand: u32) -> bool {

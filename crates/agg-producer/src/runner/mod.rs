@@ -4,6 +4,7 @@
 //! partitions come and go between two records: one that goes takes its state with it, and the others do not notice.
 
 mod commit;
+mod fence;
 mod pair;
 mod record;
 mod slot;
@@ -16,7 +17,6 @@ use std::time::{Duration, Instant, SystemTime};
 use common::Failure;
 use common::admin::{Heartbeat, Part};
 use common::backoff::Backoff;
-use common::kafka::transaction::TransactionalProducer;
 use common::shutdown::Shutdown;
 use rdkafka::consumer::{BaseConsumer, Consumer as _};
 
@@ -25,9 +25,10 @@ pub use pair::{Pairs, SchemaIds, Seat};
 use crate::decode::TradeDecoder;
 use crate::metrics::AggregatorMetrics;
 use crate::publish::Publisher;
-use crate::rebalance::{Deliveries, Rebalances};
+use crate::rebalance::Rebalances;
 use crate::restore::Restore;
 use crate::watermarks::Watermarks;
+use fence::Writer;
 use slot::{Running, Slot};
 
 /// Records between two looks at the clock while there is no end of them.
@@ -44,7 +45,7 @@ const RETRY: (Duration, Duration) = (Duration::from_millis(100), Duration::from_
 /// A consumer, its producer, and the state between them.
 pub struct Runner {
     consumer: Arc<BaseConsumer<Rebalances>>,
-    producer: TransactionalProducer<Deliveries>,
+    writer: Writer,
     watermarks: Option<Watermarks>,
     decoder: TradeDecoder,
     publisher: Publisher,
@@ -141,7 +142,8 @@ impl Runner {
     /// What is done between records: begin partitions, let paused ones go on, commit, report.
     fn turn(&mut self, supply: Supply) -> Result<(), Failure> {
         let now = Instant::now();
-        if now >= self.next_start {
+        self.make_producer()?;
+        if now >= self.next_start && self.writer.is_ready() {
             self.start_partitions()?;
         }
         self.take_watermarks();
@@ -201,6 +203,7 @@ impl Runner {
         }
         match restoring {
             _ if !self.joined => self.part.waiting("joining the group"),
+            _ if !self.writer.is_ready() => self.part.waiting("the producer is made anew"),
             _ if paused > 0 => {
                 self.part.waiting(format!("the schema registry is away, {paused} partitions wait for it"));
             }

@@ -18,6 +18,7 @@ use common::shutdown::Shutdown;
 use rdkafka::consumer::{BaseConsumer, Consumer as _};
 use tokio::runtime::Handle;
 
+use super::fence::Writer;
 use super::{Identity, RETRY, Runner, Urgency};
 use crate::Config;
 use crate::checkpoint::Fingerprint;
@@ -96,7 +97,7 @@ impl Pairs {
     pub fn make(&self, seat: Seat) -> Result<Runner, Failure> {
         let config = &self.config;
         let member = format!("{}-{}", config.instance, seat.thread);
-        let producer = self.producer(&member)?;
+        let writer = self.writer(&member)?;
         let consumer = self.consumer(&member)?;
         let ids = self.schemas;
         let encoders = (Encoder::new(&CANDLE, ids.candles), Encoder::new(&MOVING_AVERAGE, ids.averages));
@@ -105,7 +106,7 @@ impl Pairs {
         let now = Instant::now();
         Ok(Runner {
             consumer: Arc::new(consumer),
-            producer,
+            writer,
             watermarks,
             decoder: TradeDecoder::new(schemas),
             publisher: Publisher::new(config.topics.clone(), config.group_id.clone(), encoders),
@@ -139,19 +140,24 @@ impl Pairs {
     }
 
     /// Fenced off before the group is joined: what an older incarnation has in flight must be decided before its offsets are read.
-    fn producer(&self, member: &str) -> Result<TransactionalProducer<Deliveries>, Failure> {
+    fn writer(&self, member: &str) -> Result<Writer, Failure> {
         let config = &self.config;
         let role = Role::TransactionalProducer { transactional_id: format!("{}-{member}", config.group_id) };
         let settings = client::config(&config.kafka, Config::SERVICE.name(), &role);
         let deadline = *config.startup_deadline;
-        TransactionalProducer::fence(&settings, Deliveries, deadline).map_err(|error| match error {
-            TransactionError::Retriable(last) => Failure::Unavailable {
-                what: format!("the transaction coordinator of kafka at {}", config.kafka.bootstrap_servers),
-                deadline,
-                last: last.to_string(),
-            },
-            other => Failure::Other(anyhow::Error::from(other).context("cannot open transactions")),
-        })
+        let fenced =
+            TransactionalProducer::fence(&settings, Deliveries, deadline).map_err(|error| match error {
+                TransactionError::Retriable(last) => Failure::Unavailable {
+                    what: format!(
+                        "the transaction coordinator of kafka at {}",
+                        config.kafka.bootstrap_servers
+                    ),
+                    deadline,
+                    last: last.to_string(),
+                },
+                other => Failure::Other(anyhow::Error::from(other).context("cannot open transactions")),
+            });
+        Ok(Writer::new(fenced?, settings))
     }
 
     fn consumer(&self, member: &str) -> Result<BaseConsumer<Rebalances>, Failure> {

@@ -82,9 +82,8 @@ pub(crate) fn publish_with(settings: &Settings, trades: &[Trade], watermarks: &[
             if is_closed(window_end) {
                 let key = (instrument.clone(), window_end);
                 let from = window_end - settings.size;
-                let within = slices.iter().filter(|((name, slice_end), _)| {
-                    name == instrument && slice_end - settings.advance >= from && *slice_end <= window_end
-                });
+                let first = (instrument.clone(), from + settings.advance);
+                let within = slices.range(first..=(instrument.clone(), window_end));
                 let within: Vec<_> = within.map(|((_, slice_end), sums)| (*slice_end, sums)).collect();
                 published.averages.insert(key, window(&within, window_end, &exponential));
             }

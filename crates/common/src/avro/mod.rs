@@ -1,6 +1,7 @@
 //! The Avro contract: schemas, the codec in Confluent's wire format, the registry.
 
 pub mod codec;
+pub mod fast_decode;
 pub mod registry;
 pub mod schema;
 
