@@ -57,6 +57,16 @@ pub struct ReplayPoint {
     pub stream_time: Option<EventTime>,
 }
 
+/// Where a watermark made a trade late that would not have been late by the trades alone: whoever reads the trades again has to be
+/// told.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Jump {
+    /// The trade.
+    pub offset: Offset,
+    /// The stream time that it met.
+    pub stream_time: EventTime,
+}
+
 /// One instrument's window, closed; borrowed from the state that is about to move on.
 #[derive(Debug)]
 pub struct Closed<'a> {
@@ -74,7 +84,7 @@ pub struct Closed<'a> {
 
 /// The windows of all instruments of one partition.
 ///
-/// Stream time is the highest timestamp seen. A slice, and the window that ends with it, is *due* when stream time is `grace`
+/// Stream time is the highest timestamp seen, or a watermark where that is higher. A slice, and the window that ends with it, is *due* when stream time is `grace`
 /// past its end; from then on a trade for it is late. Due windows are closed by [`Self::close_next`], one end at a time,
 /// so that what has to be published at once never exceeds one window per instrument.
 #[derive(Debug)]
@@ -82,6 +92,10 @@ pub struct Aggregator {
     windows: TimeWindows,
     weights: Arc<Weights>,
     stream_time: Option<EventTime>,
+    /// What stream time would be for someone who reads again from the replay point, and knows of `jumps` but not of watermarks.
+    replayed_time: Option<EventTime>,
+    /// By offset; none unless the producer breaks its word.
+    jumps: Vec<Jump>,
     /// Those with a slice that some later window needs; in the order of a fixed hash, so that equal input makes equal output.
     instruments: HashMap<Box<str>, Slices, FixedState>,
     /// The last slice of the next window that holds a trade.
@@ -93,6 +107,9 @@ pub struct Aggregator {
 }
 
 impl Aggregator {
+    /// As many as fit beside an offset. With so many, watermarks are passed over until some are out of date.
+    pub const MOST_JUMPS: usize = 64;
+
     /// No trades yet; `stream_time` where earlier records have set it.
     #[must_use]
     pub fn new(windows: TimeWindows, weights: Arc<Weights>, stream_time: Option<EventTime>) -> Self {
@@ -100,6 +117,8 @@ impl Aggregator {
             windows,
             weights,
             stream_time,
+            replayed_time: stream_time,
+            jumps: Vec::new(),
             instruments: HashMap::default(),
             next: None,
             sources: BTreeMap::new(),
@@ -107,16 +126,29 @@ impl Aggregator {
         }
     }
 
+    /// The same, for trades that are read once more.
+    #[must_use]
+    pub fn meeting(self, jumps: Vec<Jump>) -> Self {
+        Self { jumps, ..self }
+    }
+
     /// Moves stream time, and adds the trade to its slice unless that has closed.
     ///
     /// The cost does not depend on how many slices make a window.
     pub fn add(&mut self, trade: &Trade<'_>) -> Placement {
-        let before = self.stream_time;
+        let jump = self.jumps.iter().find(|jump| jump.offset == trade.offset).map(|jump| jump.stream_time);
+        let before = self.stream_time.max(jump);
         let stream_time = before.map_or(trade.timestamp, |time| time.max(trade.timestamp));
         self.stream_time = Some(stream_time);
+        self.replayed_time = self.replayed_time.max(jump).max(Some(trade.timestamp));
         let index = self.windows.slice_at(trade.timestamp);
         let span = self.windows.slice(index);
-        if self.windows.closes_at(index) <= stream_time {
+        let closes_at = self.windows.closes_at(index);
+        if closes_at <= stream_time {
+            if self.replayed_time < Some(closes_at) {
+                self.jumps.push(Jump { offset: trade.offset, stream_time });
+                self.replayed_time = Some(stream_time);
+            }
             return Placement::Late(Late { stream_time, slice: span });
         }
         self.sources.entry(index).or_insert(ReplayPoint { offset: trade.offset, stream_time: before });
@@ -129,6 +161,18 @@ impl Aggregator {
             self.instruments.insert(trade.instrument.into(), Slices::starting_with(index, tick));
         }
         Placement::InTime(index)
+    }
+
+    /// Moves stream time to a watermark, if that is higher. Afterwards windows may be due.
+    pub fn watermark(&mut self, time: EventTime) {
+        if self.jumps.len() < Self::MOST_JUMPS {
+            self.resume_at(time);
+        }
+    }
+
+    /// Moves stream time to where it was before a restart.
+    pub fn resume_at(&mut self, time: EventTime) {
+        self.stream_time = self.stream_time.max(Some(time));
     }
 
     /// Remembers the trace of a sampled trade in `slice` until the average that closes with it, unless an earlier one is there.
@@ -177,10 +221,12 @@ impl Aggregator {
         }
         self.next = next;
         self.sources = self.sources.split_off(&needed_from);
+        let replay_from = self.replay_point().map(|point| point.offset);
+        self.jumps.retain(|jump| replay_from.is_some_and(|from| from <= jump.offset));
         outcome
     }
 
-    /// The highest timestamp seen.
+    /// The highest timestamp or watermark seen.
     #[must_use]
     pub const fn stream_time(&self) -> Option<EventTime> {
         self.stream_time
@@ -198,6 +244,12 @@ impl Aggregator {
     #[must_use]
     pub fn replay_point(&self) -> Option<ReplayPoint> {
         self.sources.values().min_by_key(|point| point.offset).copied()
+    }
+
+    /// What a restart has to be told besides.
+    #[must_use]
+    pub fn jumps(&self) -> &[Jump] {
+        &self.jumps
     }
 
     /// Instruments that have state.

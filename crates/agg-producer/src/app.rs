@@ -4,9 +4,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use common::admin::{Admin, Health};
-use common::avro::codec::SchemaId;
 use common::avro::registry::Registry;
-use common::avro::schema::{CANDLE, Contract, MOVING_AVERAGE, TRADE};
+use common::avro::schema::{CANDLE, Contract, MOVING_AVERAGE, TRADE, WATERMARK};
 use common::config::ServiceConfig as _;
 use common::kafka::admin::{TopicSpec, ensure_topics};
 use common::metrics::Metrics;
@@ -16,7 +15,7 @@ use tokio::runtime::Handle;
 
 use crate::Config;
 use crate::metrics::AggregatorMetrics;
-use crate::runner::Pairs;
+use crate::runner::{Pairs, SchemaIds};
 
 /// The service, built and not yet running.
 pub struct App {
@@ -37,13 +36,14 @@ impl App {
         let (windowing, fingerprint) =
             config.windowing().map_err(|invalid| Failure::Config(format!("bad configuration: {invalid}")))?;
         let topics = &config.topics;
-        let specs = [
+        let mut specs = vec![
             TopicSpec::trades(topics),
             TopicSpec::candles(topics),
             TopicSpec::moving_averages(topics),
             TopicSpec::late(topics),
             TopicSpec::dead_letter(topics),
         ];
+        specs.extend(config.window.watermarks.then(|| TopicSpec::watermarks(topics)));
         ensure_topics(&config.kafka, Config::SERVICE.name(), &specs, *config.startup_deadline).await?;
         let registry = Registry::new(&config.schema_registry)?;
         let schemas = register(&config, &registry).await?;
@@ -80,8 +80,8 @@ impl App {
     }
 }
 
-/// The ids of candles and averages. Late trades are registered too, so that their topic can be read by its subject.
-async fn register(config: &Config, registry: &Registry) -> Result<(SchemaId, SchemaId), Failure> {
+/// The ids of what is written, and of watermarks. Late trades are registered too, so that their topic can be read by its subject.
+async fn register(config: &Config, registry: &Registry) -> Result<SchemaIds, Failure> {
     let what = format!("schema registry at {}", config.schema_registry.url);
     let register = async |topic: &str, contract: &Contract| {
         backoff::until_deadline(&what, *config.startup_deadline, async || {
@@ -90,8 +90,14 @@ async fn register(config: &Config, registry: &Registry) -> Result<(SchemaId, Sch
         .await
     };
     register(&config.topics.late, &TRADE).await?;
-    Ok((
-        register(&config.topics.candles, &CANDLE).await?,
-        register(&config.topics.moving_averages, &MOVING_AVERAGE).await?,
-    ))
+    let watermarks = TopicSpec::watermarks(&config.topics).name;
+    Ok(SchemaIds {
+        candles: register(&config.topics.candles, &CANDLE).await?,
+        averages: register(&config.topics.moving_averages, &MOVING_AVERAGE).await?,
+        watermarks: if config.window.watermarks {
+            Some(register(&watermarks, &WATERMARK).await?)
+        } else {
+            None
+        },
+    })
 }

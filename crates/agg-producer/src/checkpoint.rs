@@ -4,7 +4,7 @@ use common::config::TopicsConfig;
 use common::model::EventTime;
 use serde::{Deserialize, Serialize};
 
-use crate::aggregator::{Offset, ReplayPoint};
+use crate::aggregator::{Jump, Offset, ReplayPoint};
 use crate::weights::Tau;
 use crate::window::TimeWindows;
 
@@ -18,6 +18,7 @@ pub struct Fingerprint {
     trades: String,
     candles: String,
     moving_averages: String,
+    late: String,
 }
 
 impl Fingerprint {
@@ -32,20 +33,23 @@ impl Fingerprint {
             trades: topics.trades.clone(),
             candles: topics.candles.clone(),
             moving_averages: topics.moving_averages.clone(),
+            late: topics.late.clone(),
         }
     }
 }
 
 /// How far a partition has been processed. It stands in the metadata of the committed offset, in the same transaction as
 /// everything that was published up to there.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Checkpoint {
-    /// The highest timestamp below the committed offset.
+    /// As it stood at the committed offset.
     pub stream_time: Option<EventTime>,
-    /// Every window that ends at or before this has been published.
+    /// Every window that ends at or before this has been published, or is not to be.
     pub emitted_through: Option<EventTime>,
     /// Where to read from, so that every slice is whole that a later window needs; the committed offset where none is.
     pub replay: ReplayPoint,
+    /// Stream times that the records read again would not meet by themselves.
+    pub jumps: Vec<Jump>,
 }
 
 /// Why a committed offset cannot be gone on from.
@@ -75,11 +79,13 @@ struct Metadata {
     emitted_through: Option<EventTime>,
     replay_offset: i64,
     replay_stream_time: Option<EventTime>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    jumps: Vec<(i64, EventTime)>,
 }
 
 impl Checkpoint {
     /// Goes up when the metadata's meaning changes.
-    const VERSION: u32 = 1;
+    const VERSION: u32 = 2;
 
     /// As text, for the offset's metadata.
     #[must_use]
@@ -91,6 +97,7 @@ impl Checkpoint {
             emitted_through: self.emitted_through,
             replay_offset: self.replay.offset.0,
             replay_stream_time: self.replay.stream_time,
+            jumps: self.jumps.iter().map(|jump| (jump.offset.0, jump.stream_time)).collect(),
         };
         serde_json::to_string(&metadata).expect("numbers and texts always become JSON")
     }
@@ -126,8 +133,13 @@ impl Checkpoint {
                 offset: Offset(metadata.replay_offset),
                 stream_time: metadata.replay_stream_time,
             },
+            jumps: metadata.jumps.into_iter().map(jump).collect(),
         })
     }
+}
+
+fn jump((offset, stream_time): (i64, EventTime)) -> Jump {
+    Jump { offset: Offset(offset), stream_time }
 }
 
 #[cfg(test)]
@@ -136,6 +148,7 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
+    use crate::aggregator::Aggregator;
 
     fn fingerprint(advance: u64, candles: &str) -> Fingerprint {
         static TOPICS: LazyLock<TopicsConfig> = LazyLock::new(|| {
@@ -151,6 +164,7 @@ mod tests {
         stream_time: Some(1_700_000_000_123),
         emitted_through: Some(1_699_999_990_000),
         replay: ReplayPoint { offset: Offset(41), stream_time: None },
+        jumps: Vec::new(),
     };
 
     #[test]
@@ -159,6 +173,16 @@ mod tests {
         let text = CHECKPOINT.to_metadata(&fingerprint);
         assert_eq!(Checkpoint::from_metadata(&text, Offset(41), &fingerprint), Ok(CHECKPOINT));
         assert!(text.len() < 1000, "Kafka takes 4096 bytes: {text}");
+    }
+
+    #[test]
+    fn as_many_jumps_as_there_can_be_fit_into_what_kafka_takes_by_default() {
+        let fingerprint = fingerprint(10, &"c".repeat(249));
+        let jumps = (0..Aggregator::MOST_JUMPS).map(|_| jump((i64::MAX, 1 << 53))).collect();
+        let checkpoint = Checkpoint { jumps, ..CHECKPOINT };
+        let text = checkpoint.to_metadata(&fingerprint);
+        assert_eq!(Checkpoint::from_metadata(&text, Offset(41), &fingerprint), Ok(checkpoint));
+        assert!(text.len() < 4096, "{} bytes", text.len());
     }
 
     #[test]
@@ -176,7 +200,7 @@ mod tests {
     #[test]
     fn metadata_of_other_programs_and_versions_is_foreign() {
         let fingerprint = fingerprint(10, "c");
-        let newer = CHECKPOINT.to_metadata(&fingerprint).replace("\"version\":1", "\"version\":2");
+        let newer = CHECKPOINT.to_metadata(&fingerprint).replace("\"version\":2", "\"version\":3");
         for text in ["", "{}", "AAE=", newer.as_str()] {
             let refused = Checkpoint::from_metadata(text, Offset(50), &fingerprint).unwrap_err();
             assert!(matches!(refused, CheckpointError::Foreign(_)), "{refused}");

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use common::avro::Schema;
 use common::avro::codec::{DecodeError, Decoder, SchemaId};
 use common::avro::registry::{Registry, RegistryError};
 use common::avro::schema::TRADE;
@@ -17,64 +18,105 @@ const LAST_TIMESTAMP: EventTime = 1 << 53;
 
 /// What is known of a record.
 #[derive(Debug)]
-pub enum Verdict {
+#[expect(
+    clippy::large_enum_variant,
+    reason = "nearly every record is a trade, and a box for each is what is to be avoided"
+)]
+pub enum Verdict<'r> {
     /// A trade.
-    Trade(Box<Trade<'static>>),
+    Trade(Trade<'r>),
     /// Not a trade, and never will be: the reason.
     Undecodable(String),
     /// Not known yet, as the registry does not tell: the reason.
     RegistryAway(String),
+    /// It never will be known, as the registry refuses us: the reason.
+    Refused(String),
 }
 
-/// Decodes trades by the schemas that they were written with.
-pub struct TradeDecoder {
-    decoder: Decoder<Trade<'static>>,
+/// What the registry said of a schema, other than the schema.
+#[derive(Debug, thiserror::Error)]
+pub enum SchemaError {
+    /// It answered, and there is no such Avro schema.
+    #[error("{0}")]
+    None(RegistryError),
+    /// It did not answer.
+    #[error("{0}")]
+    Away(String),
+    /// It does not talk to us.
+    #[error("{0}")]
+    Refused(RegistryError),
+}
+
+/// Asks the registry for schemas, from a thread that waits for the answer.
+#[derive(Clone)]
+pub struct Schemas {
     registry: Registry,
     runtime: Handle,
 }
 
-impl TradeDecoder {
-    /// A decoder that asks `registry`, on `runtime`, for each schema once.
+impl Schemas {
+    /// Asks `registry`, on `runtime`.
     #[must_use]
     pub fn new(registry: Registry, runtime: Handle) -> Self {
-        Self { decoder: Decoder::new(&TRADE), registry, runtime }
+        Self { registry, runtime }
     }
 
-    /// Judges a record. Blocks while the registry is asked.
-    pub fn decode(&mut self, record: &impl Message) -> Verdict {
-        let Some(value) = record.payload() else { return Verdict::Undecodable("the value is null".into()) };
-        let mut decoded = self.decoder.decode(value);
-        if let Err(DecodeError::UnknownSchema(id)) = decoded {
-            if let Err(verdict) = self.learn(id) {
-                return verdict;
-            }
-            decoded = self.decoder.decode(value);
-        }
-        match decoded.map_err(|error| error.to_string()).and_then(|trade| checked(trade, record.timestamp()))
-        {
-            Ok(trade) => Verdict::Trade(Box::new(trade)),
-            Err(why) => Verdict::Undecodable(why),
-        }
-    }
-
-    fn learn(&mut self, id: SchemaId) -> Result<(), Verdict> {
+    /// Blocks until the registry has answered, or for too long.
+    ///
+    /// # Errors
+    /// [`SchemaError`].
+    pub fn ask(&self, id: SchemaId) -> Result<Schema, SchemaError> {
         let ask = async { tokio::time::timeout(ANSWER_WITHIN, self.registry.schema(id)).await };
         match self.runtime.block_on(ask) {
-            Ok(Ok(schema)) => {
-                self.decoder.learn(id, schema);
-                Ok(())
+            Ok(Ok(schema)) => Ok(schema),
+            Ok(Err(error @ (RegistryError::UnknownId(_) | RegistryError::NotAvro { .. }))) => {
+                Err(SchemaError::None(error))
             }
-            Ok(Err(error @ RegistryError::UnknownId(_))) => Err(Verdict::Undecodable(error.to_string())),
-            Ok(Err(error)) => Err(Verdict::RegistryAway(error.to_string())),
-            Err(_) => Err(Verdict::RegistryAway(format!(
+            Ok(Err(error @ RegistryError::Away { .. })) => Err(SchemaError::Away(error.to_string())),
+            Ok(Err(error)) => Err(SchemaError::Refused(error)),
+            Err(_) => Err(SchemaError::Away(format!(
                 "the schema registry did not tell within {ANSWER_WITHIN:?} what schema {id} is"
             ))),
         }
     }
 }
 
+/// Decodes trades by the schemas that they were written with.
+pub struct TradeDecoder {
+    decoder: Decoder<Trade<'static>>,
+    schemas: Schemas,
+}
+
+impl TradeDecoder {
+    /// A decoder that asks for each schema once.
+    #[must_use]
+    pub fn new(schemas: Schemas) -> Self {
+        Self { decoder: Decoder::new(&TRADE), schemas }
+    }
+
+    /// Judges a record. Blocks while the registry is asked.
+    pub fn decode<'r>(&mut self, record: &'r impl Message) -> Verdict<'r> {
+        let Some(value) = record.payload() else { return Verdict::Undecodable("the value is null".into()) };
+        let mut decoded = self.decoder.decode_trade(value);
+        if let Err(DecodeError::UnknownSchema(id)) = decoded {
+            match self.schemas.ask(id) {
+                Ok(schema) => self.decoder.learn(id, schema),
+                Err(SchemaError::None(error)) => return Verdict::Undecodable(error.to_string()),
+                Err(SchemaError::Away(why)) => return Verdict::RegistryAway(why),
+                Err(SchemaError::Refused(error)) => return Verdict::Refused(error.to_string()),
+            }
+            decoded = self.decoder.decode_trade(value);
+        }
+        match decoded.map_err(|error| error.to_string()).and_then(|trade| checked(trade, record.timestamp()))
+        {
+            Ok(trade) => Verdict::Trade(trade),
+            Err(why) => Verdict::Undecodable(why),
+        }
+    }
+}
+
 /// A trade is sorted into its windows by its own timestamp, and found again by the record's: they must agree.
-fn checked(trade: Trade<'static>, record: Timestamp) -> Result<Trade<'static>, String> {
+fn checked(trade: Trade<'_>, record: Timestamp) -> Result<Trade<'_>, String> {
     let time = trade.timestamp;
     if record != Timestamp::CreateTime(time) {
         return Err(format!(

@@ -7,6 +7,7 @@ use common::model::EventTime;
 
 use crate::aggregator::{Aggregator, Closed, Offset, Placement, ReplayPoint, Trade};
 use crate::checkpoint::Checkpoint;
+use crate::watermark::{CompleteThrough, Pending};
 use crate::weights::Weights;
 use crate::window::TimeWindows;
 
@@ -27,38 +28,65 @@ pub struct Windowing {
 pub struct Partition {
     aggregator: Aggregator,
     rebuilding: Option<Rebuilding>,
+    /// Windows that end at or before it are closed in silence.
+    published_through: Option<EventTime>,
+    watermarks: Pending,
 }
 
+/// What the records below the committed offset lead to.
 #[derive(Debug, Clone, Copy)]
 struct Rebuilding {
     committed: Offset,
-    emitted_through: Option<EventTime>,
+    stream_time: Option<EventTime>,
 }
 
 impl Partition {
-    /// A partition of which nothing has been processed yet.
+    /// A partition of which nothing has been processed yet; windows that end at or before `not_before` are not to be published.
     #[must_use]
-    pub fn new(windowing: &Windowing) -> Self {
-        Self { aggregator: aggregator(windowing, None), rebuilding: None }
+    pub fn new(windowing: &Windowing, not_before: Option<EventTime>) -> Self {
+        Self {
+            aggregator: aggregator(windowing, None),
+            rebuilding: None,
+            published_through: not_before,
+            watermarks: Pending::default(),
+        }
     }
 
     /// A partition that was processed up to `committed`; its records are to be read from the checkpoint's replay offset on.
     #[must_use]
     pub fn resumed(windowing: &Windowing, committed: Offset, checkpoint: &Checkpoint) -> Self {
         let ReplayPoint { offset, stream_time } = checkpoint.replay;
-        let rebuilding = Rebuilding { committed, emitted_through: checkpoint.emitted_through };
+        let rebuilding = Rebuilding { committed, stream_time: checkpoint.stream_time };
         Self {
-            aggregator: aggregator(windowing, stream_time),
+            aggregator: aggregator(windowing, stream_time).meeting(checkpoint.jumps.clone()),
             rebuilding: (offset < committed).then_some(rebuilding),
+            published_through: checkpoint.emitted_through,
+            watermarks: Pending::default(),
         }
     }
 
     /// Takes note that everything below `position` has been read: where that is the committed offset, state is whole and the
-    /// partition live.
+    /// partition live; where it is a watermark's, stream time moves. Afterwards windows may be due.
     pub fn reached(&mut self, position: Offset) {
-        if self.rebuilding.is_some_and(|rebuilding| position >= rebuilding.committed) {
-            self.rebuilding = None;
+        if let Some(Rebuilding { stream_time, .. }) =
+            self.rebuilding.take_if(|rebuilding| position >= rebuilding.committed)
+        {
+            stream_time.into_iter().for_each(|time| self.aggregator.resume_at(time));
+            self.skip_published();
         }
+        // A watermark meets the trades where it did the first time, or, if nothing came of it then, later.
+        if self.rebuilding.is_none()
+            && let Some(time) = self.watermarks.reached(position)
+        {
+            self.aggregator.watermark(time);
+            self.skip_published();
+        }
+    }
+
+    /// Takes note of a watermark; `position` is up to where everything has been read.
+    pub fn watermark(&mut self, watermark: CompleteThrough, position: Offset) {
+        self.watermarks.add(watermark);
+        self.reached(position);
     }
 
     /// The committed offset, as long as state is being rebuilt from records below it.
@@ -71,11 +99,15 @@ impl Partition {
     pub fn add(&mut self, trade: &Trade<'_>) -> Option<Placement> {
         self.reached(trade.offset);
         let placement = self.aggregator.add(trade);
-        let Some(Rebuilding { emitted_through, .. }) = self.rebuilding else { return Some(placement) };
-        while self.aggregator.due().is_some_and(|end| Some(end) <= emitted_through) {
+        self.skip_published();
+        self.rebuilding.is_none().then_some(placement)
+    }
+
+    /// Closes what was published before.
+    fn skip_published(&mut self) {
+        while self.aggregator.due().is_some_and(|end| Some(end) <= self.published_through) {
             self.aggregator.close_next(|_| Ok::<_, Infallible>(())).unwrap_or_else(|never| match never {});
         }
-        None
     }
 
     /// Whether [`Self::close_next`] has a window to close.
@@ -99,8 +131,9 @@ impl Partition {
         let nothing_to_rebuild = ReplayPoint { offset: position, stream_time };
         Checkpoint {
             stream_time,
-            emitted_through: self.aggregator.emitted_through(),
+            emitted_through: self.aggregator.emitted_through().max(self.published_through),
             replay: self.aggregator.replay_point().unwrap_or(nothing_to_rebuild),
+            jumps: self.aggregator.jumps().to_vec(),
         }
     }
 

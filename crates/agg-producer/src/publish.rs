@@ -19,6 +19,9 @@ use crate::rebalance::Deliveries;
 use crate::slice::Slice;
 use crate::window::Window;
 
+/// The header of a candle that names the group whose it is.
+pub const GROUP: &str = "group";
+
 /// Why a record is passed on as it came, and where to.
 #[derive(Debug)]
 pub enum Aside {
@@ -61,7 +64,7 @@ pub struct Batch<'f, 'p> {
 }
 
 /// What a transaction was filled with. Spans of the averages in it last as long as this.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Filled {
     /// How many records.
     pub published: Published,
@@ -101,7 +104,7 @@ impl Batch<'_, '_> {
     fn candle(&mut self, partition: i32, candle: &Candle<'_>) -> Result<(), TransactionError> {
         let Publisher { topics, group_id, candles, value, .. } = &mut *self.publisher;
         encode(candles, candle, value);
-        let group = OwnedHeaders::new().insert(Header { key: "group", value: Some(group_id) });
+        let group = OwnedHeaders::new().insert(Header { key: GROUP, value: Some(group_id) });
         self.transaction.send(
             BaseRecord::to(&topics.candles)
                 .partition(partition)

@@ -1,4 +1,4 @@
-//! Where an assigned partition begins: at its first record, or where the group left it.
+//! Where an assigned partition begins: where the group left it, or where nothing was ever committed.
 
 use std::ops::RangeInclusive;
 use std::time::Duration;
@@ -11,6 +11,7 @@ use rdkafka::topic_partition_list::TopicPartitionListElem;
 
 use crate::aggregator::Offset;
 use crate::checkpoint::{Checkpoint, CheckpointError, Fingerprint};
+use crate::origin::{Beginning, Origin, Published};
 use crate::partition::{Partition, Windowing};
 use crate::rebalance::Rebalances;
 
@@ -28,7 +29,7 @@ pub struct Start {
     pub partition: Partition,
     /// Where reading begins. Never one of librdkafka's logical offsets: a seek to one can be undone by an answer that comes late.
     pub from: Offset,
-    /// What is committed; the partition's first record if nothing is.
+    /// What is committed; `from` if nothing is.
     pub committed: Offset,
 }
 
@@ -38,16 +39,37 @@ pub enum RestoreError {
     /// Ask again: an unanswered question is never "nothing is committed".
     #[error("the committed offsets are not to be had: {0}")]
     NotAnswered(#[from] KafkaError),
-    /// Going on from it would give wrong numbers.
-    #[error("offset {offset} is committed for partition {partition}, but {why}")]
+    /// Going on would give wrong numbers.
+    #[error("partition {partition} of {topic}: {why}")]
     Refused {
+        /// The trades' topic.
+        topic: String,
         /// The partition.
         partition: i32,
+        /// What is wrong with it.
+        why: Refusal,
+    },
+}
+
+/// What there is of a partition that cannot be gone on from.
+#[derive(Debug, thiserror::Error)]
+pub enum Refusal {
+    /// A commit.
+    #[error("offset {offset} is committed, but {why}")]
+    Checkpoint {
         /// The committed offset.
         offset: i64,
         /// What is wrong with it.
         why: CheckpointError,
     },
+    /// No commit, and yet results.
+    #[error("nothing is committed, but {0}")]
+    Published(Published),
+    /// It was not there at the start.
+    #[error(
+        "the topic had topics.partitions = {0}, now it has more: an instrument's trades may go to another partition than before, and the          other topics have none for it"
+    )]
+    Added(i32),
 }
 
 /// Begins partitions where the group left them.
@@ -59,6 +81,10 @@ pub struct Restore {
     pub windowing: Windowing,
     /// The settings in force, with which what is committed must agree.
     pub fingerprint: Fingerprint,
+    /// Begins where nothing is committed.
+    pub origin: Origin,
+    /// How many the topic has.
+    pub partitions: i32,
 }
 
 impl Restore {
@@ -89,21 +115,41 @@ impl Restore {
     ) -> Result<Start, RestoreError> {
         element.error()?;
         let number = element.partition();
+        let refused = |why| RestoreError::Refused { topic: self.topic.clone(), partition: number, why };
+        if number >= self.partitions {
+            return Err(refused(Refusal::Added(self.partitions)));
+        }
         let rdkafka::Offset::Offset(offset) = element.offset() else {
-            let first = *self.readable(consumer, number)?.start();
-            let partition = Partition::new(&self.windowing);
-            return Ok(Start { number, partition, from: first, committed: first });
+            if let Some(published) = self.origin.published(number)? {
+                return Err(refused(Refusal::Published(published)));
+            }
+            return self.beginning(consumer, number);
         };
         let committed = Offset(offset);
-        let checkpoint =
-            Checkpoint::from_metadata(&String::from_utf8_lossy(metadata), committed, &self.fingerprint)
-                .map_err(|why| RestoreError::Refused { partition: number, offset, why })?;
+        let metadata = String::from_utf8_lossy(metadata);
+        let checkpoint = Checkpoint::from_metadata(&metadata, committed, &self.fingerprint)
+            .map_err(|why| refused(Refusal::Checkpoint { offset, why }))?;
         Ok(Start {
             number,
             partition: Partition::resumed(&self.windowing, committed, &checkpoint),
             from: checkpoint.replay.offset,
             committed,
         })
+    }
+
+    fn beginning(&self, consumer: &BaseConsumer<Rebalances>, number: i32) -> Result<Start, RestoreError> {
+        let readable = self.readable(consumer, number)?;
+        let Beginning { from, not_before } = self.origin.beginning(consumer, number, &readable)?;
+        if let Some(not_before) = not_before {
+            tracing::info!(
+                partition = number,
+                from = from.0,
+                not_before,
+                "older trades are passed over, as topics.retention would forget their windows at once"
+            );
+        }
+        let partition = Partition::new(&self.windowing, not_before);
+        Ok(Start { number, partition, from, committed: from })
     }
 
     /// From which offset up to which a partition can be read. Blocks.

@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use agg_producer::Config;
 use agg_producer::metrics::AggregatorMetrics;
-use agg_producer::runner::Pairs;
+use agg_producer::runner::{Pairs, SchemaIds};
 use axum::Router;
 use axum::http::StatusCode;
 use axum::routing::get;
@@ -22,11 +22,11 @@ use common::Failure;
 use common::admin::Health;
 use common::avro::codec::{Decoder, Encoder};
 use common::avro::registry::Registry;
-use common::avro::schema::{CANDLE, Contract, MOVING_AVERAGE, TRADE};
+use common::avro::schema::{CANDLE, Contract, MOVING_AVERAGE, TRADE, WATERMARK};
 use common::config::load_from;
 use common::kafka::client::{self, Role};
 use common::metrics::Metrics;
-use common::model::{Candle, MovingAverage, Trade};
+use common::model::{Candle, MovingAverage, Trade, Watermark};
 use common::shutdown::Shutdown;
 use rdkafka::TopicPartitionList;
 use rdkafka::consumer::{BaseConsumer, Consumer as _};
@@ -38,14 +38,16 @@ use serde::de::DeserializeOwned;
 const TRADE_ID: u32 = 7;
 const CANDLE_ID: u32 = 8;
 const AVERAGE_ID: u32 = 9;
+const WATERMARK_ID: u32 = 10;
 const PARTITIONS: i32 = 2;
 const PATIENCE: Duration = Duration::from_secs(60);
-const TOPICS: [&str; 5] = [
+const TOPICS: [&str; 6] = [
     "deribit.trades",
     "deribit.candles",
     "deribit.moving-averages",
     "deribit.trades.late",
     "deribit.trades.dlq",
+    "deribit.trades.watermarks",
 ];
 
 /// A broker, a registry that fails so many times before it answers, and a pair at work between them.
@@ -57,7 +59,16 @@ struct Rig {
 
 impl Rig {
     async fn start(registry_failures: u32) -> Self {
+        Self::start_after(registry_failures, |_| {}).await
+    }
+
+    /// The same, with something done to the broker before the pair comes.
+    async fn start_after(
+        registry_failures: u32,
+        prepare: impl FnOnce(&MockCluster<'static, DefaultProducerContext>),
+    ) -> Self {
         let cluster = MockCluster::new(1).unwrap();
+        prepare(&cluster);
         for topic in TOPICS {
             cluster.create_topic(topic, PARTITIONS, 1).unwrap();
         }
@@ -66,6 +77,8 @@ impl Rig {
             ("KSTREAM__KAFKA__BOOTSTRAP_SERVERS", cluster.bootstrap_servers()),
             ("KSTREAM__SCHEMA_REGISTRY__URL", registry),
             ("KSTREAM__WINDOW__SIZE", "20s".to_owned()),
+            // The mock cannot tell offsets by time.
+            ("KSTREAM__TOPICS__RETENTION", "36500d".to_owned()),
         ];
         let config: Config = load_from(None, variables.map(|(key, value)| (key.to_owned(), value))).unwrap();
         let (windowing, fingerprint) = config.windowing().unwrap();
@@ -74,7 +87,7 @@ impl Rig {
             config: Arc::new(config),
             windowing,
             fingerprint,
-            schemas: (CANDLE_ID, AVERAGE_ID),
+            schemas: SchemaIds { candles: CANDLE_ID, averages: AVERAGE_ID, watermarks: Some(WATERMARK_ID) },
             runtime: tokio::runtime::Handle::current(),
             metrics: AggregatorMetrics::new(&Metrics::new("test")),
             health: Health::new(),
@@ -287,5 +300,41 @@ async fn a_broker_that_answers_with_errors_for_a_while_costs_nothing() {
     send_trades(&producer, 0, &[(25_000, 30.0)]);
     let average: MovingAverage<'_> = decoded(&MOVING_AVERAGE, AVERAGE_ID, &rig.read(TOPICS[2], 2)[1]);
     assert_eq!((average.window_end, average.sma), (20_000, 15.0));
+    rig.stop();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn offsets_that_are_not_told_are_asked_for_again_and_never_taken_for_none() {
+    use rdkafka::types::{RDKafkaApiKey, RDKafkaRespErr};
+    let away =
+        [RDKafkaRespErr::RD_KAFKA_RESP_ERR_NOT_COORDINATOR, RDKafkaRespErr::RD_KAFKA_RESP_ERR__TIMED_OUT];
+    let rig = Rig::start_after(0, |cluster| {
+        cluster.request_errors(RDKafkaApiKey::OffsetFetch, &[away, away, away].concat());
+    })
+    .await;
+    send_trades(&rig.producer(), 0, &[(1_000, 10.0), (12_000, 20.0)]);
+    let average: MovingAverage<'_> = decoded(&MOVING_AVERAGE, AVERAGE_ID, &rig.read(TOPICS[2], 1)[0]);
+    assert_eq!((average.window_end, average.sma), (10_000, 10.0));
+    rig.stop();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn quiet_instruments_close_by_the_producers_watermark_in_its_own_partition() {
+    let rig = Rig::start(0).await;
+    let producer = rig.producer();
+    send_trades(&producer, 1, &[(1_000, 10.0), (5_000, 20.0)]);
+    for (partition, offset) in [(0, 0), (1, 2)] {
+        let watermark = Watermark { partition, complete_through: 12_000, offset };
+        let mut value = Vec::new();
+        Encoder::new(&WATERMARK, WATERMARK_ID).encode(&watermark, &mut value).unwrap();
+        let record: BaseRecord<'_, [u8], [u8]> = BaseRecord::to(TOPICS[5]).partition(partition);
+        producer.send(record.payload(&value)).map_err(|(error, _)| error).unwrap();
+    }
+    producer.flush(PATIENCE).unwrap();
+    let average: MovingAverage<'_> = decoded(&MOVING_AVERAGE, AVERAGE_ID, &rig.read(TOPICS[2], 1)[0]);
+    assert_eq!((average.window_end, average.trade_count, average.sma), (10_000, 2, 15.0));
+    // By what the producer said this one cannot be; but if it comes, it is late.
+    send_trades(&producer, 1, &[(9_000, 30.0)]);
+    assert_eq!(headers(&rig.read(TOPICS[3], 1)[0])["stream_time"], "12000");
     rig.stop();
 }

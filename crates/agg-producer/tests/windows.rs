@@ -9,13 +9,14 @@ use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
 
-use agg_producer::aggregator::{Closed, Offset, Placement, Trade};
+use agg_producer::aggregator::{Aggregator, Closed, Offset, Placement, Trade};
 use agg_producer::checkpoint::Checkpoint;
 use agg_producer::partition::{Partition, Windowing};
+use agg_producer::watermark::CompleteThrough;
 use agg_producer::weights::{Tau, Weights};
 use agg_producer::window::TimeWindows;
 use proptest::prelude::*;
-use reference::{Published, Settings};
+use reference::{Published, Settings, publish, publish_with};
 
 fn windowing(settings: &Settings) -> Windowing {
     let ms = |ms: i64| Duration::from_millis(ms.unsigned_abs());
@@ -121,7 +122,7 @@ proptest! {
     fn each_window_is_published_once_with_the_batch_programs_numbers(
         settings in settings(), trades in trades(), patience in 1usize..10,
     ) {
-        let mut partition = Partition::new(&windowing(&settings));
+        let mut partition = Partition::new(&windowing(&settings), None);
         let mut run = Run::default();
         for (place, trade) in trades.iter().enumerate() {
             run.add(&mut partition, place, trade);
@@ -130,57 +131,100 @@ proptest! {
                 run.close_one(&mut partition);
             }
         }
-        prop_assert_eq!(&run.published, &reference::publish(&settings, &trades));
+        prop_assert_eq!(&run.published, &publish(&settings, &trades));
         prop_assert!(run.order.values().all(|ends| ends.is_sorted()));
     }
 
     /// A commit may fall between any two records and between any two windows that one record closes. Whatever was done since the
-    /// last one is lost, which is what an aborted transaction means.
+    /// last one is lost, which is what an aborted transaction means. Watermarks come when they like, and the producer may be wrong in
+    /// what it says by them.
     #[test]
     fn a_restart_anywhere_changes_nothing(
         settings in settings(),
         trades in trades(),
         fates in fates(),
     ) {
-        let windowing = windowing(&settings);
+        let mut story = Story::new(&settings, &trades);
         let mut fates = fates.into_iter().cycle();
-        let mut crashes = 0;
-        let mut partition = Partition::new(&windowing);
-        let mut committed: Option<(usize, Checkpoint, Published)> = None;
-        let mut run = Run::default();
-        let mut place = 0;
-        while place < trades.len() || partition.is_due() {
-            let rebuilding = partition.rebuilding_up_to().is_some();
-            match fates.next().unwrap() {
-                Fate::Read if place < trades.len() => {
-                    run.add(&mut partition, place, &trades[place]);
-                    place += 1;
-                    partition.reached(offset(place));
-                }
-                Fate::Read | Fate::Close if partition.is_due() => run.close_one(&mut partition),
-                Fate::Commit if !rebuilding => {
-                    committed = Some((place, partition.checkpoint(offset(place)), run.published.clone()));
-                }
-                Fate::Crash if crashes < 20 => {
-                    crashes += 1;
-                    (partition, run.published, place) = match &committed {
-                        None => (Partition::new(&windowing), Published::default(), 0),
-                        Some((place, checkpoint, published)) => {
-                            let replay = usize::try_from(checkpoint.replay.offset.0 / 2).unwrap();
-                            (Partition::resumed(&windowing, offset(*place), checkpoint), published.clone(), replay)
-                        }
-                    };
-                }
-                Fate::Read | Fate::Close | Fate::Commit | Fate::Crash => {}
-            }
+        while story.place < trades.len() || story.partition.is_due() {
+            story.go_on(fates.next().unwrap());
         }
-        prop_assert_eq!(run.published, reference::publish(&settings, &trades));
+        prop_assert_eq!(story.now.published, publish_with(&settings, &trades, &story.watermarks));
+    }
+}
+
+/// Where a transaction has been committed: how many trades had been read, and what else there was.
+type Committed = (usize, Checkpoint, Published, Vec<(usize, i64)>);
+
+/// A partition's life, with restarts.
+struct Story<'a> {
+    windowing: Windowing,
+    trades: &'a [reference::Trade],
+    partition: Partition,
+    now: Run,
+    place: usize,
+    /// Those that have counted, with how many trades had been read.
+    watermarks: Vec<(usize, i64)>,
+    committed: Option<Committed>,
+    crashes: u32,
+}
+
+impl<'a> Story<'a> {
+    fn new(settings: &Settings, trades: &'a [reference::Trade]) -> Self {
+        let windowing = windowing(settings);
+        let partition = Partition::new(&windowing, None);
+        let (now, watermarks) = (Run::default(), Vec::new());
+        Self { windowing, trades, partition, now, place: 0, watermarks, committed: None, crashes: 0 }
+    }
+
+    fn go_on(&mut self, fate: Fate) {
+        let rebuilding = self.partition.rebuilding_up_to().is_some();
+        match fate {
+            Fate::Read if self.place < self.trades.len() => {
+                let trade = self.trades.get(self.place).unwrap();
+                self.now.add(&mut self.partition, self.place, trade);
+                self.place += 1;
+                self.partition.reached(offset(self.place));
+            }
+            Fate::Read | Fate::Close if self.partition.is_due() => self.now.close_one(&mut self.partition),
+            Fate::Watermark(ahead) if !rebuilding => {
+                let before = self.partition.aggregator().stream_time();
+                let time = before.unwrap_or_default() + ahead;
+                let watermark = CompleteThrough { time, offset: offset(self.place) };
+                self.partition.watermark(watermark, offset(self.place));
+                // Not if too many of them have been wrong.
+                if self.partition.aggregator().stream_time() > before {
+                    self.watermarks.push((self.place, time));
+                }
+            }
+            Fate::Commit if !rebuilding => {
+                let checkpoint = self.partition.checkpoint(offset(self.place));
+                let published = self.now.published.clone();
+                self.committed = Some((self.place, checkpoint, published, self.watermarks.clone()));
+            }
+            Fate::Crash if self.crashes < 20 => self.crash(),
+            Fate::Read | Fate::Close | Fate::Watermark(_) | Fate::Commit | Fate::Crash => {}
+        }
+    }
+
+    fn crash(&mut self) {
+        self.crashes += 1;
+        let restarted = match &self.committed {
+            None => (Partition::new(&self.windowing, None), Published::default(), 0, Vec::new()),
+            Some((place, checkpoint, published, watermarks)) => {
+                let replay = usize::try_from(checkpoint.replay.offset.0 / 2).unwrap();
+                let partition = Partition::resumed(&self.windowing, offset(*place), checkpoint);
+                (partition, published.clone(), replay, watermarks.clone())
+            }
+        };
+        (self.partition, self.now.published, self.place, self.watermarks) = restarted;
     }
 }
 
 #[derive(Debug, Clone, Copy)]
 enum Fate {
     Read,
+    Watermark(i64),
     Close,
     Commit,
     Crash,
@@ -188,7 +232,14 @@ enum Fate {
 
 /// Ends with reading, so that every sequence of them comes to an end.
 fn fates() -> impl Strategy<Value = Vec<Fate>> {
-    let fate = prop_oneof![8 => Just(Fate::Read), 4 => Just(Fate::Close), 3 => Just(Fate::Commit), 1 => Just(Fate::Crash)];
+    let watermark = prop_oneof![-20..60i64, 0..2_000i64].prop_map(Fate::Watermark);
+    let fate = prop_oneof![
+        8 => Just(Fate::Read),
+        4 => Just(Fate::Close),
+        2 => watermark,
+        3 => Just(Fate::Commit),
+        1 => Just(Fate::Crash)
+    ];
     prop::collection::vec(fate, 1..200).prop_map(|mut fates| {
         fates.push(Fate::Read);
         fates
@@ -206,7 +257,7 @@ fn trade(instrument: &str, timestamp: i64) -> reference::Trade {
 }
 
 fn run(settings: &Settings, trades: &[reference::Trade]) -> (Run, Partition) {
-    let mut partition = Partition::new(&windowing(settings));
+    let mut partition = Partition::new(&windowing(settings), None);
     let mut run = Run::default();
     for (place, trade) in trades.iter().enumerate() {
         run.add(&mut partition, place, trade);
@@ -263,7 +314,7 @@ fn a_restart_reads_no_more_than_the_windows_that_are_still_open_need() {
 
 #[test]
 fn a_trace_comes_back_with_the_first_average_that_holds_its_trade_and_only_there() {
-    let mut partition = Partition::new(&windowing(&by_default()));
+    let mut partition = Partition::new(&windowing(&by_default()), None);
     let add = |partition: &mut Partition, timestamp| {
         let trade = Trade { offset: Offset(timestamp), instrument: "A", timestamp, price: 1.0, amount: 1.0 };
         partition.add(&trade).unwrap()
@@ -281,4 +332,90 @@ fn a_trace_comes_back_with_the_first_average_that_holds_its_trade_and_only_there
         partition.close_next(keep).unwrap();
     }
     assert_eq!(traces, [Some("first".to_owned()), None, None, None, None]);
+}
+
+#[test]
+fn a_quiet_instrument_closes_by_watermark_once_the_records_below_its_offset_are_read() {
+    let mut partition = Partition::new(&windowing(&by_default()), None);
+    let mut run = Run::default();
+    run.add(&mut partition, 0, &trade("QUIET", 5_000));
+    partition.watermark(CompleteThrough { time: 12_000, offset: offset(2) }, offset(1));
+    assert!(!partition.is_due(), "another trade lies before the watermark");
+    partition.reached(offset(2));
+    run.close_one(&mut partition);
+    assert_eq!(run.published.averages.keys().map(|(_, end)| *end).collect::<Vec<_>>(), [10_000]);
+    assert_eq!(partition.checkpoint(offset(2)).emitted_through, Some(10_000));
+}
+
+#[test]
+fn what_a_watermark_closed_stays_closed_though_the_restart_does_not_know_of_it() {
+    let windowing = windowing(&by_default());
+    let mut partition = Partition::new(&windowing, None);
+    let mut run = Run::default();
+    run.add(&mut partition, 0, &trade("QUIET", 5_000));
+    partition.watermark(CompleteThrough { time: 12_000, offset: offset(1) }, offset(1));
+    run.close_one(&mut partition);
+    // The producer was wrong: this one is late, by nothing but the watermark.
+    run.add(&mut partition, 1, &trade("QUIET", 6_000));
+    assert_eq!(run.published.late, [(1, 12_000, 0, 10_000)]);
+    let checkpoint = partition.checkpoint(offset(2));
+    let mut restarted = Partition::resumed(&windowing, offset(2), &checkpoint);
+    for (place, timestamp) in [(0, 5_000), (1, 6_000), (2, 22_000)] {
+        run.add(&mut restarted, place, &trade("QUIET", timestamp));
+    }
+    run.close_one(&mut restarted);
+    assert_eq!(run.published.averages[&("QUIET".into(), 20_000)]["trade_count"], 1);
+    assert_eq!(run.published.late.len(), 1);
+}
+
+#[test]
+fn a_producer_that_is_always_wrong_makes_windows_wait_and_not_the_checkpoint_grow() {
+    let mut partition = Partition::new(&windowing(&by_default()), None);
+    let mut run = Run::default();
+    run.add(&mut partition, 0, &trade("A", 0));
+    for place in 1..1_000 {
+        let time = i64::try_from(place).unwrap() * 100;
+        partition.watermark(CompleteThrough { time, offset: offset(place) }, offset(place));
+        run.add(&mut partition, place, &trade("A", 1));
+    }
+    assert!(partition.checkpoint(offset(1_000)).jumps.len() <= Aggregator::MOST_JUMPS);
+}
+
+#[test]
+fn windows_that_are_not_to_be_published_close_in_silence_and_the_first_after_them_is_whole() {
+    let mut partition = Partition::new(&windowing(&by_default()), Some(50_000));
+    let mut run = Run::default();
+    for place in 0..9 {
+        run.add(&mut partition, place, &trade("A", i64::try_from(place).unwrap() * 10_000));
+        while partition.is_due() {
+            run.close_one(&mut partition);
+        }
+    }
+    assert_eq!(run.order["A"], [60_000, 70_000]);
+    assert_eq!(run.published.averages[&("A".into(), 60_000)]["trade_count"], 6);
+    assert_eq!(
+        Partition::new(&windowing(&by_default()), Some(50_000)).checkpoint(Offset(0)).emitted_through,
+        Some(50_000)
+    );
+}
+
+#[test]
+fn ten_minutes_without_the_feed_and_then_their_trades_make_none_late_and_every_window_whole() {
+    let mut partition = Partition::new(&windowing(&by_default()), None);
+    let mut run = Run::default();
+    // While the producer is disconnected its watermark stands still; history comes in the order of event time.
+    for place in 0..1_500 {
+        let time = i64::try_from(place).unwrap() * 1_000;
+        run.add(&mut partition, place, &trade("A", time));
+        if !(300..900).contains(&place) {
+            let watermark = CompleteThrough { time: time - 1_000, offset: offset(place + 1) };
+            partition.watermark(watermark, offset(place + 1));
+        }
+        while partition.is_due() {
+            run.close_one(&mut partition);
+        }
+    }
+    assert_eq!(run.published.late, []);
+    let whole = run.published.averages.iter().filter(|((_, end), _)| *end >= 300_000);
+    assert!(whole.clone().count() > 100 && whole.clone().all(|(_, numbers)| numbers["trade_count"] == 300));
 }

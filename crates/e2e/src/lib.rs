@@ -6,6 +6,8 @@
 
 pub mod exchange;
 pub mod faults;
+pub mod load;
+pub mod pipeline;
 pub mod postgres;
 pub mod process;
 pub mod stack;

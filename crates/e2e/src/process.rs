@@ -46,9 +46,20 @@ pub struct Process(Child);
 impl Process {
     /// Starts it with this environment; what it says goes to the end of `log`.
     pub fn start(service: &str, environment: &[(String, String)], log: &Path) -> anyhow::Result<Self> {
+        Self::start_with(service, &[], environment, log)
+    }
+
+    /// The same with arguments.
+    pub fn start_with(
+        service: &str,
+        arguments: &[&str],
+        environment: &[(String, String)],
+        log: &Path,
+    ) -> anyhow::Result<Self> {
         let log = File::options().create(true).append(true).open(log)?;
         let mut command = Command::new(binary(service)?);
-        command.envs(environment.iter().cloned()).stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
+        command.args(arguments).envs(environment.iter().cloned());
+        command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
         Ok(Self(command.spawn()?))
     }
 

@@ -1,15 +1,16 @@
 //! Whole topics, read-committed and decoded.
 
+use std::collections::BTreeMap;
 use std::marker::PhantomData;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, anyhow, bail};
+use anyhow::{Context as _, bail, ensure};
 use common::avro::codec::{DecodeError, Decoder};
-use common::avro::registry::Registry;
+use common::avro::registry::{Registry, RegistryError};
 use common::avro::schema::Contract;
 use common::kafka::client::{Role, config};
 use rdkafka::consumer::{BaseConsumer, Consumer as _};
-use rdkafka::message::{Message as _, OwnedMessage};
+use rdkafka::message::{Headers as _, Message as _, OwnedMessage};
 use rdkafka::topic_partition_list::TopicPartitionListElem;
 use rdkafka::{Offset, TopicPartitionList};
 use serde::de::DeserializeOwned;
@@ -29,6 +30,8 @@ pub struct Record<T> {
     pub key: String,
     /// Its timestamp in milliseconds.
     pub timestamp: i64,
+    /// Its headers, as text.
+    pub headers: BTreeMap<String, String>,
     /// The decoded value.
     pub value: T,
 }
@@ -36,7 +39,7 @@ pub struct Record<T> {
 /// A reader of one topic.
 pub struct Topic<T> {
     stack: Stack,
-    name: &'static str,
+    name: String,
     contract: &'static Contract,
     record: PhantomData<fn() -> T>,
 }
@@ -44,41 +47,50 @@ pub struct Topic<T> {
 impl<T: DeserializeOwned> Topic<T> {
     /// The topic `name`, whose values are `contract`'s.
     #[must_use]
-    pub fn new(stack: &Stack, name: &'static str, contract: &'static Contract) -> Self {
-        Self { stack: stack.clone(), name, contract, record: PhantomData }
+    pub fn new(stack: &Stack, name: impl Into<String>, contract: &'static Contract) -> Self {
+        Self { stack: stack.clone(), name: name.into(), contract, record: PhantomData }
     }
 
     /// Every committed record that is there now, by partition and offset.
     pub async fn read(&self) -> anyhow::Result<Vec<Record<T>>> {
+        let (records, undecodable) = self.read_decodable().await?;
+        ensure!(undecodable.is_empty(), "{} has records that do not decode: {undecodable:?}", self.name);
+        Ok(records)
+    }
+
+    /// The same where not every record decodes, and those that do not.
+    pub async fn read_decodable(&self) -> anyhow::Result<(Vec<Record<T>>, Vec<Record<()>>)> {
         let mut reader = Reader {
-            topic: self.name,
+            topic: self.name.clone(),
             consumer: config(&self.stack.kafka()?, "e2e", &Role::Reader).create()?,
             registry: Registry::new(&self.stack.registry()?)?,
             decoder: Decoder::new(self.contract),
             records: Vec::new(),
+            undecodable: Vec::new(),
         };
-        let metadata = reader.consumer.fetch_metadata(Some(self.name), TIMEOUT)?;
+        let metadata = reader.consumer.fetch_metadata(Some(&self.name), TIMEOUT)?;
         let partitions = metadata.topics().first().context("no metadata")?.partitions().len();
         for partition in 0..i32::try_from(partitions)? {
             reader.partition(partition).await?;
         }
-        Ok(reader.records)
+        Ok((reader.records, reader.undecodable))
     }
 }
 
 struct Reader<T> {
-    topic: &'static str,
+    topic: String,
     consumer: BaseConsumer,
     registry: Registry,
     decoder: Decoder<T>,
     records: Vec<Record<T>>,
+    undecodable: Vec<Record<()>>,
 }
 
 impl<T: DeserializeOwned> Reader<T> {
     async fn partition(&mut self, partition: i32) -> anyhow::Result<()> {
         let mut assignment = TopicPartitionList::new();
-        assignment.add_partition_offset(self.topic, partition, Offset::Beginning)?;
-        let (_, end) = self.consumer.fetch_watermarks(self.topic, partition, TIMEOUT)?;
+        assignment.add_partition_offset(&self.topic, partition, Offset::Beginning)?;
+        let (_, end) = self.consumer.fetch_watermarks(&self.topic, partition, TIMEOUT)?;
         if end == 0 {
             return Ok(());
         }
@@ -94,8 +106,10 @@ impl<T: DeserializeOwned> Reader<T> {
             if message.offset() >= end {
                 break;
             }
-            let record = self.record(&message).await?;
-            self.records.push(record);
+            match self.value(&message).await? {
+                Some(value) => self.records.push(record(&message, value)?),
+                None => self.undecodable.push(record(&message, ())?),
+            }
         }
         Ok(())
     }
@@ -107,21 +121,31 @@ impl<T: DeserializeOwned> Reader<T> {
         })
     }
 
-    async fn record(&mut self, message: &OwnedMessage) -> anyhow::Result<Record<T>> {
-        let value = message.payload().ok_or_else(|| anyhow!("a null value at {}", message.offset()))?;
-        let value = match self.decoder.decode(value) {
-            Err(DecodeError::UnknownSchema(id)) => {
-                self.decoder.learn(id, self.registry.schema(id).await?);
-                self.decoder.decode(value)?
-            }
-            decoded => decoded?,
-        };
-        Ok(Record {
-            partition: message.partition(),
-            offset: message.offset(),
-            key: String::from_utf8(message.key().unwrap_or_default().to_vec())?,
-            timestamp: message.timestamp().to_millis().context("no timestamp")?,
-            value,
-        })
+    async fn value(&mut self, message: &OwnedMessage) -> anyhow::Result<Option<T>> {
+        let Some(value) = message.payload() else { return Ok(None) };
+        match self.decoder.decode(value) {
+            Err(DecodeError::UnknownSchema(id)) => match self.registry.schema(id).await {
+                Ok(schema) => self.decoder.learn(id, schema),
+                Err(RegistryError::UnknownId(_) | RegistryError::NotAvro { .. }) => return Ok(None),
+                Err(error) => return Err(error.into()),
+            },
+            decoded => return Ok(decoded.ok()),
+        }
+        Ok(self.decoder.decode(value).ok())
     }
+}
+
+fn record<T>(message: &OwnedMessage, value: T) -> anyhow::Result<Record<T>> {
+    let text = |bytes: Option<&[u8]>| String::from_utf8(bytes.unwrap_or_default().to_vec());
+    let headers = message.headers().into_iter().flat_map(|headers| headers.iter());
+    Ok(Record {
+        partition: message.partition(),
+        offset: message.offset(),
+        key: text(message.key())?,
+        timestamp: message.timestamp().to_millis().context("no timestamp")?,
+        headers: headers
+            .map(|header| Ok((header.key.to_owned(), text(header.value)?)))
+            .collect::<anyhow::Result<_>>()?,
+        value,
+    })
 }

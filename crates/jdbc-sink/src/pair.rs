@@ -147,7 +147,9 @@ impl RowDecoder {
                     }
                     self.records.decode(value)
                 }
-                Err(RegistryError::UnknownId(id)) => Err(DecodeError::UnknownSchema(id)),
+                Err(RegistryError::UnknownId(id) | RegistryError::NotAvro { id, .. }) => {
+                    Err(DecodeError::UnknownSchema(id))
+                }
                 Err(error) => return Err(error),
             },
             decoded => decoded,

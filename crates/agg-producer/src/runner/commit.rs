@@ -8,7 +8,7 @@ use rdkafka::TopicPartitionList;
 use rdkafka::consumer::Consumer as _;
 
 use super::slot::{Running, Slot};
-use super::{Identity, Runner, Urgency};
+use super::{Runner, Urgency};
 use crate::aggregator::Offset;
 use crate::publish::{Batch, Filled};
 
@@ -22,7 +22,8 @@ impl Runner {
         self.urgency = Urgency::Interval;
         self.look_where_we_are();
         // A lost assignment is another's: the next poll tells which.
-        while self.slots.values().filter_map(Slot::running).any(Running::has_news)
+        while self.writer.is_ready()
+            && self.slots.values().filter_map(Slot::running).any(Running::has_news)
             && !self.consumer.assignment_lost()
         {
             let begun = Instant::now();
@@ -57,7 +58,8 @@ impl Runner {
 
     /// Writes what there is to say, and commits it. What was written is given back with the spans that end now.
     fn transact(&mut self) -> Result<Filled, TransactionError> {
-        let Self { consumer, producer, publisher, slots, restore, aborting, .. } = self;
+        let Self { consumer, writer, publisher, slots, restore, aborting, .. } = self;
+        let Some(producer) = writer.get() else { return Ok(Filled::default()) };
         if *aborting {
             producer.abort_failed()?;
             *aborting = false;
@@ -95,26 +97,6 @@ impl Runner {
             }
         }
         Ok(filled)
-    }
-
-    /// What follows from a transaction that was not committed: state is ahead of what was published, and has to go back.
-    fn settle(&mut self, error: TransactionError) -> Result<(), Failure> {
-        self.metrics.aborted();
-        let Identity { group_id, member, .. } = &self.identity;
-        match error {
-            TransactionError::Abortable(error) | TransactionError::Retriable(error) => {
-                tracing::warn!(%error, "transaction aborted, going back to what is committed");
-                let all: Vec<i32> = self.slots.keys().copied().collect();
-                self.restart(&all)
-            }
-            TransactionError::Fenced(error) => Err(Failure::Other(anyhow::anyhow!(
-                "fenced: another process runs as {member} of group {group_id}, or a transaction took longer than Kafka waits: {error}; \
-                 give each process an `instance` of its own"
-            ))),
-            TransactionError::Fatal(error) => {
-                Err(Failure::Other(anyhow::anyhow!("the producer is of no use any more: {error}")))
-            }
-        }
     }
 }
 

@@ -4,9 +4,11 @@
 //! partitions come and go between two records: one that goes takes its state with it, and the others do not notice.
 
 mod commit;
+mod fence;
 mod pair;
 mod record;
 mod slot;
+mod start;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -15,19 +17,18 @@ use std::time::{Duration, Instant, SystemTime};
 use common::Failure;
 use common::admin::{Heartbeat, Part};
 use common::backoff::Backoff;
-use common::kafka::transaction::TransactionalProducer;
 use common::shutdown::Shutdown;
-use rdkafka::TopicPartitionList;
 use rdkafka::consumer::{BaseConsumer, Consumer as _};
-use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 
-pub use pair::{Pairs, Seat};
+pub use pair::{Pairs, SchemaIds, Seat};
 
 use crate::decode::TradeDecoder;
 use crate::metrics::AggregatorMetrics;
 use crate::publish::Publisher;
-use crate::rebalance::{Change, Deliveries, Rebalances};
-use crate::restore::{Restore, RestoreError};
+use crate::rebalance::Rebalances;
+use crate::restore::Restore;
+use crate::watermarks::Watermarks;
+use fence::Writer;
 use slot::{Running, Slot};
 
 /// Records between two looks at the clock while there is no end of them.
@@ -44,7 +45,8 @@ const RETRY: (Duration, Duration) = (Duration::from_millis(100), Duration::from_
 /// A consumer, its producer, and the state between them.
 pub struct Runner {
     consumer: Arc<BaseConsumer<Rebalances>>,
-    producer: TransactionalProducer<Deliveries>,
+    writer: Writer,
+    watermarks: Option<Watermarks>,
     decoder: TradeDecoder,
     publisher: Publisher,
     restore: Restore,
@@ -76,6 +78,15 @@ enum Urgency {
     SoonAfter(Instant),
     /// Before anything else is read.
     Now,
+}
+
+impl Urgency {
+    /// A window is due.
+    fn due(&mut self) {
+        if matches!(self, Self::Interval) {
+            *self = Self::SoonAfter(Instant::now());
+        }
+    }
 }
 
 /// Whether there was more to read.
@@ -131,9 +142,11 @@ impl Runner {
     /// What is done between records: begin partitions, let paused ones go on, commit, report.
     fn turn(&mut self, supply: Supply) -> Result<(), Failure> {
         let now = Instant::now();
-        if now >= self.next_start {
+        self.make_producer()?;
+        if now >= self.next_start && self.writer.is_ready() {
             self.start_partitions()?;
         }
+        self.take_watermarks();
         let urgent = match self.urgency {
             Urgency::Interval => false,
             Urgency::SoonAfter(due) => supply == Supply::Dry || now >= due + LINGER,
@@ -156,146 +169,19 @@ impl Runner {
         self.next_commit.saturating_duration_since(Instant::now()).min(longest)
     }
 
-    fn starting(&self) -> impl Iterator<Item = i32> {
-        self.slots.iter().filter(|(_, slot)| slot.running().is_none()).map(|(partition, _)| *partition)
-    }
-
     fn running(&mut self) -> impl Iterator<Item = (i32, &mut Running)> {
         self.slots.iter_mut().filter_map(|(partition, slot)| Some((*partition, slot.running_mut()?)))
     }
 
-    /// Follows changes of the assignment.
-    fn follow(&mut self, changes: Vec<Change>) -> Result<(), Failure> {
-        for change in changes {
-            self.joined = true;
-            match change {
-                Change::Assigned(partitions) => {
-                    if !partitions.is_empty() {
-                        tracing::info!(member = self.identity.member, ?partitions, "assigned");
-                    }
-                    self.slots.extend(partitions.into_iter().map(|partition| (partition, Slot::starting())));
-                    self.next_start = Instant::now();
-                }
-                Change::Revoked(partitions) => {
-                    tracing::info!(member = self.identity.member, ?partitions, "revoked");
-                    for partition in partitions {
-                        self.slots.remove(&partition);
-                        self.metrics.gone(partition);
-                    }
-                }
-                Change::Failed(why) => {
-                    return Err(Failure::Other(anyhow::anyhow!(
-                        "the group's assignment cannot be followed: {why}"
-                    )));
-                }
+    /// Lets watermarks count.
+    fn take_watermarks(&mut self) {
+        let Some(watermarks) = &mut self.watermarks else { return };
+        while let Some((partition, watermark)) = watermarks.take() {
+            let running = self.slots.get_mut(&partition).and_then(Slot::running_mut);
+            if running.is_some_and(|running| running.watermark(watermark)) {
+                self.urgency.due();
             }
         }
-        Ok(())
-    }
-
-    /// Begins what has been assigned, where the group left it.
-    fn start_partitions(&mut self) -> Result<(), Failure> {
-        let starting: Vec<i32> = self.starting().collect();
-        if starting.is_empty() {
-            return Ok(());
-        }
-        match self.restore.starts(&self.consumer, starting) {
-            Ok(starts) => {
-                self.next_start = Instant::now() + WAIT_TO_SEEK;
-                for start in starts {
-                    let begun = self.restore.begin(&self.consumer, &start);
-                    let Some(slot) = self.slots.get_mut(&start.number) else { continue };
-                    match (begun, &slot) {
-                        (Ok(()), Slot::Starting { since }) => {
-                            *slot = Slot::Running(Box::new(Running::new(start, *since)));
-                        }
-                        (Ok(()), Slot::Running(_)) => {}
-                        (Err(error), _) => {
-                            tracing::debug!(partition = start.number, %error, "not to be sought yet");
-                        }
-                    }
-                }
-                Ok(())
-            }
-            Err(RestoreError::NotAnswered(error)) => {
-                let retry_in = self.retry.next_delay();
-                tracing::warn!(%error, ?retry_in, "the group's offsets are not to be had");
-                self.next_start = Instant::now() + retry_in;
-                Ok(())
-            }
-            Err(refused @ RestoreError::Refused { .. }) => {
-                let Identity { group_id, how_to_reset, .. } = &self.identity;
-                Err(Failure::Config(format!("group {group_id}: {refused}; {how_to_reset}")))
-            }
-        }
-    }
-
-    /// Takes partitions back to what is committed: their state is not what belongs to it.
-    fn restart(&mut self, partitions: &[i32]) -> Result<(), Failure> {
-        self.consumer.pause(&self.list(partitions)).map_err(anyhow::Error::from)?;
-        self.slots.extend(partitions.iter().map(|partition| (*partition, Slot::starting())));
-        self.next_start = Instant::now() + self.retry.next_delay();
-        Ok(())
-    }
-
-    fn list(&self, partitions: &[i32]) -> TopicPartitionList {
-        let mut list = TopicPartitionList::new();
-        for partition in partitions {
-            list.add_partition(&self.restore.topic, *partition);
-        }
-        list
-    }
-
-    /// What an error of the consumer means.
-    fn judge(&self, error: &KafkaError) -> Result<(), Failure> {
-        let Identity { group_id, member, .. } = &self.identity;
-        if let Some((code, why)) = self.consumer.client().fatal_error() {
-            return Err(match code {
-                RDKafkaErrorCode::FencedInstanceId => Failure::Other(anyhow::anyhow!(
-                    "fenced: another process has joined group {group_id} as {member}; give each process an `instance` of its own"
-                )),
-                _ => Failure::Other(anyhow::anyhow!("the consumer is of no use any more: {code}: {why}")),
-            });
-        }
-        match error.rdkafka_error_code() {
-            Some(RDKafkaErrorCode::AutoOffsetReset | RDKafkaErrorCode::OffsetOutOfRange) => {
-                self.check_positions()
-            }
-            Some(RDKafkaErrorCode::LogTruncation) => Err(self.records_gone("a partition")),
-            Some(
-                code @ (RDKafkaErrorCode::TopicAuthorizationFailed
-                | RDKafkaErrorCode::GroupAuthorizationFailed
-                | RDKafkaErrorCode::InvalidGroupId),
-            ) => Err(Failure::Config(format!(
-                "kafka refuses group {group_id} to read {}: {code}",
-                self.restore.topic
-            ))),
-            // Brokers away and the like: librdkafka goes on trying, and has said so.
-            _ => Ok(()),
-        }
-    }
-
-    /// Something was out of range: is it a partition's position, or one that does not matter any more?
-    fn check_positions(&self) -> Result<(), Failure> {
-        for (partition, running) in
-            self.slots.iter().filter_map(|(number, slot)| Some((number, slot.running()?)))
-        {
-            match self.restore.readable(&self.consumer, *partition) {
-                Ok(readable) if !readable.contains(&running.position()) => {
-                    return Err(self.records_gone(&format!("partition {partition}")));
-                }
-                Ok(_) => {}
-                Err(error) => tracing::warn!(partition, %error, "the ends of the log are not to be had"),
-            }
-        }
-        Ok(())
-    }
-
-    fn records_gone(&self, whose: &str) -> Failure {
-        let (Identity { group_id, how_to_reset, .. }, topic) = (&self.identity, &self.restore.topic);
-        Failure::Config(format!(
-            "group {group_id}: {whose} of {topic} does not have the records any more that follow on what is committed; {how_to_reset}"
-        ))
     }
 
     /// Shows how things stand.
@@ -317,6 +203,7 @@ impl Runner {
         }
         match restoring {
             _ if !self.joined => self.part.waiting("joining the group"),
+            _ if !self.writer.is_ready() => self.part.waiting("the producer is made anew"),
             _ if paused > 0 => {
                 self.part.waiting(format!("the schema registry is away, {paused} partitions wait for it"));
             }

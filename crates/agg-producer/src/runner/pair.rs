@@ -18,15 +18,18 @@ use common::shutdown::Shutdown;
 use rdkafka::consumer::{BaseConsumer, Consumer as _};
 use tokio::runtime::Handle;
 
+use super::fence::Writer;
 use super::{Identity, RETRY, Runner, Urgency};
 use crate::Config;
 use crate::checkpoint::Fingerprint;
-use crate::decode::TradeDecoder;
+use crate::decode::{Schemas, TradeDecoder};
 use crate::metrics::AggregatorMetrics;
+use crate::origin::Origin;
 use crate::partition::Windowing;
 use crate::publish::Publisher;
 use crate::rebalance::{Deliveries, Rebalances};
 use crate::restore::Restore;
+use crate::watermarks::Watermarks;
 
 /// A loop that is silent for longer is wedged: a transaction may take ten seconds, and its abort as long again.
 const LONGEST_SILENCE: Duration = Duration::from_secs(60);
@@ -40,8 +43,8 @@ pub struct Pairs {
     pub windowing: Windowing,
     /// The settings in force.
     pub fingerprint: Fingerprint,
-    /// The registry's ids for candles and averages.
-    pub schemas: (SchemaId, SchemaId),
+    /// The registry's ids.
+    pub schemas: SchemaIds,
     /// Asked for the schemas of trades.
     pub registry: Registry,
     /// Where it is asked.
@@ -52,6 +55,17 @@ pub struct Pairs {
     pub health: Health,
     /// The request to stop.
     pub shutdown: Shutdown,
+}
+
+/// What the registry calls our schemas.
+#[derive(Debug, Clone, Copy)]
+pub struct SchemaIds {
+    /// Written.
+    pub candles: SchemaId,
+    /// Written.
+    pub averages: SchemaId,
+    /// Read; `None` if they are not to be.
+    pub watermarks: Option<SchemaId>,
 }
 
 /// A pair's place in the process.
@@ -83,20 +97,25 @@ impl Pairs {
     pub fn make(&self, seat: Seat) -> Result<Runner, Failure> {
         let config = &self.config;
         let member = format!("{}-{}", config.instance, seat.thread);
-        let producer = self.producer(&member)?;
+        let writer = self.writer(&member)?;
         let consumer = self.consumer(&member)?;
-        let (candles, averages) = self.schemas;
-        let encoders = (Encoder::new(&CANDLE, candles), Encoder::new(&MOVING_AVERAGE, averages));
+        let ids = self.schemas;
+        let encoders = (Encoder::new(&CANDLE, ids.candles), Encoder::new(&MOVING_AVERAGE, ids.averages));
+        let schemas = Schemas::new(self.registry.clone(), self.runtime.clone());
+        let watermarks = ids.watermarks.map(|id| Watermarks::new(config, id, schemas.clone())).transpose()?;
         let now = Instant::now();
         Ok(Runner {
             consumer: Arc::new(consumer),
-            producer,
-            decoder: TradeDecoder::new(self.registry.clone(), self.runtime.clone()),
+            writer,
+            watermarks,
+            decoder: TradeDecoder::new(schemas),
             publisher: Publisher::new(config.topics.clone(), config.group_id.clone(), encoders),
             restore: Restore {
                 topic: config.topics.trades.clone(),
                 windowing: self.windowing.clone(),
                 fingerprint: self.fingerprint.clone(),
+                origin: Origin::new(config, self.windowing.windows),
+                partitions: config.topics.partitions,
             },
             slots: BTreeMap::new(),
             identity: Identity {
@@ -121,19 +140,24 @@ impl Pairs {
     }
 
     /// Fenced off before the group is joined: what an older incarnation has in flight must be decided before its offsets are read.
-    fn producer(&self, member: &str) -> Result<TransactionalProducer<Deliveries>, Failure> {
+    fn writer(&self, member: &str) -> Result<Writer, Failure> {
         let config = &self.config;
         let role = Role::TransactionalProducer { transactional_id: format!("{}-{member}", config.group_id) };
         let settings = client::config(&config.kafka, Config::SERVICE.name(), &role);
         let deadline = *config.startup_deadline;
-        TransactionalProducer::fence(&settings, Deliveries, deadline).map_err(|error| match error {
-            TransactionError::Retriable(last) => Failure::Unavailable {
-                what: format!("the transaction coordinator of kafka at {}", config.kafka.bootstrap_servers),
-                deadline,
-                last: last.to_string(),
-            },
-            other => Failure::Other(anyhow::Error::from(other).context("cannot open transactions")),
-        })
+        let fenced =
+            TransactionalProducer::fence(&settings, Deliveries, deadline).map_err(|error| match error {
+                TransactionError::Retriable(last) => Failure::Unavailable {
+                    what: format!(
+                        "the transaction coordinator of kafka at {}",
+                        config.kafka.bootstrap_servers
+                    ),
+                    deadline,
+                    last: last.to_string(),
+                },
+                other => Failure::Other(anyhow::Error::from(other).context("cannot open transactions")),
+            });
+        Ok(Writer::new(fenced?, settings))
     }
 
     fn consumer(&self, member: &str) -> Result<BaseConsumer<Rebalances>, Failure> {
@@ -152,8 +176,9 @@ impl Pairs {
 fn how_to_reset(config: &Config) -> String {
     let (group, topics) = (&config.group_id, &config.topics);
     format!(
-        "to begin anew, either take a group_id, topics.candles and topics.moving_averages that are not in use, or stop the group, delete \
-         its offsets (kafka-consumer-groups --bootstrap-server {} --delete-offsets --group {group} --topic {}) and make {} and {} anew",
-        config.kafka.bootstrap_servers, topics.trades, topics.candles, topics.moving_averages
+        "to begin anew, either take a group_id, topics.candles, topics.moving_averages and topics.late that are not in use, or stop the \
+         group, delete its offsets (kafka-consumer-groups --bootstrap-server {} --delete-offsets --group {group} --topic {}) and delete \
+         {}, {} and {}, which are then made anew",
+        config.kafka.bootstrap_servers, topics.trades, topics.candles, topics.moving_averages, topics.late
     )
 }

@@ -63,14 +63,15 @@ impl Runner {
                 }
                 running.asides.push((record.detach(), Aside::Undecodable(why)));
             }
+            Verdict::Refused(why) => return Err(Failure::Config(why)),
             Verdict::RegistryAway(why) => return self.wait_for_registry(record, &why),
         }
         running.advance_to(Offset(offset.0 + 1));
-        self.urgency = match self.urgency {
-            _ if running.asides.len() >= MOST_ASIDES => Urgency::Now,
-            Urgency::Interval if running.partition.is_due() => Urgency::SoonAfter(Instant::now()),
-            as_before => as_before,
-        };
+        if running.asides.len() >= MOST_ASIDES {
+            self.urgency = Urgency::Now;
+        } else if running.partition.is_due() {
+            self.urgency.due();
+        }
         Ok(())
     }
 

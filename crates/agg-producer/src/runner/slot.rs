@@ -11,6 +11,7 @@ use crate::metrics::Standing;
 use crate::partition::Partition;
 use crate::publish::Aside;
 use crate::restore::Start;
+use crate::watermark::CompleteThrough;
 
 /// One assigned partition.
 pub(super) enum Slot {
@@ -115,6 +116,12 @@ impl Running {
             self.position = position;
             self.partition.reached(position);
         }
+    }
+
+    /// Takes note of a watermark; tells whether a window is due then.
+    pub(super) fn watermark(&mut self, watermark: CompleteThrough) -> bool {
+        self.partition.watermark(watermark, self.position);
+        self.partition.is_due()
     }
 
     pub(super) fn is_live(&self) -> bool {

@@ -43,14 +43,21 @@ pub(crate) struct Published {
 /// A record's numbers by name; doubles as their bits.
 pub(crate) type Numbers = BTreeMap<&'static str, u64>;
 
-/// The whole answer.
+/// The whole answer, without watermarks.
 pub(crate) fn publish(settings: &Settings, trades: &[Trade]) -> Published {
+    publish_with(settings, trades, &[])
+}
+
+/// The whole answer. A watermark is a time, and the number of trades before it.
+pub(crate) fn publish_with(settings: &Settings, trades: &[Trade], watermarks: &[(usize, i64)]) -> Published {
     let mut published = Published::default();
     // Lateness, trade by trade in offset order.
     let mut stream_time = i64::MIN;
+    let newest =
+        |before: usize| watermarks.iter().filter(|(place, _)| *place <= before).map(|(_, time)| *time).max();
     let mut slices: BTreeMap<(String, i64), Vec<&Trade>> = BTreeMap::new();
     for (place, trade) in trades.iter().enumerate() {
-        stream_time = stream_time.max(trade.timestamp);
+        stream_time = stream_time.max(trade.timestamp).max(newest(place).unwrap_or(i64::MIN));
         let start = trade.timestamp - trade.timestamp.rem_euclid(settings.advance);
         let end = start + settings.advance;
         if stream_time >= end + settings.grace {
@@ -59,12 +66,13 @@ pub(crate) fn publish(settings: &Settings, trades: &[Trade]) -> Published {
             slices.entry((trade.instrument.clone(), end)).or_default().push(trade);
         }
     }
+    stream_time = stream_time.max(newest(trades.len()).unwrap_or(i64::MIN));
     let exponential = Exponential::new(settings.tau);
     let slices: BTreeMap<_, _> = slices
         .into_iter()
         .map(|(key, trades)| (key.clone(), Sums::of(&trades, key.1, &exponential)))
         .collect();
-    let is_closed = |end: i64| stream_time >= end + settings.grace;
+    let is_closed = |end: i64| stream_time >= end.saturating_add(settings.grace);
     for ((instrument, end), sums) in &slices {
         if is_closed(*end) {
             published.candles.insert((instrument.clone(), *end), sums.candle());
@@ -74,9 +82,8 @@ pub(crate) fn publish(settings: &Settings, trades: &[Trade]) -> Published {
             if is_closed(window_end) {
                 let key = (instrument.clone(), window_end);
                 let from = window_end - settings.size;
-                let within = slices.iter().filter(|((name, slice_end), _)| {
-                    name == instrument && slice_end - settings.advance >= from && *slice_end <= window_end
-                });
+                let first = (instrument.clone(), from + settings.advance);
+                let within = slices.range(first..=(instrument.clone(), window_end));
                 let within: Vec<_> = within.map(|((_, slice_end), sums)| (*slice_end, sums)).collect();
                 published.averages.insert(key, window(&within, window_end, &exponential));
             }

@@ -75,10 +75,33 @@ proptest! {
         prop_assert_eq!(back, trade);
     }
 
+    /// Damage of a byte or a cut, anywhere: the fast way and the slow agree on what is a trade, and on which.
+    #[test]
+    fn what_is_read_the_fast_way_is_what_apache_avro_reads(
+        trade in trade(), at in any::<proptest::sample::Index>(), byte in any::<u8>(), damage in 0..4u8,
+    ) {
+        let mut wire = wire(&trade, &TRADE);
+        match damage {
+            0 => {}
+            1 => *at.get_mut(&mut wire[5..]) = byte,
+            2 => wire.truncate(5 + at.index(wire.len() - 4)),
+            _ => wire.insert(5 + at.index(wire.len() - 4), byte),
+        }
+        let decoder: Decoder<Trade<'static>> = decoder(&TRADE);
+        let (fast, slow) = (decoder.decode_trade(&wire), decoder.decode(&wire));
+        // Compared as bits: a damaged double may be no number.
+        prop_assert_eq!(format!("{fast:?}"), format!("{slow:?}"));
+        let longs = [trade.trade_seq, trade.timestamp, trade.received_at, trade.block_rfq_id.unwrap_or_default()];
+        if damage == 0 && longs.iter().all(|long| (-(1 << 62)..1 << 62).contains(long)) {
+            prop_assert_eq!(fast_decode::trade(&wire[5..]), Some(trade), "and it does not leave it to the slow way");
+        }
+    }
+
     #[test]
     fn no_bytes_make_the_decoder_panic(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
         let wire = [&[0, 0, 0, 0, 7], bytes.as_slice()].concat();
         let _: Result<Trade<'static>, _> = decoder(&TRADE).decode(&wire);
+        let _ = fast_decode::trade(&bytes);
     }
 
     #[test]

@@ -1,9 +1,7 @@
 //! The schema registry, by Confluent's API: registering what we write, looking up what others wrote.
 
 use apache_avro::Schema;
-use schema_registry_converter::async_impl::schema_registry::{
-    SrSettings, get_schema_by_id_and_type, post_schema,
-};
+use schema_registry_converter::async_impl::schema_registry::{SrSettings, get_schema_by_id, post_schema};
 use schema_registry_converter::error::SRCError;
 use schema_registry_converter::schema_registry_common::{SchemaType, SuppliedSchema};
 use secrecy::{ExposeSecret as _, SecretString};
@@ -29,6 +27,14 @@ pub enum RegistryError {
     /// It knows no schema of that number.
     #[error("the schema registry knows no schema {0}")]
     UnknownId(SchemaId),
+    /// It knows the number, but not for a schema of Avro's.
+    #[error("schema {id} is no Avro schema: {why}")]
+    NotAvro {
+        /// The number.
+        id: SchemaId,
+        /// What it is.
+        why: String,
+    },
     /// It refuses our schema: somebody has registered another under the same subject.
     #[error(
         "the schema registry refuses our schema for subject {subject}: {detail}; the subject holds a schema that ours is not \
@@ -64,7 +70,9 @@ impl From<RegistryError> for Failure {
             RegistryError::Incompatible { .. } | RegistryError::Refused { .. } => {
                 Self::Config(error.to_string())
             }
-            RegistryError::Away { .. } | RegistryError::UnknownId(_) => Self::Other(error.into()),
+            RegistryError::Away { .. } | RegistryError::UnknownId(_) | RegistryError::NotAvro { .. } => {
+                Self::Other(error.into())
+            }
         }
     }
 }
@@ -129,16 +137,18 @@ impl Registry {
     /// The schema that others know as `id`.
     ///
     /// # Errors
-    /// [`RegistryError::UnknownId`] if the registry answered that it does not know it.
+    /// [`RegistryError::UnknownId`] and [`RegistryError::NotAvro`] if the registry answered, and there is no such schema.
     pub async fn schema(&self, id: SchemaId) -> Result<Schema, RegistryError> {
-        let found = get_schema_by_id_and_type(id, &self.settings, SchemaType::Avro).await;
+        let found = get_schema_by_id(id, &self.settings).await;
         let found = found.map_err(|error| match status(&error) {
             Some(404) => RegistryError::UnknownId(id),
             status => self.judge(status, detail(&error)),
         })?;
-        let refused =
-            |error: apache_avro::Error| self.judge(Some(422), format!("schema {id} does not parse: {error}"));
-        Schema::parse_str(&found.schema).map_err(refused)
+        if found.schema_type != SchemaType::Avro {
+            return Err(RegistryError::NotAvro { id, why: format!("its type is {:?}", found.schema_type) });
+        }
+        Schema::parse_str(&found.schema)
+            .map_err(|error| RegistryError::NotAvro { id, why: error.to_string() })
     }
 
     async fn set_compatibility(&self, subject: &str) -> Result<(), RegistryError> {

@@ -39,6 +39,18 @@ async fn registry(register: (StatusCode, &'static str)) -> (SchemaRegistryConfig
         )
         .route("/v7/schemas/ids/3", get(async || serde_json::json!({"schema": "\"string\""}).to_string()))
         .route(
+            "/v7/schemas/ids/6",
+            get(async || serde_json::json!({"schema": "{}", "schemaType": "JSON"}).to_string()),
+        )
+        .route(
+            "/v7/schemas/ids/7",
+            get(async || serde_json::json!({"schema": "{\"type\":\"odd\"}"}).to_string()),
+        )
+        .route(
+            "/v7/schemas/ids/8",
+            get(async || (StatusCode::UNAUTHORIZED, r#"{"error_code":401,"message":"who?"}"#)),
+        )
+        .route(
             "/v7/schemas/ids/4",
             get(async || (StatusCode::NOT_FOUND, r#"{"error_code":40403,"message":"no"}"#)),
         )
@@ -79,6 +91,11 @@ async fn an_unknown_id_is_told_from_a_registry_that_is_away() {
     assert!(matches!(registry.schema(3).await, Ok(Schema::String)));
     assert!(matches!(registry.schema(4).await, Err(RegistryError::UnknownId(4))));
     assert!(matches!(registry.schema(5).await, Err(RegistryError::Away { .. })));
+    for id in [6, 7] {
+        let answer = registry.schema(id).await;
+        assert!(matches!(answer, Err(RegistryError::NotAvro { .. })), "{answer:?}");
+    }
+    assert!(matches!(registry.schema(8).await, Err(RegistryError::Refused { .. })));
     let nobody = SchemaRegistryConfig { url: "http://127.0.0.1:1/v7".parse().unwrap(), ..config };
     let error = Registry::new(&nobody).unwrap().schema(3).await.unwrap_err();
     assert!(error.is_retryable() && error.to_string().contains("127.0.0.1:1"), "{error}");

@@ -1,0 +1,93 @@
+//! A producer that is of no use any more is made anew; what was not committed is read again.
+//!
+//! That a transaction has timed out and that another process has taken the name look alike to a producer. But who takes a name also
+//! takes its place in the group, which ends the consumer: so after a fence the consumer is given the time to say so.
+
+use std::time::{Duration, Instant};
+
+use common::Failure;
+use common::kafka::transaction::{TransactionError, TransactionalProducer};
+use rdkafka::ClientConfig;
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+
+use super::Runner;
+use crate::rebalance::Deliveries;
+
+/// Two heartbeats: by then the group's coordinator has told the consumer if another has its place.
+const DOUBT: Duration = Duration::from_secs(3);
+/// How long one attempt may take; the group's changes wait for it.
+const ATTEMPT: Duration = Duration::from_secs(2);
+
+/// The producer, or how to come by another one.
+pub(super) struct Writer {
+    producer: Option<TransactionalProducer<Deliveries>>,
+    settings: ClientConfig,
+    next_attempt: Instant,
+}
+
+impl Writer {
+    pub(super) fn new(producer: TransactionalProducer<Deliveries>, settings: ClientConfig) -> Self {
+        Self { producer: Some(producer), settings, next_attempt: Instant::now() }
+    }
+
+    pub(super) fn get(&mut self) -> Option<&mut TransactionalProducer<Deliveries>> {
+        self.producer.as_mut()
+    }
+
+    pub(super) fn is_ready(&self) -> bool {
+        self.producer.is_some()
+    }
+}
+
+impl Runner {
+    /// What follows from a transaction that was not committed: state is ahead of what was published, and has to go back.
+    pub(super) fn settle(&mut self, error: TransactionError) -> Result<(), Failure> {
+        self.metrics.aborted();
+        match error {
+            TransactionError::Abortable(error) | TransactionError::Retriable(error) => {
+                tracing::warn!(%error, "transaction aborted, going back to what is committed");
+            }
+            TransactionError::Fenced(error) => self.lose_producer(&error, DOUBT),
+            TransactionError::Fatal(error) => self.lose_producer(&error, Duration::ZERO),
+        }
+        let all: Vec<i32> = self.slots.keys().copied().collect();
+        self.restart(&all)
+    }
+
+    fn lose_producer(&mut self, error: &KafkaError, wait: Duration) {
+        tracing::warn!(%error, ?wait, "the producer is of no use any more and is made anew");
+        self.aborting = false;
+        self.writer.producer = None;
+        self.writer.next_attempt = Instant::now() + wait;
+    }
+
+    /// Makes the producer anew if there is none. Only then can be asked what is committed: until it has fenced off the old one, that
+    /// one's last transaction may still be decided either way.
+    pub(super) fn make_producer(&mut self) -> Result<(), Failure> {
+        if self.writer.is_ready() || Instant::now() < self.writer.next_attempt {
+            return Ok(());
+        }
+        match TransactionalProducer::fence(&self.writer.settings, Deliveries, ATTEMPT) {
+            Ok(producer) => {
+                tracing::info!(member = self.identity.member, "the producer is made anew");
+                self.writer.producer = Some(producer);
+                self.next_start = Instant::now();
+            }
+            Err(
+                TransactionError::Fatal(error)
+                | TransactionError::Fenced(error)
+                | TransactionError::Abortable(error)
+                | TransactionError::Retriable(error),
+            ) => {
+                if error.rdkafka_error_code() == Some(RDKafkaErrorCode::TransactionalIdAuthorizationFailed) {
+                    let member = &self.identity.member;
+                    return Err(Failure::Config(format!("kafka refuses transactions to {member}: {error}")));
+                }
+                let retry_in = self.retry.next_delay();
+                tracing::warn!(%error, ?retry_in, "no producer yet");
+                self.writer.next_attempt = Instant::now() + retry_in;
+            }
+        }
+        Ok(())
+    }
+}

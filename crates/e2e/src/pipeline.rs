@@ -1,0 +1,133 @@
+//! An aggregator's surroundings in a test: topics, group and records of its own, so that tests do not meet.
+
+use std::time::{Duration, Instant};
+
+use anyhow::bail;
+use common::avro::registry::Registry;
+use common::avro::schema::{TRADE, WATERMARK};
+use common::config::{Duration as ConfigDuration, TopicsConfig};
+use common::kafka::admin::{TopicSpec, ensure_topics};
+use common::kafka::client::{Role, config};
+use rdkafka::consumer::{BaseConsumer, Consumer as _};
+use rdkafka::error::KafkaResult;
+use rdkafka::{Offset, TopicPartitionList};
+
+use crate::Stack;
+
+const DEADLINE: Duration = Duration::from_secs(60);
+/// Only so that a test that hangs ends.
+const PATIENCE: Duration = Duration::from_secs(120);
+
+/// Topics whose names begin alike.
+#[derive(Debug, Clone)]
+pub struct Pipeline {
+    /// The servers.
+    pub stack: Stack,
+    /// The topics' names.
+    pub topics: TopicsConfig,
+    /// The registry's ids for trades and watermarks.
+    pub schemas: (u32, u32),
+}
+
+impl Pipeline {
+    /// Makes the topics of trades and watermarks, as the raw producer would; `name` with the process's id behind it begins each name.
+    pub async fn make(stack: &Stack, name: &str, partitions: i32) -> anyhow::Result<Self> {
+        let name = format!("{name}-{}", std::process::id());
+        let topic = |topic: &str| format!("{name}.{topic}");
+        let topics = TopicsConfig {
+            trades: topic("trades"),
+            candles: topic("candles"),
+            moving_averages: topic("averages"),
+            late: topic("late"),
+            dead_letter: topic("dlq"),
+            partitions,
+            replication_factor: -1,
+            retention: ConfigDuration(Duration::from_secs(30 * 24 * 3600)),
+        };
+        let pipeline = Self { stack: stack.clone(), topics, schemas: (0, 0) };
+        let specs = [TopicSpec::trades(&pipeline.topics), TopicSpec::watermarks(&pipeline.topics)];
+        ensure_topics(&stack.kafka()?, "e2e", &specs, DEADLINE).await?;
+        let registry = Registry::new(&stack.registry()?)?;
+        let trades = registry.register(&pipeline.topics.trades, &TRADE).await?;
+        let watermarks = registry.register(&pipeline.watermarks(), &WATERMARK).await?;
+        Ok(Self { schemas: (trades, watermarks), ..pipeline })
+    }
+
+    /// The topic of watermarks.
+    #[must_use]
+    pub fn watermarks(&self) -> String {
+        format!("{}.watermarks", self.topics.trades)
+    }
+
+    /// The same trades, with outputs of another name.
+    #[must_use]
+    pub fn beside(&self, name: &str) -> Self {
+        let topic = |topic: &str| format!("{}.{name}.{topic}", self.topics.trades);
+        let topics = TopicsConfig {
+            candles: topic("candles"),
+            moving_averages: topic("averages"),
+            late: topic("late"),
+            dead_letter: topic("dlq"),
+            ..self.topics.clone()
+        };
+        Self { topics, ..self.clone() }
+    }
+
+    /// The group that the environment names.
+    #[must_use]
+    pub fn group(&self) -> String {
+        format!("{}.group", self.topics.candles)
+    }
+
+    /// What an aggregator is told by its environment.
+    pub fn environment(&self, instance: &str) -> anyhow::Result<Vec<(String, String)>> {
+        let Self { stack, topics, .. } = self;
+        let settings = [
+            ("KAFKA__BOOTSTRAP_SERVERS", stack.kafka()?.bootstrap_servers),
+            ("SCHEMA_REGISTRY__URL", stack.registry()?.url.to_string()),
+            ("ADMIN__LISTEN", "127.0.0.1:0".into()),
+            ("TRACING__ZIPKIN_URL", String::new()),
+            ("GROUP_ID", self.group()),
+            ("INSTANCE", instance.into()),
+            ("TOPICS__TRADES", topics.trades.clone()),
+            ("TOPICS__CANDLES", topics.candles.clone()),
+            ("TOPICS__MOVING_AVERAGES", topics.moving_averages.clone()),
+            ("TOPICS__LATE", topics.late.clone()),
+            ("TOPICS__DEAD_LETTER", topics.dead_letter.clone()),
+            ("TOPICS__PARTITIONS", topics.partitions.to_string()),
+        ];
+        Ok(settings.into_iter().map(|(key, value)| (format!("KSTREAM__{key}"), value)).collect())
+    }
+
+    /// Waits until the group has committed that it has read every trade there is.
+    pub fn wait_until_read(&self) -> anyhow::Result<()> {
+        let role = Role::GroupObserver { group_id: self.group() };
+        let observer: BaseConsumer = config(&self.stack.kafka()?, "e2e", &role).create()?;
+        let until = Instant::now() + PATIENCE;
+        let mut behind = String::new();
+        while Instant::now() < until {
+            match self.behind(&observer) {
+                Ok(None) => return Ok(()),
+                Ok(Some(partition)) => behind = partition,
+                Err(error) => behind = error.to_string(),
+            }
+            std::thread::park_timeout(Duration::from_millis(50));
+        }
+        bail!("group {} does not read on: {behind}", self.group())
+    }
+
+    /// A partition that has not been read to its end.
+    fn behind(&self, observer: &BaseConsumer) -> KafkaResult<Option<String>> {
+        let mut asked = TopicPartitionList::new();
+        asked.add_partition_range(&self.topics.trades, 0, self.topics.partitions - 1);
+        let committed = observer.committed_offsets(asked, PATIENCE)?;
+        for element in committed.elements() {
+            let (first, end) = observer.fetch_watermarks(element.topic(), element.partition(), PATIENCE)?;
+            if first < end && element.offset() != Offset::Offset(end) {
+                let (partition, offset) = (element.partition(), element.offset());
+                return Ok(Some(format!("partition {partition} at {offset:?} of {end}")));
+            }
+        }
+        Ok(None)
+    }
+}

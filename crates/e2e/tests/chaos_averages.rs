@@ -1,0 +1,260 @@
+//! Aggregators are killed, stopped, moved and deprived of Kafka at random moments under load; afterwards candles, averages, late trades
+//! and dead letters are what the batch program makes of the trades, once each and to the last bit.
+//!
+//! Runs until so many faults are done, or as long as FOR says. Needs `make servers`; `make test` and `make chaos-averages` do it.
+
+#![expect(clippy::unwrap_used, clippy::panic, reason = "a test may")]
+
+mod averages;
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant, SystemTime};
+
+use averages::{Settings, Topics};
+use e2e::Stack;
+use e2e::faults::{Action, time_asked};
+use e2e::load::{Load, Unruliness};
+use e2e::pipeline::Pipeline;
+use e2e::process::Process;
+use fastrand::Rng;
+
+/// Faults of the short run.
+const FAULTS: usize = 36;
+/// Only so that a test that hangs ends.
+const PATIENCE: Duration = Duration::from_secs(120);
+/// Past the session's timeout, so that partitions move.
+const LONG_STOP: Duration = Duration::from_millis(7_500);
+const MOST_PROCESSES: usize = 4;
+
+/// Two groups side by side, with windows of their own.
+const FIRST: Settings = Settings { size: 60_000, advance: 5_000, grace: 2_000, tau: 30_000 };
+const SECOND: Settings = Settings { size: 20_000, advance: 20_000, grace: 500, tau: 7_000 };
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Fault {
+    /// `kill -9`, and a start at once.
+    Kill,
+    /// SIGTERM, and a start at once.
+    Restart,
+    /// Stopped for so long that the group gives its partitions to others; then it goes on.
+    Freeze,
+    /// One process more.
+    More,
+    /// One process less, for good.
+    Less,
+    /// A second process of the same name.
+    Namesake,
+    /// Kafka is killed, and started again by its supervisor.
+    KafkaDies,
+    /// Kafka is away for seconds.
+    KafkaAway,
+}
+
+const FAULTS_BY_WEIGHT: [Fault; 16] = {
+    use Fault::{Freeze, KafkaAway, KafkaDies, Kill, Less, More, Namesake, Restart};
+    [
+        Kill, Kill, Kill, Kill, Kill, Restart, Restart, Freeze, Freeze, More, More, More, Less, Namesake,
+        KafkaDies, KafkaAway,
+    ]
+};
+
+/// The processes of one group.
+struct Fleet {
+    pipeline: Pipeline,
+    settings: Settings,
+    processes: BTreeMap<usize, Process>,
+    started: usize,
+}
+
+impl Fleet {
+    fn new(pipeline: Pipeline, settings: Settings) -> Self {
+        Self { pipeline, settings, processes: BTreeMap::new(), started: 0 }
+    }
+
+    /// The windows come from a file, the rest from the environment.
+    fn start(&mut self, member: usize) {
+        let old = self.processes.insert(member, self.process(member));
+        assert!(old.is_none());
+        self.started += 1;
+    }
+
+    fn process(&self, member: usize) -> Process {
+        let Settings { size, advance, grace, tau } = self.settings;
+        let file = self.file("toml");
+        let windows = format!(
+            "threads = 2\n[window]\nsize = \"{size}ms\"\nadvance = \"{advance}ms\"\ngrace = \"{grace}ms\"\nema_tau = \"{tau}ms\"\n"
+        );
+        std::fs::write(&file, windows).unwrap();
+        let environment = self.pipeline.environment(&member.to_string()).unwrap();
+        let arguments = ["--config", file.to_str().unwrap()];
+        Process::start_with("agg-producer", &arguments, &environment, &self.file("log")).unwrap()
+    }
+
+    fn file(&self, extension: &str) -> PathBuf {
+        std::env::temp_dir().join(format!("{}.{extension}", self.pipeline.group()))
+    }
+
+    fn any(&self, rng: &mut Rng) -> usize {
+        let members: Vec<usize> = self.processes.keys().copied().collect();
+        *rng.choice(&members).unwrap()
+    }
+
+    fn end(&mut self, member: usize) {
+        let process = self.processes.remove(&member).unwrap();
+        process.signal("TERM").unwrap();
+        let status = process.end(PATIENCE).unwrap();
+        assert!(status.success(), "asked to stop: {status}, see {}", self.file("log").display());
+    }
+
+    /// None has ended unasked.
+    fn check(&mut self) {
+        let log = self.file("log");
+        for (member, process) in &mut self.processes {
+            if let Some(status) = process.ended().unwrap() {
+                panic!("process {member} ended with {status}, see {}", log.display());
+            }
+        }
+    }
+
+    fn suffer(&mut self, fault: Fault, rng: &mut Rng) -> bool {
+        let member = self.any(rng);
+        match fault {
+            Fault::Kill => {
+                // Dropped is killed.
+                drop(self.processes.remove(&member).unwrap());
+                self.start(member);
+            }
+            Fault::Restart => {
+                self.end(member);
+                self.start(member);
+            }
+            Fault::Freeze => {
+                let process = self.processes.get(&member).unwrap();
+                process.signal("STOP").unwrap();
+                wait(LONG_STOP);
+                process.signal("CONT").unwrap();
+            }
+            Fault::More => {
+                let Some(free) = (0..MOST_PROCESSES).find(|member| !self.processes.contains_key(member))
+                else {
+                    return false;
+                };
+                self.start(free);
+            }
+            Fault::Less => {
+                if self.processes.len() == 1 {
+                    return false;
+                }
+                self.end(member);
+            }
+            Fault::Namesake => {
+                let namesake = self.process(member);
+                let older = self.processes.insert(member, namesake).unwrap();
+                assert_eq!(older.end(PATIENCE).unwrap().code(), Some(1), "the older one ends");
+            }
+            Fault::KafkaDies => self.pipeline.stack.fault(Action::Kill, "kafka").unwrap(),
+            Fault::KafkaAway => {
+                self.pipeline.stack.fault(Action::Stop, "kafka").unwrap();
+                wait(Duration::from_millis(rng.u64(0..12_000)));
+                self.pipeline.stack.fault(Action::Start, "kafka").unwrap();
+            }
+        }
+        true
+    }
+}
+
+fn wait(time: Duration) {
+    let end = Instant::now() + time;
+    while let Some(left) = end.checked_duration_since(Instant::now()) {
+        std::thread::park_timeout(left);
+    }
+}
+
+/// Writes until told to stop, twenty times as fast as event time; then closes every window.
+fn write(load: &mut Load, stop: &AtomicBool) {
+    let mut rng = Rng::with_seed(11);
+    while !stop.load(Ordering::Relaxed) {
+        load.write(200, 2_000).unwrap();
+        load.watermarks().unwrap();
+        if rng.u8(0..100) == 0 {
+            // A night: whatever was open closes by watermark alone, with the next trade far away.
+            load.now += 600_000;
+            load.watermarks().unwrap();
+        }
+        wait(Duration::from_millis(100));
+    }
+    load.complete_through(load.now + 3_600_000).unwrap();
+}
+
+fn until_all_is_published(fleet: &Fleet, runtime: &tokio::runtime::Runtime) -> Topics {
+    let Fleet { pipeline, settings, .. } = fleet;
+    let until = Instant::now() + PATIENCE;
+    loop {
+        let topics = runtime.block_on(Topics::read(&pipeline.stack, &pipeline.topics));
+        let (found, expected) = (topics.averages(), topics.averages_to_come(settings));
+        if found >= expected {
+            return topics;
+        }
+        assert!(
+            Instant::now() < until,
+            "{found} averages of {expected}, see {}",
+            fleet.file("log").display()
+        );
+        wait(Duration::from_secs(1));
+    }
+}
+
+#[test]
+fn whatever_breaks_each_window_is_published_once_and_right_to_the_last_bit() {
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
+    let stack = Stack::find().unwrap();
+    let pipeline = runtime.block_on(Pipeline::make(&stack, "chaos-averages", 6)).unwrap();
+    let seed = fastrand::u64(..);
+    println!("seed {seed}");
+    let mut rng = Rng::with_seed(seed);
+    let unruliness = Unruliness { disordered: 10, old: 5, garbage: 2 };
+    let days = Duration::from_secs(25 * 24 * 3600);
+    let start = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap() - days;
+    let start = i64::try_from(start.as_millis()).unwrap();
+    let mut load = Load::new(&pipeline, 200, unruliness, start).unwrap();
+    let mut fleets = [Fleet::new(pipeline.clone(), FIRST), Fleet::new(pipeline.beside("second"), SECOND)];
+    fleets.iter_mut().for_each(|fleet| fleet.start(0));
+
+    let stop = AtomicBool::new(false);
+    let mut tried: BTreeMap<Fault, usize> = BTreeMap::new();
+    std::thread::scope(|scope| {
+        let writer = scope.spawn(|| write(&mut load, &stop));
+        let end = time_asked().unwrap().map(|time| Instant::now() + time);
+        let enough = |tried: &BTreeMap<Fault, usize>| {
+            end.map_or(tried.values().sum::<usize>() >= FAULTS, |end| Instant::now() >= end)
+        };
+        while !enough(&tried) && !writer.is_finished() {
+            wait(Duration::from_millis(rng.u64(0..2_000)));
+            let fault = *rng.choice(&FAULTS_BY_WEIGHT).unwrap();
+            let fleet = rng.choice(&mut fleets).unwrap();
+            if fleet.suffer(fault, &mut rng) {
+                println!("{fault:?}");
+                *tried.entry(fault).or_default() += 1;
+            }
+            fleets.iter_mut().for_each(Fleet::check);
+        }
+        stop.store(true, Ordering::Relaxed);
+        writer.join().unwrap();
+    });
+    println!("{} faults tried: {tried:?}", tried.values().sum::<usize>());
+    for fleet in &mut fleets {
+        let topics = until_all_is_published(fleet, &runtime);
+        fleet.check();
+        let members: Vec<usize> = fleet.processes.keys().copied().collect();
+        members.into_iter().for_each(|member| fleet.end(member));
+        let compared = topics.compare(&fleet.settings);
+        println!("{}: {compared:?}; lost 0, doubled 0", fleet.pipeline.group());
+        assert_eq!(
+            compared.trades + compared.undecodable,
+            load.written,
+            "trades are there as they were written"
+        );
+    }
+}

@@ -1,0 +1,284 @@
+//! Where the aggregator begins, and where it refuses to: whatever has become of the group's offsets, going on never gives wrong
+//! numbers. A refusal is 78 and says how to begin anew.
+//!
+//! Needs `make servers`; `make test` does it.
+
+#![expect(clippy::unwrap_used, reason = "a test may")]
+
+use std::collections::BTreeSet;
+use std::path::PathBuf;
+use std::time::{Duration, Instant, SystemTime};
+
+use common::avro::schema::MOVING_AVERAGE;
+use common::kafka::admin::{TopicSpec, ensure_topics};
+use common::kafka::client::{Role, config};
+use common::model::{EventTime, MovingAverage};
+use e2e::Stack;
+use e2e::load::{Load, Unruliness};
+use e2e::pipeline::Pipeline;
+use e2e::process::{Process, run_to_end};
+use e2e::topic::Topic;
+use rdkafka::admin::{AdminClient, AdminOptions, NewPartitions};
+use rdkafka::client::DefaultClientContext;
+use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer as _};
+use rdkafka::error::KafkaResult;
+use rdkafka::types::RDKafkaErrorCode;
+use rdkafka::{Offset, TopicPartitionList};
+
+const PATIENCE: Duration = Duration::from_secs(120);
+const MINUTE: u32 = 60_000;
+
+fn now() -> EventTime {
+    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap();
+    i64::try_from(now.as_millis()).unwrap()
+}
+
+/// A group that has read ten minutes of trades, and was stopped.
+struct Group {
+    pipeline: Pipeline,
+    load: Load,
+    admin: AdminClient<DefaultClientContext>,
+}
+
+impl Group {
+    async fn that_has_run(name: &str) -> Self {
+        let pipeline = Pipeline::make(&Stack::find().unwrap(), name, 2).await.unwrap();
+        let mut load = Load::new(&pipeline, 20, Unruliness::NONE, now() - 3_600_000).unwrap();
+        load.write(1_000, 10 * MINUTE).unwrap();
+        let admin = config(&pipeline.stack.kafka().unwrap(), "e2e", &Role::Admin).create().unwrap();
+        let group = Self { pipeline, load, admin };
+        group.run();
+        group
+    }
+
+    fn log(&self) -> PathBuf {
+        std::env::temp_dir().join(format!("{}.log", self.pipeline.topics.trades))
+    }
+
+    /// Runs an aggregator until it has read everything.
+    fn run(&self) {
+        let environment = self.pipeline.environment("0").unwrap();
+        let running = Process::start("agg-producer", &environment, &self.log()).unwrap();
+        self.pipeline.wait_until_read().unwrap();
+        running.signal("TERM").unwrap();
+        assert!(running.end(PATIENCE).unwrap().success());
+    }
+
+    /// Starts one that must end by itself with these words.
+    fn refused(&self, changes: &[(&str, &str)], words: &[&str]) {
+        let mut environment = self.pipeline.environment("0").unwrap();
+        environment.extend(changes.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())));
+        let environment: Vec<_> =
+            environment.iter().map(|(key, value)| (key.as_str(), value.clone())).collect();
+        let output = run_to_end("agg-producer", &[], &environment).unwrap();
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(78), "{said}");
+        for word in words {
+            assert!(said.contains(word), "{word:?} is not in: {said}");
+        }
+    }
+
+    async fn averages(&self) -> Vec<(String, i64)> {
+        let topic = Topic::new(&self.pipeline.stack, &self.pipeline.topics.moving_averages, &MOVING_AVERAGE);
+        let key =
+            |average: MovingAverage<'static>| (average.instrument_name.into_owned(), average.window_end);
+        topic.read().await.unwrap().into_iter().map(|record| key(record.value)).collect()
+    }
+
+    fn observer(&self) -> BaseConsumer {
+        let role = Role::GroupObserver { group_id: self.pipeline.group() };
+        config(&self.pipeline.stack.kafka().unwrap(), "e2e", &role).create().unwrap()
+    }
+
+    /// Writes other offsets where the group's stood, as kafka-consumer-groups would.
+    fn reset_offsets(&self, offset: i64, metadata: &str) {
+        let mut offsets = TopicPartitionList::new();
+        for partition in 0..self.pipeline.topics.partitions {
+            let mut element = offsets.add_partition(&self.pipeline.topics.trades, partition);
+            element.set_offset(Offset::Offset(offset)).unwrap();
+            element.set_metadata(metadata);
+        }
+        let observer = self.observer();
+        when_the_member_is_gone(|| observer.commit(&offsets, CommitMode::Sync));
+    }
+}
+
+/// A static member stays in its group until its session is over.
+fn when_the_member_is_gone(mut attempt: impl FnMut() -> KafkaResult<()>) {
+    let until = Instant::now() + PATIENCE;
+    while let Err(error) = attempt() {
+        assert!(Instant::now() < until, "{error}");
+        std::thread::park_timeout(Duration::from_millis(200));
+    }
+}
+
+fn options() -> AdminOptions {
+    AdminOptions::new().request_timeout(Some(PATIENCE)).operation_timeout(Some(PATIENCE))
+}
+
+fn done<T>(outcomes: KafkaResult<Vec<Result<T, (String, RDKafkaErrorCode)>>>) -> KafkaResult<()> {
+    for outcome in outcomes? {
+        outcome.map_err(|(_, code)| rdkafka::error::KafkaError::AdminOp(code))?;
+    }
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn offsets_that_have_expired_are_no_reason_to_publish_everything_again() {
+    let group = Group::that_has_run("start-expired").await;
+    let published = group.averages().await;
+    assert!(!published.is_empty());
+    let name = group.pipeline.group();
+    let runtime = tokio::runtime::Handle::current();
+    tokio::task::block_in_place(|| {
+        when_the_member_is_gone(|| done(runtime.block_on(group.admin.delete_groups(&[&name], &options()))));
+    });
+    group.refused(
+        &[],
+        &["nothing is committed, but", "candles of this group", "--delete-offsets", "topics.candles"],
+    );
+    assert_eq!(group.averages().await, published);
+
+    // The way out that the message tells.
+    let topics = &group.pipeline.topics;
+    let outputs = [topics.candles.as_str(), &topics.moving_averages, &topics.late];
+    done(group.admin.delete_topics(&outputs, &options()).await).unwrap();
+    group.run();
+    assert_eq!(as_set(group.averages().await), as_set(published));
+}
+
+fn as_set(keys: Vec<(String, i64)>) -> BTreeSet<(String, i64)> {
+    let count = keys.len();
+    let set: BTreeSet<_> = keys.into_iter().collect();
+    assert_eq!(set.len(), count, "once each");
+    set
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn offsets_that_somebody_else_has_written_are_refused() {
+    let group = Group::that_has_run("start-foreign").await;
+    let published = group.averages().await;
+    group.reset_offsets(0, "");
+    group.refused(
+        &[],
+        &["offset 0 is committed, but its metadata is not this program's: \"\"", "--delete-offsets"],
+    );
+    group.reset_offsets(0, "somebody's");
+    group.refused(&[], &["its metadata is not this program's: \"somebody's\""]);
+    assert_eq!(group.averages().await, published);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn records_that_are_gone_are_refused_whether_they_were_read_or_not() {
+    let mut group = Group::that_has_run("start-gone").await;
+    let published = group.averages().await;
+    group.load.write(1_000, MINUTE).unwrap();
+    let trades = group.pipeline.topics.trades.clone();
+    let mut before = TopicPartitionList::new();
+    for partition in 0..2 {
+        before.add_partition_offset(&trades, partition, Offset::End).unwrap();
+    }
+    group.admin.delete_records(&before, &options()).await.unwrap();
+    group.refused(&[], &["does not have the records any more", &trades, "--delete-offsets"]);
+    assert_eq!(group.averages().await, published);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_topic_of_trades_that_was_made_anew_is_refused() {
+    let mut group = Group::that_has_run("start-anew").await;
+    let published = group.averages().await;
+    let trades = group.pipeline.topics.trades.clone();
+    done(group.admin.delete_topics(&[&trades], &options()).await).unwrap();
+    let spec = TopicSpec::trades(&group.pipeline.topics);
+    ensure_topics(&group.pipeline.stack.kafka().unwrap(), "e2e", &[spec], PATIENCE).await.unwrap();
+    group.load.write(3_000, 10 * MINUTE).unwrap();
+    group.refused(&[], &["partition", "--delete-offsets"]);
+    assert_eq!(group.averages().await, published);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn other_windows_and_other_topics_are_refused_with_what_was_and_what_is() {
+    let group = Group::that_has_run("start-changed").await;
+    for (key, value, words) in [
+        ("KSTREAM__WINDOW__SIZE", "1m", ["\"size_ms\":300000", "\"size_ms\":60000"]),
+        ("KSTREAM__WINDOW__EMA_TAU", "7s", ["\"ema_tau_ms\":150000", "\"ema_tau_ms\":7000"]),
+    ] {
+        group.refused(&[(key, value)], &words);
+        group.refused(&[(key, value)], &["it was committed with other settings", "--delete-offsets"]);
+    }
+    let elsewhere = format!("{}.elsewhere", group.pipeline.topics.trades);
+    group.refused(&[("KSTREAM__TOPICS__CANDLES", &elsewhere)], &["other settings", &elsewhere]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_second_group_is_kept_off_the_topics_of_the_first() {
+    let group = Group::that_has_run("start-second").await;
+    let published = group.averages().await;
+    let first = group.pipeline.group();
+    group.refused(
+        &[("KSTREAM__GROUP_ID", "second")],
+        &["candles of group", &first, "each group needs topics of its own"],
+    );
+    let own = format!("{}.own", group.pipeline.topics.candles);
+    group.refused(
+        &[("KSTREAM__GROUP_ID", "second"), ("KSTREAM__TOPICS__CANDLES", &own)],
+        &[
+            &group.pipeline.topics.moving_averages,
+            "holds records there",
+            "each group needs topics of its own",
+        ],
+    );
+    assert_eq!(group.averages().await, published);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn partitions_that_are_added_are_refused_at_a_start_and_while_it_runs() {
+    let group = Group::that_has_run("start-more").await;
+    let environment = group.pipeline.environment("0").unwrap();
+    let log = group.log().with_extension("running.log");
+    let running = Process::start("agg-producer", &with_quick_metadata(environment), &log).unwrap();
+    let said = || std::fs::read_to_string(&log).unwrap();
+    let until = Instant::now() + PATIENCE;
+    while !said().contains("\"live\"") {
+        assert!(Instant::now() < until, "{}", said());
+        std::thread::park_timeout(Duration::from_millis(50));
+    }
+    let trades = group.pipeline.topics.trades.clone();
+    done(group.admin.create_partitions(&[NewPartitions::new(&trades, 3)], &options()).await).unwrap();
+    assert_eq!(running.end(PATIENCE).unwrap().code(), Some(78));
+    assert!(said().contains("the topic had topics.partitions = 2, now it has more"), "{}", said());
+    group.refused(&[], &[&trades, "has 3 partitions, takes 2"]);
+}
+
+fn with_quick_metadata(mut environment: Vec<(String, String)>) -> Vec<(String, String)> {
+    let key = "KSTREAM__KAFKA__PROPERTIES__topic_metadata_refresh_interval_ms";
+    environment.push((key.to_owned(), "500".to_owned()));
+    environment
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_empty_group_passes_over_what_its_topics_would_forget_at_once_and_publishes_whole_windows_only() {
+    let pipeline = Pipeline::make(&Stack::find().unwrap(), "start-old", 1).await.unwrap();
+    let day = 24 * 3_600_000;
+    let mut load = Load::new(&pipeline, 1, Unruliness::NONE, now() - 40 * day).unwrap();
+    load.write(100, 10 * MINUTE).unwrap();
+    load.now = now() - 29 * day - 5 * 60_000;
+    load.write(1_200, 20 * MINUTE).unwrap();
+    let admin = config(&pipeline.stack.kafka().unwrap(), "e2e", &Role::Admin).create().unwrap();
+    let group = Group { pipeline, load, admin };
+    let before = now() - 29 * day;
+    group.run();
+    let averages = group.averages().await;
+    let earliest = averages.iter().map(|(_, end)| end - 300_000).min().unwrap();
+    assert!((before..before + 120_000).contains(&earliest), "{earliest} against {before}");
+    // One trade a second, so that a window that is whole is known by its count.
+    let topic = Topic::new(&group.pipeline.stack, &group.pipeline.topics.moving_averages, &MOVING_AVERAGE);
+    let counts = topic.read().await.unwrap();
+    let counts: Vec<_> = counts
+        .into_iter()
+        .map(|record: e2e::topic::Record<MovingAverage<'static>>| record.value.trade_count)
+        .collect();
+    assert!(counts.iter().all(|count| *count == 300), "{counts:?}");
+    group.run();
+    assert_eq!(group.averages().await, averages, "a restart publishes nothing twice");
+}
