@@ -6,8 +6,10 @@
 
 pub mod exchange;
 pub mod faults;
+pub mod load;
 pub mod postgres;
 pub mod process;
+pub mod sink;
 pub mod stack;
 pub mod topic;
 pub mod zipkin;

@@ -136,6 +136,7 @@ mod tests {
             ("connector.class", "io.debezium.connector.jdbc.JdbcSinkConnector"),
             ("consumer.override.isolation.level", "read_committed"),
             ("consumer.override.max.poll.records", "5000"),
+            ("consumer.override.session.timeout.ms", "10000"),
             ("errors.deadletterqueue.context.headers.enable", "true"),
             ("errors.tolerance", "all"),
             ("insert.mode", "upsert"),
