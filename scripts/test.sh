@@ -64,6 +64,7 @@ step "real servers: what is refused" e2e refusals
 step "real servers: where averages begin" e2e start_points
 step "real servers: every trade once, whatever breaks" every_trade_once
 step "real servers: averages, whatever crashes" e2e chaos_averages
+step "real servers: rows, whatever breaks" e2e chaos_sink
 step "pipeline on the simulator" env FEED=sim scripts/run.sh 7>&-
 step "real servers: running" e2e running
 step "status" scripts/status.sh

@@ -6,12 +6,14 @@
 
 pub mod exchange;
 pub mod faults;
-pub mod load;
 pub mod pipeline;
 pub mod postgres;
 pub mod process;
+pub mod published;
+pub mod sink;
 pub mod stack;
 pub mod topic;
+pub mod unruly;
 pub mod zipkin;
 
 pub use stack::Stack;

@@ -15,9 +15,9 @@ use std::time::{Duration, Instant, SystemTime};
 use averages::{Settings, Topics};
 use e2e::Stack;
 use e2e::faults::{Action, time_asked};
-use e2e::load::{Load, Unruliness};
 use e2e::pipeline::Pipeline;
 use e2e::process::Process;
+use e2e::unruly::{Load, Unruliness};
 use fastrand::Rng;
 
 /// Faults of the short run.

@@ -18,8 +18,9 @@ use crate::letters::Desk;
 use crate::metrics::SinkMetrics;
 use crate::pair::Pair;
 use crate::postgres::migrations::migrate;
+use crate::postgres::retention::Sweeper;
 use crate::postgres::session::Database;
-use crate::watch::Watcher;
+use crate::watch::{Probe, Watcher};
 
 /// A look at the connectors is some requests, each of which takes ten seconds at most.
 const LONGEST_LOOK: Duration = Duration::from_secs(120);
@@ -28,6 +29,7 @@ const LONGEST_LOOK: Duration = Duration::from_secs(120);
 pub struct App {
     watcher: Watcher,
     desks: Vec<(&'static str, Desk)>,
+    sweeper: Sweeper,
     interval: Duration,
     heartbeat: Heartbeat,
     serving: Serving,
@@ -63,9 +65,11 @@ impl App {
         let api = ConnectApi::new(&config.connect.url)?;
         let mut watcher = Watcher::new(api.clone(), *config.connect.watch_interval, metrics.clone());
         let connectors = connectors(&config.topics, &surroundings);
-        for connector in &connectors {
-            watcher.watch(connector.clone(), health.part(connector.name));
+        for (connector, pair) in connectors.iter().zip(Pair::all(&config.topics)) {
+            let probe = Probe::new(&config, pair)?;
+            watcher.watch(connector.clone(), health.part(connector.name), Some(probe));
         }
+        let sweeper = Sweeper::new(database.clone(), config.retention.kept(), metrics.clone());
         let desks = desks(&config, &metrics)?;
         let start = Start {
             deadline: *config.startup_deadline,
@@ -85,7 +89,7 @@ impl App {
         }
         let heartbeat = health.heartbeat("watcher", *config.connect.watch_interval + LONGEST_LOOK);
         let (interval, shutdown_deadline) = (*config.connect.watch_interval, *config.shutdown_deadline);
-        Ok(Self { watcher, desks, interval, heartbeat, serving, shutdown_deadline })
+        Ok(Self { watcher, desks, sweeper, interval, heartbeat, serving, shutdown_deadline })
     }
 
     /// Watches the connectors until asked to stop.
@@ -93,33 +97,36 @@ impl App {
     /// # Errors
     /// What ended the service unasked.
     pub async fn run(self, shutdown: Shutdown) -> Result<(), Failure> {
-        let Self { mut watcher, desks, interval, heartbeat, serving, shutdown_deadline } = self;
+        let Self { mut watcher, desks, sweeper, interval, heartbeat, serving, shutdown_deadline } = self;
         let mut tasks = Tasks::new(shutdown.clone());
         for (name, mut desk) in desks {
-            let shutdown = shutdown.clone();
-            // Thousands of letters to decode do not hold up the health checks.
-            tasks.spawn_thread(name, move || {
-                let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-                runtime.map_err(anyhow::Error::from)?.block_on(async {
-                    tokio::select! {
-                        () = shutdown.requested() => {}
-                        () = desk.run(interval) => {}
-                    }
-                });
-                Ok(())
-            })?;
+            spawn_alone(&mut tasks, (name, &shutdown), async move || desk.run(interval).await)?;
         }
-        tasks.spawn("watcher", async move {
-            tokio::select! {
-                () = shutdown.requested() => {}
-                () = watcher.run(&heartbeat) => {}
-            }
-            Ok(())
-        });
+        spawn_alone(&mut tasks, ("retention", &shutdown), async move || sweeper.run().await)?;
+        spawn_alone(&mut tasks, ("watcher", &shutdown), async move || watcher.run(&heartbeat).await)?;
         let end = tasks.run_to_end(shutdown_deadline).await;
         drop(serving);
         end
     }
+}
+
+/// Runs `work` on a thread of its own until it is to stop: thousands of records to decode do not hold up the health checks.
+fn spawn_alone(
+    tasks: &mut Tasks,
+    (name, shutdown): (&'static str, &Shutdown),
+    work: impl AsyncFnOnce() + Send + 'static,
+) -> Result<(), Failure> {
+    let shutdown = shutdown.clone();
+    tasks.spawn_thread(name, move || {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+        runtime.map_err(anyhow::Error::from)?.block_on(async {
+            tokio::select! {
+                () = shutdown.requested() => {}
+                () = work() => {}
+            }
+        });
+        Ok(())
+    })
 }
 
 fn desks(config: &Config, metrics: &SinkMetrics) -> Result<Vec<(&'static str, Desk)>, Failure> {

@@ -11,6 +11,7 @@ use url::Url;
 
 use crate::connect::surroundings::Surroundings;
 use crate::postgres::url::PostgresUrl;
+use crate::table::{MOVING_AVERAGES, TRADES, Table};
 
 /// Everything that can be configured.
 #[derive(Debug, Clone, Deserialize)]
@@ -23,6 +24,9 @@ pub struct Config {
     pub connect: ConnectConfig,
     /// The database.
     pub postgres: PostgresConfig,
+    /// How long rows are kept.
+    #[serde(default)]
+    pub retention: RetentionConfig,
     /// Kafka.
     pub kafka: KafkaConfig,
     /// The schema registry.
@@ -61,6 +65,40 @@ pub struct PostgresConfig {
     pub password_file: PathBuf,
 }
 
+/// `[retention]`: what has none stays for ever.
+#[derive(Debug, Clone, Default, Deserialize)]
+pub struct RetentionConfig {
+    /// Of `trades`, by their time.
+    pub trades: Option<Duration>,
+    /// Of `moving_averages`, by the end of their window.
+    pub moving_averages: Option<Duration>,
+}
+
+impl RetentionConfig {
+    /// The tables that have one.
+    #[must_use]
+    pub fn kept(&self) -> Vec<(&'static Table, std::time::Duration)> {
+        let tables = [(&TRADES, self.trades), (&MOVING_AVERAGES, self.moving_averages)];
+        tables.into_iter().filter_map(|(table, kept)| Some((table, *kept?))).collect()
+    }
+
+    fn check(&self) -> Vec<Invalid> {
+        let short = self.kept().into_iter().filter(|(_, kept)| *kept < SHORTEST_RETENTION);
+        short
+            .map(|(table, kept)| {
+                Invalid::new(
+                    format!("retention.{}", table.name),
+                    Duration(kept),
+                    "an hour or more: rows that are gone come back only if the connector reads its topic anew",
+                )
+            })
+            .collect()
+    }
+}
+
+/// Anything shorter is a slip.
+const SHORTEST_RETENTION: std::time::Duration = std::time::Duration::from_secs(3600);
+
 impl ServiceConfig for Config {
     const SERVICE: Service = Service::JdbcSink;
 
@@ -70,7 +108,8 @@ impl ServiceConfig for Config {
 
     fn check(&self) -> Vec<Invalid> {
         let shared = self.kafka.check().into_iter().chain(self.topics.check());
-        shared.chain(self.connect.check()).chain(Surroundings::of(self).err()).collect()
+        let own = self.connect.check().into_iter().chain(self.retention.check());
+        shared.chain(own).chain(Surroundings::of(self).err()).collect()
     }
 }
 
@@ -109,6 +148,14 @@ mod tests {
     }
 
     #[test]
+    fn rows_stay_for_ever_unless_told_otherwise() {
+        assert!(load(&[]).unwrap().retention.kept().is_empty());
+        let config = load(&[("KSTREAM__RETENTION__MOVING_AVERAGES", "90d")]).unwrap();
+        let kept = config.retention.kept();
+        assert_eq!(kept, [(&MOVING_AVERAGES, std::time::Duration::from_secs(90 * 86_400))]);
+    }
+
+    #[test]
     fn what_cannot_work_is_refused_with_key_value_and_what_is_allowed() {
         for (variable, value, expected) in [
             ("CONNECT__URL", "tcp://x:1", "connect.url: got tcp://x:1, takes an http:// or https:// URL"),
@@ -118,6 +165,7 @@ mod tests {
                 "connect.url: got a URL with a login in it, takes one without",
             ),
             ("CONNECT__WATCH_INTERVAL", "0s", "connect.watch_interval: got 0s, takes more than nothing"),
+            ("RETENTION__TRADES", "30s", "retention.trades: got 30s, takes an hour or more"),
             ("CONNECT__SECRETS_DIR", "/run:1", "connect.secrets_dir: got \"/run:1\", takes "),
             ("POSTGRES__PASSWORD_FILE", "", "postgres.password_file: got \"\", takes the path of a file"),
             ("POSTGRES__URL", "mysql://kstream@h/kstream", "postgres.url"),

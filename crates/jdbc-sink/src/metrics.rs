@@ -11,6 +11,7 @@ use crate::connect::api::{State, Status};
 use crate::connect::apply::Applied;
 use crate::kafka::progress::Lag;
 use crate::letters::BROUGHT_BACK;
+use crate::pair::Reason;
 
 /// A connector of ours.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -40,6 +41,12 @@ pub struct DeadLetterLabels {
     reason: String,
 }
 
+/// A table.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct TableLabels {
+    table: &'static str,
+}
+
 /// Tables, connectors, tasks.
 #[derive(Debug, Clone)]
 pub struct SinkMetrics {
@@ -55,6 +62,10 @@ pub struct SinkMetrics {
     lag_seconds: Family<ConnectorLabels, Gauge>,
     dead_letters: Family<DeadLetterLabels, Gauge>,
     requeued: Family<ConnectorLabels, Gauge>,
+    refused: Family<ConnectorLabels, Gauge>,
+    verified_at: Family<TableLabels, Gauge>,
+    verified_same: Family<TableLabels, Gauge>,
+    deleted: Family<TableLabels, Counter>,
     /// Tasks that are shown, so that those that are gone can be taken away.
     tasks: Arc<Mutex<BTreeSet<(&'static str, u32)>>>,
 }
@@ -75,6 +86,14 @@ impl SinkMetrics {
             dead_letters: metrics.family("dead_letters", "Dead letters that stay, by reason"),
             requeued: metrics
                 .family("dead_letters_brought_back", "Dead letters that were good and got their row"),
+            refused: metrics
+                .family("refused", "1 while a record, or the table, keeps the connector from going on"),
+            verified_at: metrics
+                .family("last_verify_timestamp_seconds", "When `verify` last compared a table, since 1970"),
+            verified_same: metrics
+                .family("last_verify_same", "1 if the table held what its topic holds then"),
+            deleted: metrics
+                .family("retention_deleted", "Rows deleted as they were older than they are kept"),
             tasks: Arc::default(),
         }
     }
@@ -89,16 +108,38 @@ impl SinkMetrics {
     pub fn dead_letters(&self, connector: &'static str, by_reason: &BTreeMap<String, i64>) {
         let good = by_reason.get(BROUGHT_BACK).copied().unwrap_or_default();
         self.requeued.get_or_create(&ConnectorLabels { connector }).set(good);
+        // What is decided anew leaves its reason.
+        for reason in Reason::ALL {
+            let labels = DeadLetterLabels { connector, reason: reason.name().into() };
+            self.dead_letters.get_or_create(&labels).set(0);
+        }
         for (reason, count) in by_reason.iter().filter(|(reason, _)| *reason != BROUGHT_BACK) {
             let labels = DeadLetterLabels { connector, reason: reason.clone() };
             self.dead_letters.get_or_create(&labels).set(*count);
         }
     }
 
+    /// Whether a connector is kept from going on by something that no restart mends.
+    pub fn refused(&self, connector: &'static str, refused: bool) {
+        self.refused.get_or_create(&ConnectorLabels { connector }).set(i64::from(refused));
+    }
+
+    /// When a table was last compared, in seconds since 1970, and whether it held what its topic holds.
+    pub fn verified(&self, table: &'static str, (at, same): (i64, bool)) {
+        self.verified_at.get_or_create(&TableLabels { table }).set(at);
+        self.verified_same.get_or_create(&TableLabels { table }).set(i64::from(same));
+    }
+
+    /// So many rows were deleted.
+    pub fn deleted(&self, table: &'static str, rows: u64) {
+        self.deleted.get_or_create(&TableLabels { table }).inc_by(rows);
+    }
+
     /// Shows each counter at 0, for rates from the first restart on.
     pub fn expect(&self, connector: &'static str) {
         let labels = ConnectorLabels { connector };
         drop((self.restarts.get_or_create(&labels), self.applied.get_or_create(&labels)));
+        self.refused(connector, false);
         self.show(connector, None);
     }
 
@@ -153,8 +194,13 @@ mod tests {
         let sink = SinkMetrics::new(&metrics);
         sink.lag("a", Lag { records: 7, seconds: 2 });
         sink.dead_letters("a", &BTreeMap::from([("brought_back".into(), 5), ("malformed".into(), 2)]));
+        sink.verified("trades", (1_700_000_000, true));
+        sink.deleted("trades", 5);
         let text = metrics.render();
         for line in [
+            "jdbc_sink_last_verify_timestamp_seconds{table=\"trades\"} 1700000000",
+            "jdbc_sink_last_verify_same{table=\"trades\"} 1",
+            "jdbc_sink_retention_deleted_total{table=\"trades\"} 5",
             "jdbc_sink_lag_records{connector=\"a\"} 7",
             "jdbc_sink_lag_seconds{connector=\"a\"} 2",
             "jdbc_sink_dead_letters{connector=\"a\",reason=\"malformed\"} 2",

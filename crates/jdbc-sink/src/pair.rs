@@ -53,7 +53,7 @@ impl Pair {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Reason {
-    /// It has no value; the connector passes over such a record in silence.
+    /// It has no value.
     Tombstone,
     /// Its value is not in the wire format.
     NotWireFormat,
@@ -64,6 +64,9 @@ pub enum Reason {
 }
 
 impl Reason {
+    /// Every reason.
+    pub const ALL: [Self; 4] = [Self::Tombstone, Self::NotWireFormat, Self::UnknownSchema, Self::Malformed];
+
     /// As labels have it.
     #[must_use]
     pub const fn name(self) -> &'static str {

@@ -96,7 +96,7 @@ impl ConnectorStatus {
             table: pair.table.name,
             running: trouble.is_none(),
             trouble,
-            cause: seen.cause(),
+            cause: seen.cause().map(|cause| cause.to_string()),
             lag: told.map(|(lag, _)| lag),
             dead_letters: told.map(|(_, letters)| letters),
             kafka: failure,

@@ -1,6 +1,6 @@
 //! Reads a pair's dead letters as they come, and decides each.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use common::Failure;
 use common::avro::registry::Registry;
@@ -14,7 +14,8 @@ use crate::kafka::letter::Origin;
 use crate::kafka::progress::{Progress, lag};
 use crate::kafka::reader::{Range, Reader};
 use crate::metrics::SinkMetrics;
-use crate::pair::{Pair, RowDecoder};
+use crate::pair::{Pair, Reason, RowDecoder};
+use crate::postgres::said::{column, is_refusal, said};
 use crate::postgres::session::Database;
 use crate::status::now;
 
@@ -23,6 +24,9 @@ use crate::status::now;
 const BATCH: i64 = 500;
 /// How long one letter waits for the registry before all of them do.
 const REGISTRY_WITHIN: Duration = Duration::from_secs(5);
+
+/// How often letters of schemas that the registry did not know are judged again.
+const AGAIN: Duration = Duration::from_secs(30);
 
 /// Where the dead letters of one pair are decided.
 pub struct Desk {
@@ -34,6 +38,8 @@ pub struct Desk {
     database: Database,
     client: Option<Client>,
     metrics: SinkMetrics,
+    /// When letters of unknown schemas were last judged again.
+    judged_again: Option<Instant>,
     /// Why nothing could be decided at the last look.
     trouble: Option<String>,
 }
@@ -52,6 +58,7 @@ impl Desk {
             database: Database::new(&config.postgres)?,
             client: None,
             metrics,
+            judged_again: None,
             trouble: None,
             pair,
         })
@@ -88,9 +95,41 @@ impl Desk {
             let from = done.get(&range.partition).map_or(range.from, |next| range.from.max(*next));
             self.decide(Range { from, ..range }).await?;
         }
+        if self.judged_again.is_none_or(|at| at.elapsed() >= AGAIN) {
+            self.judge_again().await?;
+            self.judged_again = Some(Instant::now());
+        }
+        self.show().await
+    }
+
+    async fn show(&mut self) -> Result<(), Failure> {
         let pair = self.pair.clone();
         let counts = store::counts(self.client().await?, &pair).await.map_err(|error| self.lost(&error))?;
         self.metrics.dead_letters(pair.connector, &counts);
+        let verified = store::verified(self.client().await?, &pair).await;
+        if let Some(verified) = verified.map_err(|error| self.lost(&error))? {
+            self.metrics.verified(pair.table.name, verified);
+        }
+        Ok(())
+    }
+
+    /// A registry that had lost a schema, or got it late, may know it now: the records are read where they came from.
+    async fn judge_again(&mut self) -> Result<(), Failure> {
+        let pair = self.pair.clone();
+        let unknown = store::of_unknown_schema(self.client().await?, &pair, BATCH).await;
+        for origin in unknown.map_err(|error| self.lost(&error))? {
+            let range = Range { partition: origin.partition, from: origin.offset, to: origin.offset + 1 };
+            let (decoder, mut decision) = (&mut self.decoder, None);
+            let judge = async |record: &rdkafka::message::BorrowedMessage<'_>| {
+                let value = decoder.decode_within(record.payload(), REGISTRY_WITHIN).await?;
+                decision = Some(Decision::of(origin.clone(), (Some(origin.clone()), &pair.topic), value));
+                Ok(())
+            };
+            self.topic.read(range, judge).await?;
+            if let Some(decision) = decision {
+                self.write_one(decision, None).await?;
+            }
+        }
         Ok(())
     }
 
@@ -131,16 +170,16 @@ impl Desk {
     async fn write(&mut self, decisions: Vec<Decision>, of: Range) -> Result<(), Failure> {
         let (pair, partition) = (self.pair.clone(), of.partition);
         let end = Position { partition, next: of.to };
-        let written = store::write(self.client().await?, &pair, (&decisions, &end)).await;
+        let written = store::write(self.client().await?, &pair, (&decisions, Some(&end))).await;
         match written {
             Ok(()) => decisions.iter().for_each(|decision| tell(&pair, decision)),
             Err(error) if is_refusal(&error) => {
                 // Not before the last is written is any of them passed over.
                 let begin = Position { partition, next: of.from };
                 for decision in decisions {
-                    self.write_one(decision, &begin).await?;
+                    self.write_one(decision, Some(&begin)).await?;
                 }
-                let written = store::write(self.client().await?, &pair, (&[], &end)).await;
+                let written = store::write(self.client().await?, &pair, (&[], Some(&end))).await;
                 written.map_err(|error| self.lost(&error))?;
             }
             Err(error) => return Err(self.lost(&error)),
@@ -148,20 +187,31 @@ impl Desk {
         Ok(())
     }
 
-    async fn write_one(&mut self, mut decision: Decision, position: &Position) -> Result<(), Failure> {
+    async fn write_one(
+        &mut self,
+        mut decision: Decision,
+        position: Option<&Position>,
+    ) -> Result<(), Failure> {
         let pair = self.pair.clone();
         let one = std::slice::from_ref(&decision);
         match store::write(self.client().await?, &pair, (one, position)).await {
             Ok(()) => {}
             Err(error) if is_refusal(&error) && decision.record.is_some() => {
-                decision = decision.refused(said(&error));
+                let detail = match column(&error, pair.table.columns) {
+                    Some(column) => format!("{}, column {column}", said(&error)),
+                    None => said(&error),
+                };
+                decision = decision.refused(detail);
                 let one = std::slice::from_ref(&decision);
                 let written = store::write(self.client().await?, &pair, (one, position)).await;
                 written.map_err(|error| self.lost(&error))?;
             }
             Err(error) => return Err(self.lost(&error)),
         }
-        tell(&pair, &decision);
+        // One that is still unknown was told of when it came.
+        if position.is_some() || decision.reason != Reason::UnknownSchema.name() {
+            tell(&pair, &decision);
+        }
         Ok(())
     }
 
@@ -169,19 +219,6 @@ impl Desk {
     fn lost(&mut self, error: &Error) -> Failure {
         self.client = None;
         Failure::Other(anyhow::anyhow!("postgres at {}: {}", self.database.url().address(), said(error)))
-    }
-}
-
-/// The values are not to Postgres's liking, whenever they come.
-fn is_refusal(error: &Error) -> bool {
-    error.code().is_some_and(|code| ["22", "23"].contains(&code.code().get(..2).unwrap_or_default()))
-}
-
-fn said(error: &Error) -> String {
-    let Some(said) = error.as_db_error() else { return error.to_string() };
-    match said.column() {
-        Some(column) => format!("{said}, column {column}"),
-        None => said.to_string(),
     }
 }
 

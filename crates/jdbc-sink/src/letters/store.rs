@@ -3,9 +3,10 @@
 use std::collections::BTreeMap;
 
 use tokio_postgres::types::ToSql;
-use tokio_postgres::{Client, Error, Transaction};
+use tokio_postgres::{Client, Error, Row, Transaction};
 
 use super::decision::Decision;
+use crate::kafka::letter::Origin;
 use crate::pair::Pair;
 
 /// A letter that was decided before is not decided again, unless it is good only now.
@@ -37,11 +38,29 @@ pub(super) async fn counts(client: &Client, pair: &Pair) -> Result<BTreeMap<Stri
     rows.iter().map(|row| Ok((row.try_get(0)?, row.try_get(1)?))).collect()
 }
 
+/// When the pair's table was last compared, in seconds since 1970, and whether it held what its topic holds.
+pub(super) async fn verified(client: &Client, pair: &Pair) -> Result<Option<(i64, bool)>, Error> {
+    let sql = "SELECT extract(epoch FROM finished_at)::bigint, same FROM verifications WHERE table_name = $1";
+    let row = client.query_opt(sql, &[&pair.table.name]).await?;
+    row.map(|row| Ok((row.try_get(0)?, row.try_get(1)?))).transpose()
+}
+
+/// Some of the letters whose schema the registry did not know, those first that were judged longest ago.
+pub(super) async fn of_unknown_schema(client: &Client, pair: &Pair, most: i64) -> Result<Vec<Origin>, Error> {
+    let sql = "SELECT topic, partition, \"offset\" FROM dead_letters WHERE topic = $1 AND reason = 'unknown_schema' \
+         ORDER BY decided_at LIMIT $2";
+    let rows = client.query(sql, &[&pair.topic, &most]).await?;
+    let origin = |row: &Row| {
+        Ok(Origin { topic: row.try_get(0)?, partition: row.try_get(1)?, offset: row.try_get(2)? })
+    };
+    rows.iter().map(origin).collect()
+}
+
 /// Writes decisions, their rows and the position, all or none of them.
 pub(super) async fn write(
     client: &mut Client,
     pair: &Pair,
-    (decisions, position): (&[Decision], &Position),
+    (decisions, position): (&[Decision], Option<&Position>),
 ) -> Result<(), Error> {
     let transaction = client.transaction().await?;
     let (decide, upsert) =
@@ -57,7 +76,9 @@ pub(super) async fn write(
             transaction.execute(&upsert, &cells).await?;
         }
     }
-    move_on(&transaction, &pair.dead_letters(), position).await?;
+    if let Some(position) = position {
+        move_on(&transaction, &pair.dead_letters(), position).await?;
+    }
     transaction.commit().await
 }
 

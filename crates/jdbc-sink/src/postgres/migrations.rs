@@ -7,17 +7,26 @@ use common::{Failure, backoff};
 use refinery::error::Kind;
 use refinery::{Migration, Runner};
 use tokio_postgres::Client;
-use tokio_postgres::error::{DbError, SqlState};
+use tokio_postgres::error::SqlState;
 
+use super::said::{database_error, said};
 use super::session::{Database, SessionError};
+use super::shape;
+use crate::table::{MOVING_AVERAGES, TRADES};
 
 /// Every migration by its file's name, which a test compares with the folder.
-const MIGRATIONS: [(&str, &str); 2] = [
+const MIGRATIONS: [(&str, &str); 5] = [
     (
         "V1__trades_and_moving_averages",
         include_str!("../../../../connect/migrations/V1__trades_and_moving_averages.sql"),
     ),
     ("V2__dead_letters", include_str!("../../../../connect/migrations/V2__dead_letters.sql")),
+    (
+        "V3__verifications_and_retention",
+        include_str!("../../../../connect/migrations/V3__verifications_and_retention.sql"),
+    ),
+    ("V4__views", include_str!("../../../../connect/migrations/V4__views.sql")),
+    ("V5__reader", include_str!("../../../../connect/migrations/V5__reader.sql")),
 ];
 
 /// Two that start at once wait for each other. The number is any: "kstream" read as one.
@@ -35,7 +44,26 @@ pub async fn migrate(database: &Database, deadline: Duration) -> Result<(), Fail
     for migration in report.applied_migrations() {
         tracing::info!(%migration, "migration applied");
     }
+    check_shape(&client, database).await?;
     tracing::info!(database = %database.url(), version = MIGRATIONS.len(), "tables are up to date");
+    Ok(())
+}
+
+/// The history says what ran, not what somebody did to the tables since.
+async fn check_shape(client: &Client, database: &Database) -> Result<(), Failure> {
+    for table in [&TRADES, &MOVING_AVERAGES] {
+        let changes = shape::changes(client, table).await;
+        let changes =
+            changes.map_err(|error| Failure::Other(anyhow::anyhow!("postgres: {}", said(&error))))?;
+        if !changes.is_empty() {
+            return Err(Failure::Config(format!(
+                "table {} of {} was changed by hand: {}; put it back, or name another database by postgres.url",
+                table.name,
+                database.url(),
+                changes.join("; ")
+            )));
+        }
+    }
     Ok(())
 }
 
@@ -84,22 +112,14 @@ fn explain_refusal(database: &Database, doing: &str, error: &(dyn Error + 'stati
     };
     match *said.code() {
         SqlState::INSUFFICIENT_PRIVILEGE => Failure::Config(format!(
-            "{doing} in {url}: {said}; GRANT CREATE ON SCHEMA public TO {}, or make it the database's owner",
+            "{doing} in {url}: {said}; GRANT CREATE ON SCHEMA public TO {}, or make it the database's owner; have an administrator \
+             CREATE ROLE kstream_reader NOLOGIN if it may make no roles",
             url.role
         )),
         SqlState::DUPLICATE_TABLE => Failure::Config(format!(
             "{doing} in {url}: {said}, and no migration of ours made it; rename or drop it, or name another database by postgres.url"
         )),
         _ => Failure::Other(anyhow::anyhow!("{doing} in {url}: {said}")),
-    }
-}
-
-fn database_error<'a>(mut error: &'a (dyn Error + 'static)) -> Option<&'a DbError> {
-    loop {
-        match error.downcast_ref() {
-            Some(found) => return Some(found),
-            None => error = error.source()?,
-        }
     }
 }
 

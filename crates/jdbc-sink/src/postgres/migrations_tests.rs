@@ -1,9 +1,7 @@
 use std::collections::BTreeSet;
 
-use common::avro::schema::{Contract, MOVING_AVERAGE, TRADE};
-use serde_json::Value;
-
 use super::*;
+use crate::postgres::shape::{Column, expected};
 
 fn database() -> Database {
     let password_file = std::env::temp_dir().join(format!("jdbc-sink-migrations-{}", fastrand::u64(..)));
@@ -31,27 +29,8 @@ fn every_file_of_the_folder_is_a_migration_and_they_count_up_from_one() {
     assert_eq!(versions, (1..=i32::try_from(MIGRATIONS.len()).unwrap()).collect::<Vec<_>>());
 }
 
-/// The SQL type that gives back exactly what the Avro type holds.
-fn column_type(field: &Value) -> String {
-    let avro = match &field["type"] {
-        Value::Array(union) => union.iter().find(|branch| *branch != "null").unwrap(),
-        other => other,
-    };
-    let sql = match (avro["logicalType"].as_str(), avro.as_str().or(avro["type"].as_str()).unwrap()) {
-        (Some("timestamp-millis"), "long") => "timestamptz(3)",
-        (Some("timestamp-micros"), "long") => "timestamptz(6)",
-        (None, "string") => "text",
-        (None, "long") => "bigint",
-        (None, "int") => "integer",
-        (None, "double") => "double precision",
-        other => panic!("no column type for {other:?}"),
-    };
-    let nullable = field["type"].is_array();
-    if nullable { sql.to_owned() } else { format!("{sql} NOT NULL") }
-}
-
 /// Name and type of each column that the migrations give the table, in order.
-fn columns(table: &str) -> Vec<(String, String)> {
+fn columns(table: &str) -> Vec<Column> {
     let sql: String = MIGRATIONS.iter().map(|(_, sql)| *sql).collect();
     let (_, behind) = sql.split_once(&format!("CREATE TABLE {table} (\n")).unwrap();
     let (body, _) = behind.split_once("\n);").unwrap();
@@ -62,7 +41,16 @@ fn columns(table: &str) -> Vec<(String, String)> {
             let words: Vec<_> = line.trim_end_matches(',').split_whitespace().collect();
             let words: Vec<_> =
                 words.into_iter().filter(|word| !["COLLATE", "\"C\""].contains(word)).collect();
-            (words[0].trim_matches('"').to_owned(), words[1..].join(" "))
+            let (kind, nullable) = match words[1..].join(" ") {
+                kind if kind.ends_with(" NOT NULL") => (kind.trim_end_matches(" NOT NULL").to_owned(), false),
+                kind => (kind, true),
+            };
+            // As Postgres itself writes it.
+            let kind = match kind.strip_prefix("timestamptz") {
+                Some(precision) => format!("timestamp{precision} with time zone"),
+                None => kind,
+            };
+            Column { name: words[0].trim_matches('"').to_owned(), kind, nullable }
         })
         .collect()
 }
@@ -70,19 +58,13 @@ fn columns(table: &str) -> Vec<(String, String)> {
 #[test]
 fn each_column_is_named_and_typed_as_its_avro_field_and_has_a_comment() {
     let sql: String = MIGRATIONS.iter().map(|(_, sql)| *sql).collect();
-    for (table, contract) in [("trades", &TRADE), ("moving_averages", &MOVING_AVERAGE)] {
-        let contract: &Contract = contract;
-        let schema: Value = serde_json::from_str(contract.text).unwrap();
-        let fields = schema["fields"].as_array().unwrap();
-        let expected: Vec<_> = fields
-            .iter()
-            .map(|field| (field["name"].as_str().unwrap().to_owned(), column_type(field)))
-            .collect();
-        assert_eq!(columns(table), expected);
-        assert!(sql.contains(&format!("COMMENT ON TABLE {table} IS '")));
-        for (column, _) in expected {
-            let quoted = if column == "timestamp" { "\"timestamp\"" } else { &column };
-            assert!(sql.contains(&format!("COMMENT ON COLUMN {table}.{quoted} IS '")), "{table}.{column}");
+    for table in [&TRADES, &MOVING_AVERAGES] {
+        let (name, expected) = (table.name, expected(table));
+        assert_eq!(columns(name), expected);
+        assert!(sql.contains(&format!("COMMENT ON TABLE {name} IS '")));
+        for column in expected {
+            let column = if column.name == "timestamp" { "\"timestamp\"" } else { &column.name };
+            assert!(sql.contains(&format!("COMMENT ON COLUMN {name}.{column} IS '")), "{name}.{column}");
         }
     }
 }

@@ -19,6 +19,8 @@ pub struct Table {
     pub key: &'static [&'static str],
     /// The column that rises from record to record of an instrument, and where it stands in a row.
     pub rising: (&'static str, usize),
+    /// The column by which a row is old, and where it stands in a row.
+    pub time: (&'static str, usize),
 }
 
 /// `trades`
@@ -47,6 +49,7 @@ pub static TRADES: Table = Table {
     ],
     key: &["instrument_name", "trade_seq"],
     rising: ("trade_seq", 1),
+    time: ("timestamp", 3),
 };
 
 /// `moving_averages`
@@ -68,6 +71,7 @@ pub static MOVING_AVERAGES: Table = Table {
     ],
     key: &["instrument_name", "window_start", "window_end"],
     rising: ("window_end", 2),
+    time: ("window_end", 2),
 };
 
 impl Table {
@@ -131,6 +135,12 @@ impl<'a> Row<'a> {
     #[must_use]
     pub fn rank(&self, table: &Table) -> i64 {
         self.cells.get(table.rising.1).and_then(Cell::rank).unwrap_or_default()
+    }
+
+    /// When it was traded, when its window ended, in microseconds since 1970.
+    #[must_use]
+    pub fn time(&self, table: &Table) -> i64 {
+        self.cells.get(table.time.1).and_then(Cell::rank).unwrap_or_default()
     }
 
     /// A number that differs if any bit of the row does, but for chance.
@@ -221,6 +231,7 @@ mod tests {
             assert_eq!(table.columns, fields);
             assert!(table.key.iter().all(|column| table.columns.contains(column)));
             assert_eq!(table.columns[table.rising.1], table.rising.0);
+            assert_eq!(table.columns[table.time.1], table.time.0);
         }
     }
 

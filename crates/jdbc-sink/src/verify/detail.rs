@@ -33,6 +33,7 @@ struct Inspection<'a> {
     database: &'a Client,
     table: &'static Table,
     of: &'a Mismatch,
+    cutoff: i64,
     keys: Ranges,
     waiting: Vec<Waiting>,
 }
@@ -43,11 +44,12 @@ pub(super) async fn differences(
     database: &Client,
     (mismatches, extent): (&[Mismatch], &[Range]),
 ) -> Result<Vec<Difference>, Failure> {
-    let (table, mut found) = (topic.pair.table, Vec::new());
+    let (table, cutoff, mut found) = (topic.pair.table, topic.cutoff, Vec::new());
     let looked_at = mismatches.iter().take(INSTRUMENTS);
     let partitions: BTreeSet<_> = looked_at.clone().filter_map(|mismatch| mismatch.partition).collect();
-    let mut inspections: BTreeMap<&str, Inspection<'_>> =
-        looked_at.map(|of| (of.instrument.as_str(), Inspection::new(database, table, of))).collect();
+    let mut inspections: BTreeMap<&str, Inspection<'_>> = looked_at
+        .map(|of| (of.instrument.as_str(), Inspection::new(database, table, (of, cutoff))))
+        .collect();
     for range in extent.iter().filter(|range| partitions.contains(&range.partition)) {
         let compare = async |offset, record: Record| {
             let Some(inspection) = inspections.get_mut(record.row().instrument()) else { return Ok(()) };
@@ -69,8 +71,8 @@ pub(super) async fn differences(
 }
 
 impl<'a> Inspection<'a> {
-    fn new(database: &'a Client, table: &'static Table, of: &'a Mismatch) -> Self {
-        Self { database, table, of, keys: Ranges::default(), waiting: Vec::new() }
+    fn new(database: &'a Client, table: &'static Table, (of, cutoff): (&'a Mismatch, i64)) -> Self {
+        Self { database, table, of, cutoff, keys: Ranges::default(), waiting: Vec::new() }
     }
 
     /// Takes in a record, and compares when enough of them have come together.
@@ -110,10 +112,12 @@ impl<'a> Inspection<'a> {
     /// Rows between the first and the last record that no record stands behind.
     async fn surplus(&self) -> Result<Vec<Difference>, Failure> {
         let column = self.table.rising.0;
-        let sql =
-            format!("SELECT {column} FROM {} WHERE instrument_name = $1 ORDER BY {column}", self.table.name);
-        let instrument: &(dyn ToSql + Sync) = &self.of.instrument;
-        let rows = self.database.query_raw(&sql, [instrument]).await.map_err(|error| lost(&error))?;
+        let sql = format!(
+            "SELECT {column} FROM {} WHERE instrument_name = $1 AND \"{}\" >= $2 ORDER BY {column}",
+            self.table.name, self.table.time.0
+        );
+        let of: [&(dyn ToSql + Sync); 2] = [&self.of.instrument, &Cell::Time(self.cutoff)];
+        let rows = self.database.query_raw(&sql, of).await.map_err(|error| lost(&error))?;
         let (mut rows, mut surplus) = (pin!(rows), Vec::new());
         let known = self.of.topic.count > 0;
         while let Some(row) = rows.try_next().await.map_err(|error| lost(&error))? {

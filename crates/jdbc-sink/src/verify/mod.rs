@@ -21,13 +21,15 @@ use tokio::time::Instant;
 use tokio_postgres::Client;
 
 use self::report::{PairReport, Report, SHOWN, Unreadable};
-use self::sides::{Topic, Undecodable, read_table};
+use self::sides::{Topic, Undecodable, lost, read_table};
 use self::tally::{Mismatch, Tally};
 use self::ticker::say;
 use crate::Config;
 use crate::kafka::progress::Progress;
 use crate::kafka::reader::{Range, Reader};
 use crate::pair::{Pair, RowDecoder};
+use crate::postgres::retention::hold;
+use crate::postgres::said::said;
 use crate::postgres::session::Database;
 
 /// Compares each topic with its table; rows that the connector has not brought yet are waited for, at most for `wait`.
@@ -41,9 +43,23 @@ pub async fn verify(config: &Config, wait: Duration) -> Result<Report, Failure> 
         backoff::until_deadline(&what, *config.startup_deadline, async || database.connect().await).await?;
     let mut pairs = Vec::new();
     for pair in Pair::all(&config.topics) {
-        pairs.push(Box::pin(Verification::begin(config, &pair, &client).await?.run(wait)).await?);
+        let found = Box::pin(Verification::begin(config, &pair, &client).await?.run(wait)).await?;
+        if let Err(error) = remember(&client, &found).await {
+            say(&format!("the result could not be kept for the metrics: {}", said(&error)));
+        }
+        pairs.push(found);
     }
     Ok(Report::of(pairs))
+}
+
+const REMEMBER: &str = "INSERT INTO verifications (table_name, finished_at, same, records) VALUES ($1, now(), $2, $3) \
+     ON CONFLICT (table_name) DO UPDATE \
+     SET finished_at = EXCLUDED.finished_at, same = EXCLUDED.same, records = EXCLUDED.records";
+
+/// For the running service's metrics.
+async fn remember(client: &Client, found: &PairReport) -> Result<(), tokio_postgres::Error> {
+    let records = i64::try_from(found.records).unwrap_or(i64::MAX);
+    client.execute(REMEMBER, &[&found.table, &found.same, &records]).await.map(drop)
 }
 
 struct Verification<'a> {
@@ -59,6 +75,7 @@ type Due = HashMap<i32, i64>;
 
 impl<'a> Verification<'a> {
     async fn begin(config: &Config, pair: &Pair, database: &'a Client) -> Result<Self, Failure> {
+        let cutoff = hold(database, pair.table).await.map_err(|error| lost(&error))?;
         let reader = Reader::new(&config.kafka, &pair.topic)?;
         let extent = reader.extent().await?;
         let trimmed = extent.iter().any(|range| range.from > 0);
@@ -68,6 +85,7 @@ impl<'a> Verification<'a> {
             decoder: RowDecoder::new(pair, Registry::new(&config.schema_registry)?),
             deadline: *config.startup_deadline,
             pair: pair.clone(),
+            cutoff,
         };
         let progress = Progress::new(&config.kafka, pair)?;
         Ok(Self { topic, progress, database, extent, tally: Tally::new(trimmed) })
@@ -80,7 +98,7 @@ impl<'a> Verification<'a> {
             // Before the table is looked at: what is brought behind that look would be missed.
             let brought = self.is_brought(&due).await?;
             self.tally.forget_rows();
-            read_table(self.database, &self.topic.pair, &mut self.tally).await?;
+            read_table(self.database, &self.topic, &mut self.tally).await?;
             if self.tally.has_strangers() {
                 self.tally.excuse(&self.topic.newer(&self.extent).await?);
             }

@@ -141,12 +141,15 @@ impl PairReport {
             self.rows,
             self.instruments
         )];
-        let LeftOut { newer, older } = self.left_out;
+        let LeftOut { newer, older, deleted } = self.left_out;
         if newer > 0 {
             lines.push(format!("left out: {newer} rows of records that came meanwhile"));
         }
         if older > 0 {
             lines.push(format!("left out: {older} rows older than what the topic keeps"));
+        }
+        if deleted > 0 {
+            lines.push(format!("left out: {deleted} records whose rows retention has deleted, or may"));
         }
         for (reason, count) in &self.undecodable {
             lines.push(format!("{count} records without a row: {}", reason.name()));

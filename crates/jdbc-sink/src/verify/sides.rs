@@ -16,7 +16,8 @@ use super::ticker::Ticker;
 use crate::kafka::letter::Origin;
 use crate::kafka::reader::{Range, Reader};
 use crate::pair::{Pair, Reason, Record, RowDecoder};
-use crate::table::Row;
+use crate::postgres::said::said;
+use crate::table::{Cell, Row};
 
 /// No more dead letters are looked for, so that a topic of rubbish does not fill the memory.
 const MOST_LETTERS: usize = 100_000;
@@ -36,7 +37,7 @@ impl Undecodable {
         if self.first.len() < SHOWN {
             self.first.push(found.clone());
         }
-        if found.reason != Reason::Tombstone && self.expected.len() < MOST_LETTERS {
+        if self.expected.len() < MOST_LETTERS {
             self.expected.insert((found.partition, found.offset), found);
         }
     }
@@ -50,6 +51,8 @@ pub(super) struct Topic {
     pub(super) decoder: RowDecoder,
     /// How long the registry is waited for.
     pub(super) deadline: Duration,
+    /// Rows of an earlier time retention may have deleted; in microseconds since 1970.
+    pub(super) cutoff: i64,
 }
 
 impl Topic {
@@ -64,7 +67,7 @@ impl Topic {
         let mut ticker = Ticker::new(format!("records of {}", self.pair.topic), Some(about));
         let table = self.pair.table;
         for range in extent {
-            let (decoder, deadline) = (&mut self.decoder, self.deadline);
+            let (decoder, deadline, cutoff) = (&mut self.decoder, self.deadline, self.cutoff);
             self.reader
                 .read(*range, async |message| {
                     let (partition, offset) = (message.partition(), message.offset());
@@ -73,6 +76,10 @@ impl Topic {
                     match decoder.decode_within(message.payload(), deadline).await? {
                         Ok(record) => {
                             let row = record.row();
+                            if row.time(table) < cutoff {
+                                tally.leave_out();
+                                return Ok(());
+                            }
                             tally.record(row.instrument(), partition, (row.rank(table), row.fingerprint()));
                         }
                         Err(why) => {
@@ -87,15 +94,18 @@ impl Topic {
         Ok((undecodable, last))
     }
 
-    /// Hands out every record of the range that can be decoded, with its offset.
+    /// Hands out every record of the range that can be decoded and whose row is kept, with its offset.
     pub(super) async fn each(
         &mut self,
         range: Range,
         mut each: impl AsyncFnMut(i64, Record) -> Result<(), Failure>,
     ) -> Result<(), Failure> {
         let (decoder, deadline) = (&mut self.decoder, self.deadline);
+        let (table, cutoff) = (self.pair.table, self.cutoff);
         let read = async |message: &rdkafka::message::BorrowedMessage<'_>| {
-            if let Ok(record) = decoder.decode_within(message.payload(), deadline).await? {
+            if let Ok(record) = decoder.decode_within(message.payload(), deadline).await?
+                && record.row().time(table) >= cutoff
+            {
                 each(message.offset(), record).await?;
             }
             Ok(())
@@ -139,13 +149,13 @@ impl Topic {
     }
 }
 
-/// Takes in every row of the pair's table.
-pub(super) async fn read_table(database: &Client, pair: &Pair, tally: &mut Tally) -> Result<(), Failure> {
-    let table = pair.table;
-    let sql = format!("SELECT {} FROM {}", table.column_list(), table.name);
+/// Takes in every row of the topic's table that is kept.
+pub(super) async fn read_table(database: &Client, topic: &Topic, tally: &mut Tally) -> Result<(), Failure> {
+    let table = topic.pair.table;
+    let sql = format!("SELECT {} FROM {} WHERE \"{}\" >= $1", table.column_list(), table.name, table.time.0);
     let mut ticker = Ticker::new(format!("rows of {}", table.name), None);
-    let nothing = std::iter::empty::<&(dyn ToSql + Sync)>();
-    let mut rows = pin!(database.query_raw(&sql, nothing).await.map_err(|error| lost(&error))?);
+    let cutoff: &(dyn ToSql + Sync) = &Cell::Time(topic.cutoff);
+    let mut rows = pin!(database.query_raw(&sql, [cutoff]).await.map_err(|error| lost(&error))?);
     while let Some(row) = rows.try_next().await.map_err(|error| lost(&error))? {
         let row = Row::of(&row).map_err(|error| lost(&error))?;
         ticker.tick();
@@ -156,6 +166,5 @@ pub(super) async fn read_table(database: &Client, pair: &Pair, tally: &mut Tally
 
 /// The database did not do what it was asked.
 pub(super) fn lost(error: &tokio_postgres::Error) -> Failure {
-    let said = error.as_db_error().map_or_else(|| error.to_string(), ToString::to_string);
-    Failure::Other(anyhow::anyhow!("postgres: {said}"))
+    Failure::Other(anyhow::anyhow!("postgres: {}", said(error)))
 }

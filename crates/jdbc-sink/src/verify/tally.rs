@@ -55,13 +55,15 @@ pub struct Mismatch {
     pub table: Summary,
 }
 
-/// Rows that are not compared.
+/// What is not compared.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
 pub struct LeftOut {
-    /// Of records behind the stated offsets.
+    /// Rows of records behind the stated offsets.
     pub newer: u64,
-    /// Of records that the topic does not keep any more.
+    /// Rows of records that the topic does not keep any more.
     pub older: u64,
+    /// Records whose rows retention may have deleted.
+    pub deleted: u64,
 }
 
 /// Both sides, by instrument.
@@ -101,6 +103,11 @@ impl Tally {
         }
     }
 
+    /// A record whose row retention may have deleted.
+    pub fn leave_out(&mut self) {
+        self.left_out.deleted += 1;
+    }
+
     fn entry(&mut self, instrument: &str) -> &mut Entry {
         // Two look-ups, but a name is copied only once.
         if !self.instruments.contains_key(instrument) {
@@ -111,7 +118,7 @@ impl Tally {
 
     /// Forgets the rows, to take them in anew.
     pub fn forget_rows(&mut self) {
-        self.left_out = LeftOut::default();
+        self.left_out = LeftOut { deleted: self.left_out.deleted, ..LeftOut::default() };
         self.instruments.retain(|_, entry| entry.topic.count > 0);
         for entry in self.instruments.values_mut() {
             entry.table = Summary::default();
@@ -217,7 +224,7 @@ mod tests {
         assert!(tally.has_strangers());
         tally.excuse(&HashSet::from(["B".to_owned()]));
         assert_eq!(tally.mismatches(), []);
-        assert_eq!(tally.left_out(), LeftOut { newer: 2, older: 0 });
+        assert_eq!(tally.left_out(), LeftOut { newer: 2, ..LeftOut::default() });
     }
 
     #[test]

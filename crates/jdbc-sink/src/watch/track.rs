@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use common::backoff::Backoff;
 
+use super::failed::Failed;
 use crate::connect::api::{Instance, State, Status};
 
 /// Between two attempts to bring a connector back.
@@ -21,6 +22,8 @@ pub enum Seen {
     Nothing,
     /// Connect has no such connector.
     Missing,
+    /// It is there, but these keys of its configuration are not as they ought to be.
+    Changed(Vec<String>),
     /// This.
     There(Status),
 }
@@ -32,6 +35,7 @@ impl Seen {
         match self {
             Self::Nothing => Some("kafka connect does not answer".into()),
             Self::Missing => Some("missing".into()),
+            Self::Changed(keys) => Some(format!("changed by hand: {}", keys.join(", "))),
             Self::There(status) if status.tasks.is_empty() => {
                 Some(format!("{}, no task", state_of(&status.connector)))
             }
@@ -40,12 +44,12 @@ impl Seen {
         }
     }
 
-    /// What ended it, in a line, if it has failed.
+    /// What ended it, if it has failed.
     #[must_use]
-    pub fn cause(&self) -> Option<String> {
+    pub fn cause(&self) -> Option<Failed> {
         let Self::There(status) = self else { return None };
         let failed = instances(status).find(|instance| instance.state == State::Failed)?;
-        Some(root_cause(failed.trace.as_deref().unwrap_or("no trace")))
+        Some(Failed::of(failed.trace.as_deref().unwrap_or("no trace")))
     }
 
     /// Whether Connect is about to get the connector to work by itself.
@@ -76,15 +80,6 @@ fn summary(status: &Status) -> String {
             .expect("writing to a string cannot fail");
     }
     text
-}
-
-/// The innermost exception of a Java stack trace, without its frames.
-fn root_cause(trace: &str) -> String {
-    const LONGEST_LINE: usize = 500;
-    let mut lines = trace.lines().map(str::trim);
-    let first = lines.next().unwrap_or_default();
-    let innermost = lines.filter_map(|line| line.strip_prefix("Caused by: ")).next_back().unwrap_or(first);
-    innermost.chars().take(LONGEST_LINE).collect()
 }
 
 /// What would bring a connector back.
@@ -137,7 +132,7 @@ impl Track {
             self.not_before = None;
         }
         let wanted = match &seen {
-            Seen::Missing => Some(Action::Make),
+            Seen::Missing | Seen::Changed(_) => Some(Action::Make),
             failed if failed.has_failed() => Some(Action::Restart),
             _ => None,
         };

@@ -5,8 +5,10 @@ use std::time::Duration;
 use common::admin::{Heartbeat, Part};
 use tokio::time::Instant;
 
+use super::failed::Failed;
+use super::probe::{Obstacle, Probe};
 use super::track::{Action, Seen, Track};
-use crate::connect::api::ConnectApi;
+use crate::connect::api::{ConnectApi, ConnectError};
 use crate::connect::apply::apply;
 use crate::connect::connector::Connector;
 use crate::metrics::SinkMetrics;
@@ -25,6 +27,9 @@ struct Watched {
     connector: Connector,
     part: Part,
     track: Track,
+    probe: Option<Probe>,
+    /// What no restart mends, as found at the last attempt.
+    obstacle: Option<Obstacle>,
 }
 
 impl Watcher {
@@ -34,10 +39,10 @@ impl Watcher {
         Self { api, interval, metrics, watched: Vec::new(), away: None }
     }
 
-    /// Adds a connector, whose state decides whether `part` is ready.
-    pub fn watch(&mut self, connector: Connector, part: Part) {
+    /// Adds a connector, whose state decides whether `part` is ready; without a probe, whatever fails is restarted.
+    pub fn watch(&mut self, connector: Connector, part: Part, probe: Option<Probe>) {
         self.metrics.expect(connector.name);
-        self.watched.push(Watched { connector, part, track: Track::default() });
+        self.watched.push(Watched { connector, part, track: Track::default(), probe, obstacle: None });
     }
 
     /// Watches until it is dropped, which it may be at any time.
@@ -53,16 +58,15 @@ impl Watcher {
     pub async fn look(&mut self) {
         let mut away = None;
         for watched in &mut self.watched {
-            let seen = match self.api.status(watched.connector.name).await {
-                Ok(Some(status)) => Seen::There(status),
-                Ok(None) => Seen::Missing,
-                Err(error) => {
-                    away = Some(error.to_string());
-                    Seen::Nothing
-                }
-            };
+            let seen = watched.see(&self.api).await.unwrap_or_else(|error| {
+                away = Some(error.to_string());
+                Seen::Nothing
+            });
             watched.show(&seen, &self.metrics);
-            if let Some(action) = watched.take_in(seen) {
+            let failed = seen.cause();
+            if let Some(action) = watched.take_in(seen)
+                && !watched.is_pointless(failed.as_ref(), &self.metrics).await
+            {
                 watched.act(action, &self.api, &self.metrics).await;
             }
         }
@@ -83,12 +87,44 @@ impl Watcher {
 }
 
 impl Watched {
-    fn show(&self, seen: &Seen, metrics: &SinkMetrics) {
+    async fn see(&self, api: &ConnectApi) -> Result<Seen, ConnectError> {
+        let Some(status) = api.status(self.connector.name).await? else { return Ok(Seen::Missing) };
+        let Some(found) = api.config(self.connector.name).await? else { return Ok(Seen::Missing) };
+        let keys = self.connector.differences(&found);
+        Ok(if keys.is_empty() { Seen::There(status) } else { Seen::Changed(keys) })
+    }
+
+    /// Whether what failed would fail again; that is told once, and looked at anew when the next restart would be due.
+    async fn is_pointless(&mut self, failed: Option<&Failed>, metrics: &SinkMetrics) -> bool {
+        let found = match (&mut self.probe, failed) {
+            (Some(probe), Some(failed)) => probe.look(failed).await,
+            _ => None,
+        };
+        let connector = self.connector.name;
+        match (&self.obstacle, &found) {
+            (before, Some(obstacle)) if before.as_ref() != Some(obstacle) => {
+                tracing::error!(connector, %obstacle, "connector stands still until somebody mends this; see docs/OPERATING.md");
+            }
+            (Some(_), None) => {
+                tracing::info!(connector, "what kept the connector from going on is not there any more");
+            }
+            _ => {}
+        }
+        metrics.refused(connector, found.is_some());
+        self.obstacle = found;
+        self.obstacle.is_some()
+    }
+
+    fn show(&mut self, seen: &Seen, metrics: &SinkMetrics) {
         let status = if let Seen::There(status) = seen { Some(status) } else { None };
         metrics.show(self.connector.name, status);
-        match seen.trouble() {
-            None => self.part.ready(),
-            Some(trouble) => self.part.waiting(trouble),
+        if seen.trouble().is_none() && self.obstacle.take().is_some() {
+            metrics.refused(self.connector.name, false);
+        }
+        match (seen.trouble(), &self.obstacle) {
+            (None, _) => self.part.ready(),
+            (Some(trouble), None) => self.part.waiting(trouble),
+            (Some(trouble), Some(obstacle)) => self.part.waiting(format!("{trouble}: {obstacle}")),
         }
     }
 
@@ -104,8 +140,8 @@ impl Watched {
                     tracing::error!(
                         connector,
                         state,
-                        cause,
-                        "connector has failed; it is restarted until it runs"
+                        %cause,
+                        "connector has failed"
                     );
                 }
                 (Some(state), None) if passing => {

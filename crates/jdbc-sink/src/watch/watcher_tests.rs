@@ -17,7 +17,7 @@ async fn scene() -> Scene {
     let mut watcher = Watcher::new(fake.api(), Duration::from_secs(3), metrics);
     let ours = connector();
     fake.content().connectors.insert(ours.name.into(), ours.config.clone());
-    watcher.watch(ours, health.part("kstream-trades"));
+    watcher.watch(ours, health.part("kstream-trades"), None);
     Scene { fake, health, registry, watcher }
 }
 
@@ -55,6 +55,18 @@ async fn a_connector_that_somebody_deleted_is_made_anew() {
     watcher.look().await;
     assert_eq!(health.waiting(), [("kstream-trades", "missing".into())]);
     assert_eq!(fake.content().changes, ["PUT kstream-trades"]);
+    assert!(registry.render().contains("jdbc_sink_connector_applied_total{connector=\"kstream-trades\"} 1"));
+    watcher.look().await;
+    assert!(health.waiting().is_empty());
+}
+
+#[tokio::test]
+async fn a_connector_that_somebody_changed_is_put_back_while_we_run() {
+    let Scene { fake, health, registry, mut watcher } = scene().await;
+    fake.content().connectors.get_mut("kstream-trades").unwrap().insert("topics".into(), "other".into());
+    watcher.look().await;
+    assert_eq!(health.waiting(), [("kstream-trades", "changed by hand: topics".into())]);
+    assert_eq!(fake.content().connectors["kstream-trades"], connector().config);
     assert!(registry.render().contains("jdbc_sink_connector_applied_total{connector=\"kstream-trades\"} 1"));
     watcher.look().await;
     assert!(health.waiting().is_empty());

@@ -1,0 +1,226 @@
+//! Trades and averages as the services would publish them, made from their sequence numbers: for tests of what comes behind the topics.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::JoinHandle;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use anyhow::{Context as _, anyhow};
+use common::avro::codec::Encoder;
+use common::avro::registry::Registry;
+use common::avro::schema::{MOVING_AVERAGE, TRADE};
+use common::kafka::client::{Role, config};
+use common::model::{MovingAverage, Trade};
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::producer::{BaseRecord, DefaultProducerContext, Producer as _, ThreadedProducer};
+
+use crate::Stack;
+
+/// How long what was written may take to be acknowledged, faults of the broker included.
+const FLUSH_WITHIN: Duration = Duration::from_secs(180);
+/// From one handful of records to the next.
+const TICK: Duration = Duration::from_millis(20);
+/// One average comes with so many trades.
+const TRADES_AN_AVERAGE: u64 = 20;
+const INSTRUMENTS: u64 = 40;
+
+/// Writes records into a pair of topics.
+pub struct Publisher {
+    producer: ThreadedProducer<DefaultProducerContext>,
+    trades: (String, Encoder),
+    averages: (String, Encoder),
+    bytes: Vec<u8>,
+}
+
+impl Publisher {
+    /// For these two topics, which are there; registers their schemas.
+    pub async fn new(stack: &Stack, trades: &str, averages: &str) -> anyhow::Result<Self> {
+        let registry = Registry::new(&stack.registry()?)?;
+        let encoders = (
+            Encoder::new(&TRADE, registry.register(trades, &TRADE).await?),
+            Encoder::new(&MOVING_AVERAGE, registry.register(averages, &MOVING_AVERAGE).await?),
+        );
+        Ok(Self {
+            producer: config(&stack.kafka()?, "e2e", &Role::Producer).create()?,
+            trades: (trades.to_owned(), encoders.0),
+            averages: (averages.to_owned(), encoders.1),
+            bytes: Vec::new(),
+        })
+    }
+
+    /// Writes a trade.
+    pub fn trade(&mut self, trade: &Trade<'_>) -> anyhow::Result<()> {
+        let (topic, encoder) = &self.trades;
+        encoder.encode(trade, &mut self.bytes)?;
+        let key = trade.instrument_name.as_ref();
+        self.send(BaseRecord::to(topic).key(key).timestamp(trade.timestamp).payload(&self.bytes))
+    }
+
+    /// Writes an average.
+    pub fn average(&mut self, average: &MovingAverage<'_>) -> anyhow::Result<()> {
+        let (topic, encoder) = &self.averages;
+        encoder.encode(average, &mut self.bytes)?;
+        let key = average.instrument_name.as_ref();
+        self.send(BaseRecord::to(topic).key(key).timestamp(average.window_end).payload(&self.bytes))
+    }
+
+    /// Writes any value, or none, into one of the topics.
+    pub fn raw(&self, topic: &str, value: Option<&[u8]>) -> anyhow::Result<()> {
+        let mut record = BaseRecord::<str, [u8]>::to(topic).key("POISON");
+        record.payload = value;
+        self.send(record)
+    }
+
+    fn send(
+        &self,
+        mut record: BaseRecord<'_, str, impl rdkafka::message::ToBytes + ?Sized>,
+    ) -> anyhow::Result<()> {
+        loop {
+            match self.producer.send(record) {
+                Ok(()) => return Ok(()),
+                Err((KafkaError::MessageProduction(RDKafkaErrorCode::QueueFull), again)) => {
+                    record = again;
+                    std::thread::park_timeout(Duration::from_millis(5));
+                }
+                Err((error, _)) => return Err(error.into()),
+            }
+        }
+    }
+
+    /// Waits until everything is acknowledged.
+    pub fn flush(&self) -> anyhow::Result<()> {
+        self.producer.flush(FLUSH_WITHIN).context("what was written is not acknowledged")
+    }
+}
+
+/// How much was written.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Written {
+    /// Trades.
+    pub trades: u64,
+    /// Averages.
+    pub averages: u64,
+}
+
+/// A steady stream of trades and averages, until it is stopped.
+pub struct Load {
+    stop: Arc<AtomicBool>,
+    thread: JoinHandle<anyhow::Result<Written>>,
+}
+
+impl Load {
+    /// Writes so many trades a tick of a fiftieth of a second.
+    #[must_use]
+    pub fn start(mut publisher: Publisher, trades_a_tick: u64) -> Self {
+        let stop = Arc::new(AtomicBool::new(false));
+        let asked = Arc::clone(&stop);
+        let thread = std::thread::spawn(move || {
+            let mut written = Written::default();
+            while !asked.load(Ordering::Relaxed) {
+                for _ in 0..trades_a_tick {
+                    publisher.trade(&trade(written.trades, now()))?;
+                    written.trades += 1;
+                    if written.trades.is_multiple_of(TRADES_AN_AVERAGE) {
+                        publisher.average(&average(written.averages))?;
+                        written.averages += 1;
+                    }
+                }
+                std::thread::park_timeout(TICK);
+            }
+            publisher.flush()?;
+            Ok(written)
+        });
+        Self { stop, thread }
+    }
+
+    /// Stops it, and says how much was written and acknowledged.
+    pub fn stop(self) -> anyhow::Result<Written> {
+        self.stop.store(true, Ordering::Relaxed);
+        self.thread.join().map_err(|_| anyhow!("the writer panicked"))?
+    }
+}
+
+/// Milliseconds since 1970.
+#[must_use]
+pub fn now() -> i64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(since.as_millis()).unwrap_or_default()
+}
+
+/// The `number`th trade of all; within its instrument sequence numbers count up by one.
+#[must_use]
+pub fn trade(number: u64, timestamp: i64) -> Trade<'static> {
+    let (instrument, sequence) = (number % INSTRUMENTS, number / INSTRUMENTS);
+    let mixed = mix(number);
+    let sequence = i64::try_from(sequence).unwrap_or_default() + 1;
+    Trade {
+        instrument_name: format!("LOAD-{instrument}").into(),
+        trade_seq: sequence,
+        trade_id: format!("{}", (1 << 53) + number).into(),
+        timestamp,
+        price: price(mixed),
+        amount: small(mix(mixed)),
+        index_price: price(mix(mixed ^ 1)),
+        direction: if mixed & 1 == 0 { "buy" } else { "sell" }.into(),
+        tick_direction: (mixed % 4).try_into().unwrap_or_default(),
+        received_at: timestamp * 1000 + 7,
+        mark_price: (mixed & 6 != 0).then(|| price(mix(mixed ^ 2))),
+        contracts: (mixed & 24 != 0).then(|| small(mixed >> 8)),
+        iv: (mixed & 32 != 0).then(|| small(mixed >> 16)),
+        liquidation: (mixed & 0x7c0 == 0).then(|| "MT".into()),
+        block_trade_id: None,
+        combo_id: None,
+        combo_trade_id: None,
+        block_trade_leg_count: (mixed & 0x1800 == 0).then_some(3),
+        block_rfq_id: (mixed & 0x1800 == 0).then_some((1 << 53) + 1),
+    }
+}
+
+/// The `number`th average of all; within its instrument windows follow one another.
+#[must_use]
+pub fn average(number: u64) -> MovingAverage<'static> {
+    const BEGIN: i64 = 1_700_000_000_000;
+    let (instrument, count) = (number % INSTRUMENTS, number / INSTRUMENTS);
+    let window_end = BEGIN + 10_000 * i64::try_from(count).unwrap_or_default();
+    let number = |salt| price(mix(number ^ salt));
+    MovingAverage {
+        instrument_name: format!("LOAD-{instrument}").into(),
+        window_start: window_end - 300_000,
+        window_end,
+        trade_count: 1,
+        sma: number(1 << 60),
+        ema: number(1 << 59),
+        vwap: number(1 << 58),
+        open: number(1 << 57),
+        high: number(1 << 56),
+        low: number(1 << 55),
+        close: number(1 << 54),
+        volume: number(1 << 53),
+    }
+}
+
+/// Prices as exchanges have them, and one in eight of any finite bits.
+#[expect(clippy::cast_precision_loss, reason = "any double will do")]
+fn price(mixed: u64) -> f64 {
+    let ticks = (mixed >> 20) as f64;
+    match mixed % 8 {
+        0 => Some(f64::from_bits(mixed.rotate_left(17))).filter(|bits| bits.is_finite()).unwrap_or(0.0),
+        1 | 2 => ticks % 1e6 * 1e-8,
+        3 | 4 => ticks % 1e6 * 0.0001,
+        _ => ticks % 1e5 * 0.5,
+    }
+}
+
+#[expect(clippy::cast_precision_loss, reason = "any double will do")]
+fn small(mixed: u64) -> f64 {
+    (mixed % 1000) as f64 / 10.0
+}
+
+/// A number that looks like chance, always the same for the same number (splitmix64).
+#[must_use]
+pub fn mix(number: u64) -> u64 {
+    let mut z = number.wrapping_add(0x9e37_79b9_7f4a_7c15);
+    z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    z ^ (z >> 31)
+}

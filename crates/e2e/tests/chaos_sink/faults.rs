@@ -1,0 +1,252 @@
+//! What is done to a sink at work, each with the sign that it has taken hold, and its end.
+
+use std::path::Path;
+use std::process::Command;
+use std::time::Duration;
+
+use anyhow::ensure;
+use e2e::faults::Action;
+use e2e::sink::Sink;
+use reqwest::Method;
+use serde_json::json;
+
+const TRADES: &str = "/connectors/kstream-trades";
+
+/// One kind of fault.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Fault {
+    PostgresAway,
+    ConnectKilled,
+    RegistryAwayAndCachesCold,
+    BrokerKilled,
+    TableLocked,
+    DiskFull,
+    ConnectorDeleted,
+    ConnectorChanged,
+    ConnectorPaused,
+    ConfigTopicLost,
+    RecordRefused,
+}
+
+impl Fault {
+    pub(crate) const ALL: [Self; 11] = [
+        Self::PostgresAway,
+        Self::ConnectKilled,
+        Self::RegistryAwayAndCachesCold,
+        Self::BrokerKilled,
+        Self::TableLocked,
+        Self::DiskFull,
+        Self::ConnectorDeleted,
+        Self::ConnectorChanged,
+        Self::ConnectorPaused,
+        Self::ConfigTopicLost,
+        Self::RecordRefused,
+    ];
+
+    /// Does it and ends it; `long` outages are those of the field. Says if it could not be done.
+    pub(crate) async fn strike(self, sink: &Sink, long: bool) -> anyhow::Result<Option<String>> {
+        let outage = |seconds| Duration::from_secs(if long { seconds } else { 5 });
+        match self {
+            Self::PostgresAway => postgres_away(sink, outage(120)).await?,
+            Self::ConnectKilled => connect_killed(sink).await?,
+            Self::RegistryAwayAndCachesCold => registry_away(sink).await?,
+            Self::BrokerKilled => {
+                sink.stack.fault(Action::Kill, "kafka")?;
+                sink.stack.fault(Action::Start, "kafka")?;
+            }
+            Self::TableLocked => table_locked(sink, outage(60)).await?,
+            Self::DiskFull => return disk_full(sink).await,
+            Self::ConnectorDeleted => {
+                let before = applied(sink).await?;
+                sink.connect(Method::DELETE, TRADES).await?;
+                applied_again(sink, before).await?;
+            }
+            Self::ConnectorChanged => connector_changed(sink).await?,
+            Self::ConnectorPaused => connector_paused(sink).await?,
+            Self::ConfigTopicLost => config_topic_lost(sink).await?,
+            Self::RecordRefused => record_refused(sink).await?,
+        }
+        Ok(None)
+    }
+}
+
+async fn waits_for(sink: &Sink, sign: &str) -> anyhow::Result<()> {
+    let seen = async || Ok(sink.ready().await?.is_some_and(|text| text.contains(sign)));
+    sink.until(&format!("/ready says {sign}"), seen).await
+}
+
+/// Both connectors run.
+async fn well(sink: &Sink) -> anyhow::Result<()> {
+    sink.until("both connectors run", async || Ok(sink.ready().await?.is_none())).await
+}
+
+/// How often the watcher has made the connector of the trades what it ought to be.
+async fn applied(sink: &Sink) -> anyhow::Result<f64> {
+    let count = sink.metric("jdbc_sink_connector_applied_total{connector=\"kstream-trades\"}").await?;
+    Ok(count.unwrap_or_default())
+}
+
+/// It has done so once more, and both run.
+async fn applied_again(sink: &Sink, before: f64) -> anyhow::Result<()> {
+    let again = async || Ok(applied(sink).await? > before);
+    sink.until("the connector is made anew, or put back", again).await?;
+    well(sink).await
+}
+
+async fn postgres_away(sink: &Sink, outage: Duration) -> anyhow::Result<()> {
+    sink.stack.fault(Action::Stop, "postgres")?;
+    waits_for(sink, "FAILED").await?;
+    tokio::time::sleep(outage).await;
+    sink.stack.fault(Action::Start, "postgres")
+}
+
+async fn connect_killed(sink: &Sink) -> anyhow::Result<()> {
+    sink.stack.fault(Action::Kill, "connect")?;
+    waits_for(sink, "does not answer").await?;
+    sink.stack.fault(Action::Start, "connect")
+}
+
+/// Restarted connectors have converters that know no schema yet; what they read now becomes dead letters, and is brought back.
+async fn registry_away(sink: &Sink) -> anyhow::Result<()> {
+    const BACK: &str = "jdbc_sink_dead_letters_brought_back{connector=\"kstream-trades\"}";
+    let before = sink.metric(BACK).await?.unwrap_or_default();
+    let letters = dead_letters(sink)?;
+    sink.stack.fault(Action::Stop, "registry")?;
+    sink.connect(Method::POST, &format!("{TRADES}/restart?includeTasks=true")).await?;
+    sink.until("good records become dead letters", async || Ok(dead_letters(sink)? > letters)).await?;
+    sink.stack.fault(Action::Start, "registry")?;
+    let back = async || Ok(sink.metric(BACK).await?.unwrap_or_default() > before);
+    sink.until("they are brought back", back).await
+}
+
+/// How many dead letters of trades there are.
+fn dead_letters(sink: &Sink) -> anyhow::Result<i64> {
+    use common::kafka::client::{Role, config};
+    use rdkafka::consumer::{BaseConsumer, Consumer as _};
+    let consumer: BaseConsumer = config(&sink.stack.kafka()?, "e2e", &Role::Reader).create()?;
+    let topic = format!("{}.connect-dlq", sink.trades);
+    let ends = (0..6).map(|partition| {
+        consumer.fetch_watermarks(&topic, partition, Duration::from_secs(10)).map(|(_, end)| end)
+    });
+    Ok(ends.sum::<Result<i64, _>>()?)
+}
+
+async fn table_locked(sink: &Sink, outage: Duration) -> anyhow::Result<()> {
+    let mut client = sink.database().await?;
+    let transaction = client.transaction().await?;
+    transaction.batch_execute("LOCK TABLE trades IN ACCESS EXCLUSIVE MODE").await?;
+    let other = sink.database().await?;
+    let waiting =
+        "SELECT count(*) > 0 FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND query LIKE '%trades%'";
+    sink.until("the connector waits for the table", async || {
+        Ok(other.query_one(waiting, &[]).await?.try_get(0)?)
+    })
+    .await?;
+    tokio::time::sleep(outage).await;
+    Ok(transaction.commit().await?)
+}
+
+/// The table moves to a file system of its own, so small that it is soon full; then it is given room again.
+async fn disk_full(sink: &Sink) -> anyhow::Result<Option<String>> {
+    let folder = std::env::temp_dir().join(format!("kstream-full-{}", std::process::id()));
+    let client = sink.database().await?;
+    let bytes: i64 = client.query_one("SELECT pg_relation_size('trades')", &[]).await?.try_get(0)?;
+    let megabytes = bytes / (1 << 20) + 8;
+    if let Err(error) = mount(&folder, megabytes) {
+        return Ok(Some(format!(
+            "DISK FULL WAS NOT TESTED: a small file system cannot be mounted here: {error:#}"
+        )));
+    }
+    let full = fill_up(sink, &client, &folder).await;
+    let moved = client.batch_execute("ALTER TABLE trades SET TABLESPACE pg_default").await;
+    let dropped = client.batch_execute("DROP TABLESPACE small").await;
+    run("umount", &["--lazy", &folder.display().to_string()])?;
+    std::fs::remove_dir(&folder)?;
+    full?;
+    moved?;
+    dropped?;
+    Ok(None)
+}
+
+async fn fill_up(sink: &Sink, client: &tokio_postgres::Client, folder: &Path) -> anyhow::Result<()> {
+    client.batch_execute(&format!("CREATE TABLESPACE small LOCATION '{}'", folder.display())).await?;
+    client.batch_execute("ALTER TABLE trades SET TABLESPACE small").await?;
+    let filler = folder.join("filler");
+    // Ends with an error: that is the point of it.
+    Command::new("dd").args(["if=/dev/zero", "bs=64k"]).arg(format!("of={}", filler.display())).output()?;
+    let told =
+        async || Ok(sink.ask(&["status", "--json"])?.1.to_string().contains("No space left on device"));
+    sink.until("status tells that the disk is full", told).await?;
+    std::fs::remove_file(filler)?;
+    well(sink).await
+}
+
+fn mount(folder: &Path, megabytes: i64) -> anyhow::Result<()> {
+    std::fs::create_dir_all(folder)?;
+    let path = folder.display().to_string();
+    let mounted =
+        run("mount", &["-t", "tmpfs", "-o", &format!("size={megabytes}m,mode=0700"), "tmpfs", &path])
+            .and_then(|()| run("chown", &["postgres:", &path]));
+    if mounted.is_err() {
+        std::fs::remove_dir(folder).ok();
+    }
+    mounted
+}
+
+fn run(program: &str, arguments: &[&str]) -> anyhow::Result<()> {
+    let output = Command::new(program).args(arguments).output()?;
+    ensure!(
+        output.status.success(),
+        "{program} {arguments:?}: {}",
+        String::from_utf8_lossy(&output.stderr).trim()
+    );
+    Ok(())
+}
+
+/// Another batch size, and no dead-letter topic: the first converter error would end the task.
+async fn connector_changed(sink: &Sink) -> anyhow::Result<()> {
+    let before = applied(sink).await?;
+    let config = json!({"batch.size": "17", "errors.tolerance": "none"});
+    sink.connect_with(Method::PATCH, &format!("{TRADES}/config"), Some(config)).await?;
+    applied_again(sink, before).await
+}
+
+async fn connector_paused(sink: &Sink) -> anyhow::Result<()> {
+    sink.connect(Method::PUT, &format!("{TRADES}/pause")).await?;
+    waits_for(sink, "PAUSED").await?;
+    sink.connect(Method::PUT, &format!("{TRADES}/resume")).await?;
+    well(sink).await
+}
+
+async fn config_topic_lost(sink: &Sink) -> anyhow::Result<()> {
+    use common::kafka::client::{Role, config};
+    use rdkafka::admin::{AdminClient, AdminOptions};
+    let before = applied(sink).await?;
+    sink.stack.fault(Action::Stop, "connect")?;
+    let admin: AdminClient<rdkafka::client::DefaultClientContext> =
+        config(&sink.stack.kafka()?, "e2e", &Role::Admin).create()?;
+    for result in admin.delete_topics(&["kstream-connect-configs"], &AdminOptions::new()).await? {
+        result.map_err(|(topic, code)| anyhow::anyhow!("{topic}: {code}"))?;
+    }
+    sink.stack.fault(Action::Start, "connect")?;
+    applied_again(sink, before).await
+}
+
+/// A table that takes no trade that is sold: told with the record's place, and not hammered.
+async fn record_refused(sink: &Sink) -> anyhow::Result<()> {
+    const REFUSED: &str = "jdbc_sink_refused{connector=\"kstream-trades\"}";
+    const RESTARTS: &str = "jdbc_sink_restarts_total{connector=\"kstream-trades\"}";
+    let client = sink.database().await?;
+    client
+        .batch_execute("ALTER TABLE trades ADD CONSTRAINT by_hand CHECK (direction <> 'sell') NOT VALID")
+        .await?;
+    waits_for(sink, "postgres refuses the record of").await?;
+    ensure!(sink.metric(REFUSED).await? == Some(1.0), "the metric does not say so");
+    let restarts = sink.metric(RESTARTS).await?;
+    tokio::time::sleep(Duration::from_secs(3)).await;
+    ensure!(sink.metric(RESTARTS).await? == restarts, "it is restarted all the same");
+    client.batch_execute("ALTER TABLE trades DROP CONSTRAINT by_hand").await?;
+    well(sink).await?;
+    ensure!(sink.metric(REFUSED).await? == Some(0.0), "the metric stays");
+    Ok(())
+}
