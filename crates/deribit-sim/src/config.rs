@@ -1,12 +1,14 @@
 //! The configuration of the simulator; its defaults stand in `config/deribit-sim.toml`.
 
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use common::config::{AdminConfig, Duration, Invalid, LogConfig, Service, ServiceConfig, TracingConfig};
 use serde::Deserialize;
 
 use crate::clock::Clock;
+use crate::faults::Plan;
 use crate::market::{Millis, Options};
 
 /// Everything that can be configured.
@@ -24,6 +26,9 @@ pub struct Config {
     pub auth: AuthConfig,
     /// What a client may do.
     pub limits: LimitsConfig,
+    /// What goes wrong on purpose.
+    #[serde(default)]
+    pub faults: FaultsConfig,
     /// The admin endpoints.
     pub admin: AdminConfig,
     /// The log.
@@ -75,6 +80,25 @@ pub struct LimitsConfig {
     pub idle: Duration,
 }
 
+/// `[faults]`
+#[derive(Debug, Clone, Default, Deserialize)]
+pub struct FaultsConfig {
+    /// The plan; without one nothing goes wrong.
+    pub file: Option<PathBuf>,
+}
+
+impl FaultsConfig {
+    /// The plan, or one without faults.
+    ///
+    /// # Errors
+    /// What is wrong with the file.
+    pub fn plan(&self) -> Result<Plan, Invalid> {
+        let allowed = "a plan of faults, such as config/deribit-sim-faults.toml";
+        let read = self.file.as_deref().map(Plan::read).transpose();
+        Ok(read.map_err(|error| Invalid::new("faults.file", error, allowed))?.unwrap_or_default())
+    }
+}
+
 impl ServiceConfig for Config {
     const SERVICE: Service = Service::DeribitSim;
 
@@ -84,6 +108,7 @@ impl ServiceConfig for Config {
 
     fn check(&self) -> Vec<Invalid> {
         let mut invalid = self.market.check();
+        invalid.extend(self.faults.plan().err());
         if self.limits.connections_per_ip == 0 {
             invalid.push(Invalid::new("limits.connections_per_ip", 0, "1 or more"));
         }
@@ -199,6 +224,7 @@ mod tests {
             ("MARKET__ORIGIN", "1999-01-01T00:00:00Z", "market.origin"),
             ("LIMITS__CONNECTIONS_PER_IP", "0", "limits.connections_per_ip"),
             ("LIMITS__IDLE", "0s", "limits.idle"),
+            ("FAULTS__FILE", "/nowhere", "faults.file"),
         ] {
             let error = with(&[(variable, value)]).unwrap_err();
             assert!(error.contains(key), "{variable}={value}: {error}");

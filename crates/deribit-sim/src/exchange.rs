@@ -9,11 +9,13 @@ use tokio_util::task::TaskTracker;
 
 use crate::clock::Clock;
 use crate::config::{AuthConfig, Config, LimitsConfig};
+use crate::faults::{Blow, Kind, Occasion, Plan};
 use crate::feed::Feed;
 use crate::limits::{Connections, Credits, Purse};
 use crate::market::Market;
 use crate::metrics::Meters;
-use crate::protocol::{Context, Params, RpcError, answer};
+use crate::protocol::{Context, Params, Recall, RpcError, answer, is_history};
+use crate::trouble::Trouble;
 
 /// The exchange, as its connections see it.
 #[derive(Debug)]
@@ -25,6 +27,7 @@ pub(crate) struct Exchange {
     pub(crate) limits: LimitsConfig,
     pub(crate) connections: Arc<Connections>,
     pub(crate) meters: Meters,
+    pub(crate) trouble: Trouble,
     /// Tells the sessions to end.
     pub(crate) stopping: CancellationToken,
     /// The sessions, so that their end can be waited for.
@@ -33,9 +36,14 @@ pub(crate) struct Exchange {
 }
 
 impl Exchange {
-    pub(crate) fn new(config: &Config, meters: Meters) -> Self {
+    pub(crate) fn new(config: &Config, plan: &Plan, meters: Meters) -> Self {
+        let mut market = Market::new(config.market.options());
+        if let Some(holes) = plan.holes() {
+            market = market.with_holes(holes);
+        }
         Self {
-            market: Arc::new(Market::new(config.market.options())),
+            market: Arc::new(market),
+            trouble: Trouble::new(plan, meters.clone()),
             clock: config.market.clock(),
             feed: Feed::new(),
             auth: config.auth.clone(),
@@ -49,9 +57,21 @@ impl Exchange {
     }
 
     /// Answers a call that needs no connection.
-    pub(crate) fn answer(&self, method: &str, params: &Params) -> Result<String, RpcError> {
-        let context = Context { market: &self.market, now: self.clock.now() };
+    pub(crate) fn answer(&self, method: &str, params: &Params, recall: Recall) -> Result<String, RpcError> {
+        let context = Context { market: &self.market, now: self.clock.now(), recall };
         answer(context, method, params).unwrap_or_else(|| Err(RpcError::method_not_found()))
+    }
+
+    /// How well history is remembered for a call of that method; or it fails, if the plan of faults says so.
+    pub(crate) fn recall(&self, method: &str) -> Result<Recall, RpcError> {
+        let occasion = if is_history(method) { Occasion::History } else { Occasion::Call };
+        match self.trouble.at(occasion) {
+            Some(Blow { kind: Kind::RateLimit, .. }) => Err(RpcError::too_many_requests()),
+            Some(Blow { kind: Kind::Maintenance, .. }) => Err(RpcError::maintenance()),
+            Some(Blow { kind: Kind::Truncate, .. }) => Ok(Recall::Half),
+            Some(Blow { kind: Kind::Lag, lasts, .. }) => Ok(Recall::Behind(lasts)),
+            _ => Ok(Recall::Full),
+        }
     }
 
     /// Pays for a call of that method.

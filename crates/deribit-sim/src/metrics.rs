@@ -1,6 +1,12 @@
 //! What the simulator counts.
 
 use common::metrics::{Counter, Gauge, Metrics};
+use prometheus_client::metrics::family::Family;
+
+use crate::faults::Kind;
+
+/// A kind of fault.
+type KindLabel = [(&'static str, &'static str); 1];
 
 /// The simulator's own metrics.
 #[derive(Debug, Clone)]
@@ -12,6 +18,7 @@ pub struct Meters {
     pub(crate) errors: Counter,
     pub(crate) refused: Counter,
     pub(crate) slow_readers: Counter,
+    faults: Family<KindLabel, Counter>,
 }
 
 impl Meters {
@@ -24,9 +31,16 @@ impl Meters {
             notifications: metrics.counter("notifications", "Notifications sent on channels"),
             calls: metrics.counter("calls", "Calls answered, by websocket or HTTP"),
             errors: metrics.counter("errors", "Calls answered with an error"),
-            refused: metrics.counter("connections_refused", "Connections refused with 429"),
+            refused: metrics
+                .counter("connections_refused", "Connections refused, with 429 or by the plan of faults"),
             slow_readers: metrics
                 .counter("slow_readers", "Connections cut off because their reader was too slow"),
+            faults: metrics.family("faults", "Faults of the plan that were done, by kind"),
         }
+    }
+
+    /// A fault of the plan was done.
+    pub(crate) fn fault(&self, kind: Kind) {
+        self.faults.get_or_create(&[("kind", kind.name())]).inc();
     }
 }

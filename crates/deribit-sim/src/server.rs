@@ -16,6 +16,7 @@ use futures_util::stream;
 use serde::Deserialize;
 
 use crate::exchange::Exchange;
+use crate::faults::Occasion;
 use crate::limits::Ticket;
 use crate::market::Millis;
 use crate::protocol::{Params, Request, RpcError};
@@ -40,6 +41,10 @@ impl FromRequestParts<Arc<Exchange>> for Ticket {
     async fn from_request_parts(parts: &mut Parts, exchange: &Arc<Exchange>) -> Result<Self, StatusCode> {
         let client = ConnectInfo::<SocketAddr>::from_request_parts(parts, exchange).await;
         let ConnectInfo(client) = client.map_err(|_| StatusCode::INTERNAL_SERVER_ERROR)?;
+        if exchange.trouble.at(Occasion::Connection).is_some() {
+            exchange.meters.refused.inc();
+            return Err(StatusCode::SERVICE_UNAVAILABLE);
+        }
         exchange.connections.enter(client.ip()).ok_or_else(|| {
             exchange.meters.refused.inc();
             StatusCode::TOO_MANY_REQUESTS
@@ -82,7 +87,8 @@ fn call(
         Err((id, error)) => (id, Err(error)),
         Ok(request) => {
             let paid = exchange.pay(&request.method, (ticket.address(), false));
-            (request.id, paid.and_then(|()| exchange.answer(&request.method, &request.params)))
+            let recall = paid.and_then(|()| exchange.recall(&request.method));
+            (request.id, recall.and_then(|how| exchange.answer(&request.method, &request.params, how)))
         }
     };
     exchange.meters.calls.inc();

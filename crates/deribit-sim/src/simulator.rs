@@ -1,5 +1,6 @@
 //! The exchange as a thing that is started and stopped.
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,6 +14,7 @@ use tokio::task::JoinHandle;
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::exchange::Exchange;
+use crate::faults::Kind;
 use crate::market::Market;
 use crate::metrics::Meters;
 use crate::server::router;
@@ -31,7 +33,7 @@ impl Simulator {
     /// Starts the exchange as the configuration says; its `admin`, `log` and `tracing` are for the process around it.
     ///
     /// # Errors
-    /// [`Failure::Config`] if it cannot listen there.
+    /// [`Failure::Config`] if it cannot listen there, or the plan of faults cannot be read.
     pub async fn start(config: &Config) -> Result<Self, Failure> {
         Self::start_with(config, Meters::new(&Metrics::new("deribit_sim"))).await
     }
@@ -41,6 +43,7 @@ impl Simulator {
     /// # Errors
     /// As [`Simulator::start`].
     pub async fn start_with(config: &Config, meters: Meters) -> Result<Self, Failure> {
+        let plan = config.faults.plan().map_err(|invalid| Failure::Config(invalid.to_string()))?;
         let listener = TcpListener::bind(config.listen).await.map_err(|error| {
             Failure::Config(format!(
                 "listen: cannot listen on {}: {error}; takes a free address and port",
@@ -48,7 +51,7 @@ impl Simulator {
             ))
         })?;
         let addr = listener.local_addr().context("the listener has no address")?;
-        let exchange = Arc::new(Exchange::new(config, meters));
+        let exchange = Arc::new(Exchange::new(config, &plan, meters));
         let (market, meters) = (Arc::clone(&exchange.market), exchange.meters.clone());
         let feed = tokio::spawn(exchange.feed.clone().run(market, exchange.clock, meters));
         let service = router(Arc::clone(&exchange)).into_make_service_with_connect_info::<SocketAddr>();
@@ -80,6 +83,12 @@ impl Simulator {
     #[must_use]
     pub fn connections(&self) -> usize {
         self.exchange.sessions.len()
+    }
+
+    /// How often each kind of fault of the plan has struck; holes, which are the market's, not among them.
+    #[must_use]
+    pub fn faults(&self) -> BTreeMap<Kind, u64> {
+        self.exchange.trouble.done()
     }
 
     /// Returns if a part of it ends, which none does by itself.

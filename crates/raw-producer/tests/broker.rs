@@ -5,11 +5,14 @@
 
 mod support;
 
-use std::time::Duration;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
 
 use deribit_sim::Simulator;
 use support::proxy::{Faults, Proxy};
-use support::{PARTITIONS, Running, compare, config, exchange, read, topic, trades, url};
+use support::{
+    PARTITIONS, PATIENCE, Running, compare, config, exchange, read, topic, trades, until, until_whole, url,
+};
 
 const SERVERS: &str = "needs Kafka and the registry: make servers";
 
@@ -25,13 +28,12 @@ async fn what_happens_between_two_runs_is_fetched_and_everything_is_there_once()
     let kafka = config().kafka;
     for pause in [3, 0, 1] {
         let running = Running::start(config()).await;
-        seconds(6).await;
+        until_whole(&kafka, &topic, (&exchange, 2_000)).await;
         running.stop().await.expect(SERVERS);
         seconds(pause).await;
     }
-    let compared = compare(&kafka, &topic, &exchange);
-    assert!(compared > 1_500, "only {compared} trades");
-    assert!(support::check_watermarks(&kafka, &topic) > 30);
+    compare(&kafka, &topic, &exchange);
+    assert!(support::check_watermarks(&kafka, &topic) > 0);
     let records = read(&kafka, &topic, PARTITIONS);
     for (record, trade) in records.iter().zip(trades(&records)) {
         assert_eq!((record.key.as_str(), record.timestamp), (&*trade.instrument_name, trade.timestamp));
@@ -46,13 +48,13 @@ async fn of_two_producers_of_one_topic_the_older_ends_and_says_why() {
     let config = || config(&url(&exchange), &topic, &[]);
     let kafka = config().kafka;
     let older = Running::start(config()).await;
-    seconds(4).await;
+    until_whole(&kafka, &topic, (&exchange, 1_000)).await;
     let newer = Running::start(config()).await;
-    let failure = tokio::time::timeout(Duration::from_secs(30), older.end()).await.unwrap().unwrap_err();
+    let failure = tokio::time::timeout(PATIENCE, older.end()).await.unwrap().unwrap_err();
     assert!(failure.to_string().contains("has taken over"), "{failure}");
-    seconds(4).await;
+    until_whole(&kafka, &topic, (&exchange, 1_000)).await;
     newer.stop().await.unwrap();
-    assert!(compare(&kafka, &topic, &exchange) > 500);
+    compare(&kafka, &topic, &exchange);
     exchange.stop().await;
 }
 
@@ -65,12 +67,11 @@ async fn what_the_stream_loses_repeats_swaps_and_spoils_is_made_good_from_histor
     let config = || config(&proxy.url(), &topic, &[]);
     let kafka = config().kafka;
     let running = Running::start(config()).await;
-    seconds(45).await;
+    until("100 faults", || proxy.done.load(Ordering::Relaxed) >= 100).await;
+    until_whole(&kafka, &topic, (&exchange, 0)).await;
     running.stop().await.unwrap();
-    let compared = compare(&kafka, &topic, &exchange);
-    let faults = proxy.done.load(std::sync::atomic::Ordering::Relaxed);
+    let (compared, faults) = (compare(&kafka, &topic, &exchange), proxy.done.load(Ordering::Relaxed));
     println!("{faults} faults, {compared} trades compared");
-    assert!(compared > 5_000 && faults > 100, "{compared} trades, {faults} faults");
     let letters = read(&kafka, &format!("{topic}.dlq"), PARTITIONS);
     assert!(letters.iter().any(|letter| !letter.value.is_empty()), "spoilt trades are kept");
     exchange.stop().await;
@@ -91,15 +92,16 @@ impl Process {
         assert!(kill.unwrap().success());
     }
 
-    /// How it ends by itself, which it does soon.
+    /// How it ends by itself.
     async fn end(mut self) -> std::process::ExitStatus {
-        for _ in 0..30 {
+        let end = Instant::now() + PATIENCE;
+        loop {
             if let Some(status) = self.0.try_wait().unwrap() {
                 return status;
             }
+            assert!(Instant::now() < end, "it has not ended by itself");
             seconds(1).await;
         }
-        panic!("it has not ended by itself")
     }
 }
 
@@ -134,17 +136,16 @@ async fn one_that_was_asleep_while_another_took_over_writes_nothing_when_it_wake
     let kafka = config().kafka;
     let older = Process::start(&settings(&exchange, &topic));
     // In the middle of a transaction, as likely as not; and with more in its sockets and queues.
-    seconds(5).await;
+    until_whole(&kafka, &topic, (&exchange, 2_000)).await;
     older.signal("-STOP");
-    seconds(1).await;
     let newer = Running::start(config()).await;
-    seconds(5).await;
+    until_whole(&kafka, &topic, (&exchange, 1_000)).await;
     older.signal("-CONT");
     let status = older.end().await;
     assert_eq!(status.code(), Some(1));
-    seconds(3).await;
+    until_whole(&kafka, &topic, (&exchange, 0)).await;
     newer.stop().await.unwrap();
-    assert!(compare(&kafka, &topic, &exchange) > 1_000);
+    compare(&kafka, &topic, &exchange);
     support::check_watermarks(&kafka, &topic);
     exchange.stop().await;
 }
@@ -162,12 +163,10 @@ async fn a_producer_killed_at_any_moment_leaves_nothing_out_and_nothing_twice() 
         drop(child);
     }
     let running = Running::start(config(&url(&exchange), &topic, &[])).await;
-    seconds(8).await;
-    running.stop().await.unwrap();
     let kafka = config(&url(&exchange), &topic, &[]).kafka;
-    let compared = compare(&kafka, &topic, &exchange);
-    println!("{kills} kills, {compared} trades compared");
-    assert!(compared > 2_000);
+    until_whole(&kafka, &topic, (&exchange, 0)).await;
+    running.stop().await.unwrap();
+    println!("{kills} kills, {} trades compared", compare(&kafka, &topic, &exchange));
     exchange.stop().await;
 }
 
@@ -180,14 +179,13 @@ async fn a_topic_that_starts_days_ago_is_filled_instrument_by_instrument_and_the
     let config = || config(&url(&exchange), &topic, &more);
     let kafka = config().kafka;
     // Stopped in the middle, it goes on where it was.
-    for run in [2, 20] {
-        let running = Running::start(config()).await;
-        seconds(run).await;
-        running.stop().await.unwrap();
-    }
-    let compared = compare(&kafka, &topic, &exchange);
-    println!("{compared} trades compared");
-    assert!(compared > 20_000);
+    let running = Running::start(config()).await;
+    seconds(2).await;
+    running.stop().await.unwrap();
+    let running = Running::start(config()).await;
+    until_whole(&kafka, &topic, (&exchange, 0)).await;
+    running.stop().await.unwrap();
+    println!("{} trades compared", compare(&kafka, &topic, &exchange));
     exchange.stop().await;
 }
 
@@ -204,18 +202,17 @@ async fn while_kafka_is_away_nothing_is_lost_and_nothing_grows() {
     let config = || config(&url(&exchange), &topic, &[]);
     let kafka = config().kafka;
     let running = Running::start(config()).await;
-    seconds(5).await;
+    until_whole(&kafka, &topic, (&exchange, 2_000)).await;
     let before = common::metrics::resident_bytes().unwrap();
     assert!(shell("STOP_KAFKA"), "STOP_KAFKA is to stop it");
     let away = std::env::var("AWAY").ok().and_then(|text| text.parse().ok()).unwrap_or(60);
     seconds(away).await;
     let after = common::metrics::resident_bytes().unwrap();
     assert!(shell("START_KAFKA"), "START_KAFKA is to start it");
-    seconds(40).await;
+    until_whole(&kafka, &topic, (&exchange, 0)).await;
     running.stop().await.unwrap();
     let compared = compare(&kafka, &topic, &exchange);
     println!("away for {away} s, {} kB more memory, {compared} trades compared", (after - before) / 1024);
-    assert!(compared > 200 * usize::try_from(away).unwrap());
     assert!(after - before < 40_000_000);
     exchange.stop().await;
 }
@@ -228,10 +225,9 @@ async fn of_two_connections_one_may_be_lost_at_any_time() {
     let config = || config(&proxy.url(), &topic, &[("DERIBIT__CONNECTIONS", "2")]);
     let kafka = config().kafka;
     let running = Running::start(config()).await;
-    seconds(20).await;
+    until("10 faults", || proxy.done.load(Ordering::Relaxed) >= 10).await;
+    until_whole(&kafka, &topic, (&exchange, 0)).await;
     running.stop().await.unwrap();
-    let compared = compare(&kafka, &topic, &exchange);
-    println!("{compared} trades compared");
-    assert!(compared > 2_000);
+    println!("{} trades compared", compare(&kafka, &topic, &exchange));
     exchange.stop().await;
 }

@@ -82,7 +82,9 @@ impl Market {
             while rank < end {
                 let trade = run.trade(place.tape.origin(&leaf, rank), rank, (&worth, last));
                 last = Some(Last { price: trade.price, moved: trade.tick_direction });
-                out.push(trade);
+                if !self.is_hole(id, rank) {
+                    out.push(trade);
+                }
                 rank += 1;
             }
         }

@@ -20,7 +20,7 @@ mod history;
 mod json;
 mod listing;
 mod making;
-mod noise;
+pub(crate) mod noise;
 mod price;
 mod tape;
 mod tick;
@@ -57,6 +57,14 @@ pub struct Market {
     options: Options,
     places: Vec<Place>,
     prices: Prices,
+    holes: Option<Holes>,
+}
+
+/// Which numbers have no trade, decided for each by itself.
+#[derive(Debug, Clone, Copy)]
+struct Holes {
+    key: Key,
+    one_in: u64,
 }
 
 impl Market {
@@ -65,7 +73,13 @@ impl Market {
     pub fn new(options: Options) -> Self {
         let key = Key::new(options.seed);
         let places = universe::places(key.child(1), options.instruments, options.rate);
-        Self { options, places, prices: Prices::new(key.child(2)) }
+        Self { options, places, prices: Prices::new(key.child(2)), holes: None }
+    }
+
+    /// The same market, but one number in so many has no trade, by this seed.
+    #[must_use]
+    pub fn with_holes(self, (seed, one_in): (u64, u64)) -> Self {
+        Self { holes: Some(Holes { key: Key::new(seed), one_in: one_in.max(1) }), ..self }
     }
 
     /// What it was made from.
@@ -93,6 +107,12 @@ impl Market {
     #[must_use]
     pub fn instrument(&self, name: &str) -> Option<Listing> {
         listing::of_name(&self.places, &self.prices, name)
+    }
+
+    /// Whether the place's trade of that rank was never made.
+    fn is_hole(&self, id: PlaceId, rank: u64) -> bool {
+        let at = |holes: &Holes| holes.key.child(id as u64).at(rank);
+        self.holes.as_ref().is_some_and(|holes| at(holes).is_multiple_of(holes.one_in))
     }
 
     fn listing_at(&self, id: PlaceId, at: Millis) -> Option<Listing> {

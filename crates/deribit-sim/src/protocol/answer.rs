@@ -1,5 +1,7 @@
 //! Calls whose answers are functions of market, time and parameters.
 
+use std::time::Duration;
+
 use serde_json::{Value, json};
 
 use super::channel::{currency_of, kinds_of};
@@ -20,6 +22,23 @@ const VERSION: &str = "1.2.26";
 pub(crate) struct Context<'a> {
     pub(crate) market: &'a Market,
     pub(crate) now: Millis,
+    pub(crate) recall: Recall,
+}
+
+/// How well history is remembered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Recall {
+    /// As it was.
+    Full,
+    /// Answers hold about the first half of what they should, and say that there is more.
+    Half,
+    /// The newest trades are not in it yet.
+    Behind(Duration),
+}
+
+/// Whether a method is about history.
+pub(crate) fn is_history(method: &str) -> bool {
+    method.starts_with("public/get_last_trades")
 }
 
 /// The result of a call, as JSON; `None` if it is not one of these.
@@ -28,6 +47,7 @@ pub(crate) fn answer(
     method: &str,
     params: &Params,
 ) -> Option<Result<String, RpcError>> {
+    let context = if is_history(method) { context.remembered() } else { context };
     Some(match method {
         "public/get_time" => Ok(context.now.0.to_string()),
         "public/test" | "public/hello" => Ok(json!({ "version": VERSION }).to_string()),
@@ -44,6 +64,22 @@ pub(crate) fn answer(
 }
 
 impl Context<'_> {
+    /// History may not have come to the present yet.
+    fn remembered(self) -> Self {
+        let Recall::Behind(by) = self.recall else { return self };
+        let by = u64::try_from(by.as_millis()).unwrap_or(u64::MAX);
+        Self { now: self.now.minus(by), ..self }
+    }
+
+    /// A page of history as JSON.
+    fn shown(self, mut page: Page) -> String {
+        if self.recall == Recall::Half {
+            halve(&mut page);
+        }
+        let trades = array(page.trades.iter());
+        format!(r#"{{"trades":{trades},"has_more":{}}}"#, page.has_more)
+    }
+
     fn instruments(self, params: &Params) -> Result<String, RpcError> {
         let currency = params.required_text("currency")?;
         let currency =
@@ -95,7 +131,7 @@ impl Context<'_> {
             trades.reverse();
         }
         let has_more = last.saturating_sub(first).saturating_add(1) > count && first <= last;
-        page(&Page { trades, has_more })
+        self.shown(Page { trades, has_more })
     }
 
     fn by_currency(self, params: &Params) -> Result<String, RpcError> {
@@ -110,9 +146,9 @@ impl Context<'_> {
         let take = take(params, start.is_some())?;
         let start = start.unwrap_or(oldest);
         if start < oldest || start >= end {
-            return Ok(page(&Page { trades: Vec::new(), has_more: false }));
+            return Ok(self.shown(Page { trades: Vec::new(), has_more: false }));
         }
-        Ok(page(&self.market.page(filter, start..end, take)))
+        Ok(self.shown(self.market.page(filter, start..end, take)))
     }
 }
 
@@ -136,9 +172,14 @@ fn take(params: &Params, names_start: bool) -> Result<Take, RpcError> {
     }
 }
 
-fn page(page: &Page) -> String {
-    let trades = array(page.trades.iter());
-    format!(r#"{{"trades":{trades},"has_more":{}}}"#, page.has_more)
+/// Leaves the first half, and the rest of its last millisecond: a page never ends within one, if it is not full.
+fn halve(page: &mut Page) {
+    let half = page.trades.len().div_ceil(2);
+    let Some(last) = half.checked_sub(1).and_then(|at| page.trades.get(at)) else { return };
+    let time = last.timestamp;
+    let rest = page.trades.iter().skip(half).take_while(|trade| trade.timestamp == time).count();
+    page.has_more |= half + rest < page.trades.len();
+    page.trades.truncate(half + rest);
 }
 
 fn array<'a>(trades: impl Iterator<Item = &'a Trade>) -> String {

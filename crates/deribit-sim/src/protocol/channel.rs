@@ -20,7 +20,7 @@ pub(crate) enum Channel {
     Instrument(String, Interval),
     /// Trades of all instruments of a choice.
     Group(Filter, Interval),
-    /// News about maintenance, of which there is none.
+    /// News about maintenance.
     PlatformState,
 }
 

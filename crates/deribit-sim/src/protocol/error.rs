@@ -13,6 +13,13 @@ pub(crate) struct RpcError {
 }
 
 impl RpcError {
+    const TOO_MANY_REQUESTS: i32 = 10028;
+
+    /// Whether the session ends with it.
+    pub(crate) fn ends_the_session(&self) -> bool {
+        self.code == Self::TOO_MANY_REQUESTS
+    }
+
     const fn new(code: i32, message: &'static str) -> Self {
         Self { code, message, data: None }
     }
@@ -59,6 +66,10 @@ impl RpcError {
 
     /// The pool is empty, which ends the session.
     pub(crate) fn too_many_requests() -> Self {
-        Self::new(10028, "too_many_requests")
+        Self::new(Self::TOO_MANY_REQUESTS, "too_many_requests")
+    }
+
+    pub(crate) fn maintenance() -> Self {
+        Self::new(11051, "system_maintenance")
     }
 }

@@ -86,6 +86,11 @@ pub(crate) fn notification(channel: &str, data: &str) -> String {
     format!(r#"{{"jsonrpc":"2.0","method":"subscription","params":{{"channel":{channel},"data":{data}}}}}"#)
 }
 
+/// The news that maintenance has begun, or is over, for those who subscribed to it.
+pub(crate) fn maintenance(begun: bool) -> String {
+    notification("platform_state", &format!(r#"{{"maintenance":{begun}}}"#))
+}
+
 /// A heartbeat of that type: `heartbeat`, or `test_request`, which wants an answer.
 pub(crate) fn heartbeat(kind: &str) -> String {
     format!(r#"{{"jsonrpc":"2.0","method":"heartbeat","params":{{"type":"{kind}"}}}}"#)

@@ -14,8 +14,8 @@ mod error;
 mod message;
 mod params;
 
-pub(crate) use answer::{Context, answer};
+pub(crate) use answer::{Context, Recall, answer, is_history};
 pub(crate) use channel::{Channel, Interval};
 pub(crate) use error::RpcError;
-pub(crate) use message::{Id, Request, heartbeat, notification};
+pub(crate) use message::{Id, Request, heartbeat, maintenance, notification};
 pub(crate) use params::Params;

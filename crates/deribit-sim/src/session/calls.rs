@@ -5,14 +5,15 @@ use std::time::{Duration, Instant};
 use serde_json::json;
 
 use super::Session;
-use crate::protocol::{Channel, Interval, Params, RpcError};
+use crate::protocol::{Channel, Interval, Params, Recall, Request, RpcError};
 
 /// The most channels in one call.
 const MOST_CHANNELS: usize = 500;
 
 impl Session {
     /// The result of a call, as JSON.
-    pub(super) fn call(&mut self, method: &str, params: &Params) -> Result<String, RpcError> {
+    pub(super) fn call(&mut self, request: &Request, recall: Recall) -> Result<String, RpcError> {
+        let (method, params) = (request.method.as_str(), &request.params);
         match method {
             "public/subscribe" | "private/subscribe" => self.subscribe(params),
             "public/unsubscribe" | "private/unsubscribe" => self.unsubscribe(params),
@@ -31,7 +32,7 @@ impl Session {
                 if method == "public/test" {
                     self.alive.tested();
                 }
-                self.exchange.answer(method, params)
+                self.exchange.answer(method, params, recall)
             }
         }
     }

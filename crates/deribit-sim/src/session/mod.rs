@@ -15,9 +15,10 @@ use futures_util::stream::SplitStream;
 use tokio::sync::broadcast::{Receiver, error::RecvError};
 
 use crate::exchange::Exchange;
+use crate::faults::{Kind, Occasion};
 use crate::feed::{Batch, Published};
 use crate::limits::Ticket;
-use crate::protocol::{Id, Interval, Request, RpcError, heartbeat};
+use crate::protocol::{Id, Interval, Request, RpcError, heartbeat, maintenance};
 
 use keepalive::{Due, KeepAlive};
 use outgoing::{Outgoing, TooSlow, outgoing};
@@ -78,6 +79,8 @@ struct Session {
     seconds: Option<Receiver<Batch>>,
     /// Until when it is logged in.
     logged_in: Option<Instant>,
+    /// Whether the client was told of maintenance last.
+    in_maintenance: bool,
 }
 
 /// What the session waits for.
@@ -121,6 +124,7 @@ impl Session {
             bundles: None,
             seconds: None,
             logged_in: None,
+            in_maintenance: false,
         }
     }
 
@@ -130,11 +134,22 @@ impl Session {
             if let Err(end) = self.handle(event) {
                 break end;
             }
+            if self.outgoing.is_dead() {
+                break self.play_dead(&mut stream).await;
+            }
         };
         if let Some((code, reason)) = end.goodbye() {
             self.outgoing.close(code, reason);
         }
         end
+    }
+
+    /// A half-open connection: nothing is heard on it any more, until the other side gives it up.
+    async fn play_dead(&self, stream: &mut SplitStream<WebSocket>) -> End {
+        tokio::select! {
+            () = self.exchange.stopping.cancelled() => End::Stopping,
+            () = async { while let Some(Ok(_)) = stream.next().await {} } => End::Gone,
+        }
     }
 
     /// The one await point. The order says that a client with much to ask cannot hold up its own feed: what is already due is
@@ -207,8 +222,20 @@ impl Session {
             self.alive.said(Instant::now());
         }
         for notification in notifications {
-            self.outgoing.send(notification)?;
+            let blow = self.exchange.trouble.at(Occasion::Notification(notification.trades));
+            self.tell_of_maintenance(blow.is_some_and(|blow| blow.kind == Kind::Maintenance))?;
+            self.outgoing.notify(notification.text, blow)?;
             self.exchange.meters.notifications.inc();
+        }
+        Ok(())
+    }
+
+    /// Says that maintenance begins, or is over.
+    fn tell_of_maintenance(&mut self, now: bool) -> Result<(), End> {
+        let news = self.in_maintenance != now && self.subscriptions.want_news();
+        self.in_maintenance = now;
+        if news {
+            self.outgoing.send(maintenance(now))?;
         }
         Ok(())
     }
@@ -224,12 +251,12 @@ impl Session {
         match Request::parse(text) {
             Err((id, error)) => self.reply(&id, &Err(error), came),
             Ok(request) => {
-                if let Err(error) = self.exchange.pay(&request.method, (self.address, self.is_logged_in())) {
-                    self.reply(&request.id, &Err(error), came)?;
-                    return Err(End::TooManyRequests);
-                }
-                let outcome = self.call(&request.method, &request.params);
-                self.reply(&request.id, &outcome, came)
+                let paid = self.exchange.pay(&request.method, (self.address, self.is_logged_in()));
+                let recall = paid.and_then(|()| self.exchange.recall(&request.method));
+                let ends = recall.as_ref().is_err_and(RpcError::ends_the_session);
+                let outcome = recall.and_then(|how| self.call(&request, how));
+                self.reply(&request.id, &outcome, came)?;
+                if ends { Err(End::TooManyRequests) } else { Ok(()) }
             }
         }
     }

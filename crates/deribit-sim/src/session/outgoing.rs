@@ -2,11 +2,14 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 
 use axum::extract::ws::{CloseFrame, Message, WebSocket};
 use futures_util::SinkExt as _;
 use futures_util::stream::SplitSink;
 use tokio::sync::mpsc::{self, UnboundedReceiver, UnboundedSender};
+
+use crate::faults::{Blow, Kind, spoil};
 
 /// A frame did not fit behind those that wait for the reader.
 #[derive(Debug, PartialEq, Eq)]
@@ -15,16 +18,27 @@ pub(super) struct TooSlow;
 /// Where everything that a connection says goes: replies, notifications, heartbeats, the last word.
 #[derive(Debug)]
 pub(super) struct Outgoing {
-    queue: UnboundedSender<Message>,
+    queue: UnboundedSender<Step>,
     /// Bytes that wait for the reader, at most `room`.
     waiting: Arc<AtomicUsize>,
     room: usize,
+    /// Said after what is said next.
+    kept: Option<String>,
+    /// Nothing is said any more, and nobody told.
+    dead: bool,
+}
+
+/// What the writer does next.
+#[derive(Debug)]
+enum Step {
+    Say(Message),
+    Wait(Duration),
 }
 
 /// The other end of the queue.
 #[derive(Debug)]
 pub(super) struct Writer {
-    queue: UnboundedReceiver<Message>,
+    queue: UnboundedReceiver<Step>,
     waiting: Arc<AtomicUsize>,
 }
 
@@ -32,7 +46,8 @@ pub(super) struct Writer {
 pub(super) fn outgoing(room: usize) -> (Outgoing, Writer) {
     let (sender, queue) = mpsc::unbounded_channel();
     let waiting = Arc::new(AtomicUsize::new(0));
-    (Outgoing { queue: sender, waiting: Arc::clone(&waiting), room }, Writer { queue, waiting })
+    let outgoing = Outgoing { queue: sender, waiting: Arc::clone(&waiting), room, kept: None, dead: false };
+    (outgoing, Writer { queue, waiting })
 }
 
 impl Outgoing {
@@ -44,22 +59,72 @@ impl Outgoing {
         if waiting > 0 && waiting + text.len() > self.room {
             return Err(TooSlow);
         }
+        self.say(text);
+        Ok(())
+    }
+
+    /// Says what a channel has to say, or what a fault makes of it.
+    pub(super) fn notify(&mut self, text: String, blow: Option<Blow>) -> Result<(), TooSlow> {
+        let Some(blow) = blow else {
+            self.send(text)?;
+            return self.kept.take().map_or(Ok(()), |kept| self.send(kept));
+        };
+        let text = spoil(text, blow);
+        match blow.kind {
+            Kind::Drop | Kind::Maintenance => {}
+            Kind::Cut => return Err(TooSlow),
+            Kind::HalfOpen => self.dead = true,
+            Kind::Oversize => self.say(text),
+            Kind::Duplicate => {
+                self.send(text.clone())?;
+                self.send(text)?;
+            }
+            Kind::Reorder => {
+                if let Some(earlier) = self.kept.replace(text) {
+                    self.send(earlier)?;
+                }
+            }
+            Kind::Stall => {
+                self.queue.send(Step::Wait(blow.lasts)).ok();
+                self.send(text)?;
+            }
+            _ => self.send(text)?,
+        }
+        Ok(())
+    }
+
+    /// Whether the connection is to look open and be none.
+    pub(super) fn is_dead(&self) -> bool {
+        self.dead
+    }
+
+    fn say(&self, text: String) {
+        if self.dead {
+            return;
+        }
         self.waiting.fetch_add(text.len(), Ordering::Relaxed);
         // An error says that the socket is gone; the session hears of it by reading.
-        self.queue.send(Message::Text(text.into())).ok();
-        Ok(())
+        self.queue.send(Step::Say(Message::Text(text.into()))).ok();
     }
 
     /// Says goodbye, after what waits.
     pub(super) fn close(&self, code: u16, reason: &'static str) {
-        self.queue.send(Message::Close(Some(CloseFrame { code, reason: reason.into() }))).ok();
+        let last = Message::Close(Some(CloseFrame { code, reason: reason.into() }));
+        self.queue.send(Step::Say(last)).ok();
     }
 }
 
 impl Writer {
     /// Writes until the way out is dropped, or the socket is gone.
     pub(super) async fn run(mut self, mut socket: SplitSink<WebSocket, Message>) {
-        while let Some(message) = self.queue.recv().await {
+        while let Some(step) = self.queue.recv().await {
+            let message = match step {
+                Step::Say(message) => message,
+                Step::Wait(time) => {
+                    tokio::time::sleep(time).await;
+                    continue;
+                }
+            };
             let length = if let Message::Text(text) = &message { text.len() } else { 0 };
             if socket.send(message).await.is_err() {
                 return;

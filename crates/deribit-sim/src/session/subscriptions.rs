@@ -6,6 +6,13 @@ use crate::feed::Published;
 use crate::market::Filter;
 use crate::protocol::{Channel, Interval, notification};
 
+/// What a channel says at a time.
+#[derive(Debug)]
+pub(super) struct Notification {
+    pub(super) trades: u64,
+    pub(super) text: String,
+}
+
 /// A connection's channels.
 #[derive(Debug, Default)]
 pub(super) struct Subscriptions {
@@ -51,6 +58,11 @@ impl Subscriptions {
         *self = Self::default();
     }
 
+    /// Whether the news about maintenance are wanted.
+    pub(super) fn want_news(&self) -> bool {
+        self.channels.values().any(|channel| *channel == Channel::PlatformState)
+    }
+
     /// Whether any channel is of that interval.
     pub(super) fn want(&self, interval: Interval) -> bool {
         self.channels.values().any(|channel| channel.interval() == Some(interval))
@@ -61,20 +73,19 @@ impl Subscriptions {
         &self,
         interval: Interval,
         batch: impl IntoIterator<Item = &'a Published>,
-    ) -> Vec<String> {
-        let mut data: BTreeMap<&str, String> = BTreeMap::new();
+    ) -> Vec<Notification> {
+        let mut data: BTreeMap<&str, (u64, String)> = BTreeMap::new();
         for published in batch {
             for channel in self.channels_of(interval, published) {
-                let data = data.entry(channel).or_insert_with(|| String::from("["));
-                if data.len() > 1 {
-                    data.push(',');
-                }
+                let (trades, data) = data.entry(channel).or_default();
+                data.push(if *trades == 0 { '[' } else { ',' });
                 data.push_str(&published.json);
+                *trades += 1;
             }
         }
-        let close = |(channel, mut data): (&str, String)| {
+        let close = |(channel, (trades, mut data)): (&str, (u64, String))| {
             data.push(']');
-            notification(channel, &data)
+            Notification { trades, text: notification(channel, &data) }
         };
         data.into_iter().map(close).collect()
     }
@@ -113,9 +124,11 @@ mod tests {
 
     /// Per channel the sequence numbers and names of the trades in its notification.
     fn routed(subscriptions: &Subscriptions, batch: &[Published]) -> Vec<(String, Vec<(String, u64)>)> {
-        let read = |notification: &String| {
-            let read: serde_json::Value = serde_json::from_str(notification).unwrap();
-            let trades = read["params"]["data"].as_array().unwrap().iter().map(|trade| {
+        let read = |notification: &Notification| {
+            let read: serde_json::Value = serde_json::from_str(&notification.text).unwrap();
+            let data = read["params"]["data"].as_array().unwrap();
+            assert_eq!(notification.trades, data.len() as u64);
+            let trades = data.iter().map(|trade| {
                 (trade["instrument_name"].as_str().unwrap().to_owned(), trade["trade_seq"].as_u64().unwrap())
             });
             (read["params"]["channel"].as_str().unwrap().to_owned(), trades.collect())

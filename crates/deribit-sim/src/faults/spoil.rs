@@ -1,0 +1,88 @@
+//! What becomes of a notification's text.
+
+use serde_json::Value;
+
+use super::{Blow, Kind};
+
+/// More than any client reads, in bytes.
+const OVERSIZE: usize = 20 << 20;
+
+/// The notification's text after that fault; unchanged for those that do not touch it.
+pub(crate) fn spoil(text: String, blow: Blow) -> String {
+    match blow.kind {
+        Kind::Thin => thin(text, blow.chance),
+        Kind::Garbage => garbage(text, blow.chance),
+        Kind::Oversize => oversize(&text),
+        _ => text,
+    }
+}
+
+/// Every second or third trade is missing, at least one.
+fn thin(text: String, chance: u64) -> String {
+    let Ok(mut notification) = serde_json::from_str::<Value>(&text) else { return text };
+    let Some(Value::Array(trades)) = notification.pointer_mut("/params/data") else { return text };
+    let step = 2 + usize::from(chance.is_multiple_of(2));
+    let mut at = 0;
+    trades.retain(|_| {
+        at += 1;
+        at % step != 1
+    });
+    notification.to_string()
+}
+
+/// A trade whose price is no number, a frame that ends too early, or no JSON at all.
+fn garbage(mut text: String, chance: u64) -> String {
+    match chance % 3 {
+        0 => text.replacen("\"price\":", "\"price\":\"much\",\"was\":", 1),
+        1 => {
+            let half = text.len() / 2;
+            text.truncate((0..=half).rev().find(|at| text.is_char_boundary(*at)).unwrap_or(0));
+            text
+        }
+        _ => "<html><body>502 Bad Gateway</body></html>".to_owned(),
+    }
+}
+
+fn oversize(text: &str) -> String {
+    let padding = " ".repeat(OVERSIZE);
+    format!("{padding}{text}")
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    const TEXT: &str = r#"{"jsonrpc":"2.0","method":"subscription","params":{"channel":"trades.x","data":[{"trade_seq":1,"price":5.0},{"trade_seq":2,"price":5.5},{"trade_seq":3,"price":6.0}]}}"#;
+
+    fn spoilt(kind: Kind, chance: u64) -> String {
+        spoil(TEXT.to_owned(), Blow { kind, lasts: Duration::ZERO, chance, begins: true })
+    }
+
+    #[test]
+    fn a_thinned_notification_can_be_read_and_has_fewer_trades() {
+        for chance in 0..4 {
+            let read: Value = serde_json::from_str(&spoilt(Kind::Thin, chance)).unwrap();
+            let trades = read["params"]["data"].as_array().unwrap();
+            assert!((1..3).contains(&trades.len()), "{trades:?}");
+        }
+    }
+
+    #[test]
+    fn garbage_is_a_trade_that_cannot_be_used_or_a_frame_that_cannot_be_read() {
+        let read: Value = serde_json::from_str(&spoilt(Kind::Garbage, 0)).unwrap();
+        assert!(read["params"]["data"][0]["price"].is_string());
+        assert!(read["params"]["data"][1]["price"].is_number());
+        for chance in [1, 2] {
+            assert!(serde_json::from_str::<Value>(&spoilt(Kind::Garbage, chance)).is_err());
+        }
+    }
+
+    #[test]
+    fn what_is_too_large_is_whole_all_the_same() {
+        let text = spoilt(Kind::Oversize, 0);
+        assert!(text.len() > OVERSIZE && text.trim_start() == TEXT);
+        assert_eq!(spoilt(Kind::Stall, 0), TEXT);
+    }
+}
