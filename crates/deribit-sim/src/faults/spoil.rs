@@ -33,7 +33,12 @@ fn thin(text: String, chance: u64) -> String {
 /// A trade whose price is no number, a frame that ends too early, or no JSON at all.
 fn garbage(mut text: String, chance: u64) -> String {
     match chance % 3 {
-        0 => text.replacen("\"price\":", "\"price\":\"much\",\"was\":", 1),
+        0 => {
+            let Ok(mut notification) = serde_json::from_str::<Value>(&text) else { return text };
+            let Some(trade) = notification.pointer_mut("/params/data/0") else { return text };
+            trade["price"] = "much".into();
+            notification.to_string()
+        }
         1 => {
             let half = text.len() / 2;
             text.truncate((0..=half).rev().find(|at| text.is_char_boundary(*at)).unwrap_or(0));
