@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # make test: every test, on a machine with nothing running; what it starts it stops.
 BED=test BED_PORT_OFFSET=${KSTREAM_TEST_PORT_OFFSET:-10000}
-unset FEED
+unset FEED FOR
 # shellcheck source=scripts/lib/bed.sh
 source "$(dirname "$0")/lib/bed.sh"
 

@@ -33,9 +33,9 @@ impl Stack {
     }
 }
 
-/// How long a fault test is asked to run, by `FOR` (such as `10m`); by itself it runs shortly.
+/// How long a fault test is asked to run, by `FOR` (such as `10m`); by itself, or where that is empty, it runs shortly.
 pub fn time_asked() -> anyhow::Result<Option<Duration>> {
-    let Ok(text) = std::env::var("FOR") else { return Ok(None) };
+    let Some(text) = std::env::var("FOR").ok().filter(|text| !text.is_empty()) else { return Ok(None) };
     let time =
         humantime::parse_duration(&text).with_context(|| format!("FOR is '{text}', not a time like 10m"))?;
     Ok(Some(time))
