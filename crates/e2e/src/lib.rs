@@ -9,6 +9,7 @@ pub mod faults;
 pub mod load;
 pub mod postgres;
 pub mod process;
+pub mod queries;
 pub mod sink;
 pub mod stack;
 pub mod topic;
