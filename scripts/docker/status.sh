@@ -16,4 +16,5 @@ while read -r service state health code ports; do
     printf '%-13s %-9s %-8s %-10s %s\n' "$service" "$verdict" "$state" "$health" "$ports"
 done < <(compose ps --all --format '{{.Service}} {{.State}} {{or .Health "-"}} {{.ExitCode}} {{.Ports}}' | sort)
 [[ $any == yes ]] || fail 1 "nothing of this checkout runs" "start it: make run"
+say "lag, dead letters, and the proof that rows are there: docker compose exec jdbc-sink /usr/local/bin/jdbc-sink status (or verify) (docs/OPERATING.md)"
 exit "$verdict_of_all"

@@ -23,4 +23,5 @@ while read -r program state rest; do
     [[ $verdict != "NOT WELL" ]] || ill=1
     printf '%-13s %-9s %-8s %-42s %s\n' "$program" "$verdict" "$state" "$(address "$program")" "$rest"
 done < <(program_states)
+say "lag, dead letters, and the proof that rows are there: jdbc-sink status · jdbc-sink verify (docs/OPERATING.md)"
 exit "$ill"

@@ -10,6 +10,7 @@ pub mod pipeline;
 pub mod postgres;
 pub mod process;
 pub mod published;
+pub mod queries;
 pub mod sink;
 pub mod stack;
 pub mod topic;

@@ -20,7 +20,7 @@ pub fn run_to_end(
     arguments: &[&str],
     environment: &[(&str, String)],
 ) -> anyhow::Result<Output> {
-    const WITHIN: Duration = Duration::from_secs(60);
+    const WITHIN: Duration = Duration::from_secs(180);
     let mut command = Command::new(binary(service)?);
     command.args(arguments).envs(environment.iter().map(|(name, value)| (*name, value)));
     let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()?;

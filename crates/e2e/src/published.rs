@@ -22,7 +22,8 @@ const FLUSH_WITHIN: Duration = Duration::from_secs(180);
 const TICK: Duration = Duration::from_millis(20);
 /// One average comes with so many trades.
 const TRADES_AN_AVERAGE: u64 = 20;
-const INSTRUMENTS: u64 = 40;
+/// The instruments that take turns.
+pub const INSTRUMENTS: u64 = 40;
 
 /// Writes records into a pair of topics.
 pub struct Publisher {

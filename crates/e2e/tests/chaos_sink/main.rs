@@ -13,6 +13,7 @@ use std::time::{Duration, Instant};
 
 use e2e::faults::time_asked;
 use e2e::published::{Load, Publisher, Written, mix, now, trade};
+use e2e::queries::{QUESTIONS, fill};
 use e2e::sink::Sink;
 use faults::Fault;
 use serde_json::{Value, json};
@@ -61,7 +62,17 @@ async fn tables_have_what_the_topics_have_whatever_breaks() {
     drop(service);
     old_rows_go_and_are_not_missed(&sink, written.averages).await;
     what_was_changed_by_hand_is_refused(&sink).await;
+    the_three_questions_are_answered_by_index_alone(&sink).await;
     sink.throw_away().await.unwrap();
+}
+
+/// Enough rows for reading all of them to be dear; `make bench` asks the same of ten million.
+async fn the_three_questions_are_answered_by_index_alone(sink: &Sink) {
+    let client = sink.database().await.unwrap();
+    fill(&client, 500_000).await.unwrap();
+    for question in QUESTIONS {
+        question.check_plan(&client).await.unwrap();
+    }
 }
 
 /// All averages of the load are years old.
