@@ -6,6 +6,7 @@
 
 pub mod exchange;
 pub mod faults;
+pub mod ingest;
 pub mod postgres;
 pub mod process;
 pub mod stack;
@@ -13,6 +14,11 @@ pub mod topic;
 pub mod zipkin;
 
 pub use stack::Stack;
+
+/// A port of this machine that nobody has at present.
+pub fn free_port() -> anyhow::Result<u16> {
+    Ok(std::net::TcpListener::bind("127.0.0.1:0")?.local_addr()?.port())
+}
 
 /// A GET, by the client that the services use too.
 pub async fn get(url: String) -> anyhow::Result<reqwest::Response> {

@@ -8,10 +8,10 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, bail};
 
 /// Where cargo put the services' binaries; `KSTREAM_BIN` says so.
-fn binary(service: &str) -> anyhow::Result<PathBuf> {
+fn folder() -> anyhow::Result<PathBuf> {
     let folder = std::env::var_os("KSTREAM_BIN")
         .context("KSTREAM_BIN must name the folder of the services' binaries")?;
-    Ok(PathBuf::from(folder).join(service))
+    Ok(PathBuf::from(folder))
 }
 
 /// Runs a service with these arguments and environment until it ends by itself.
@@ -21,7 +21,7 @@ pub fn run_to_end(
     environment: &[(&str, String)],
 ) -> anyhow::Result<Output> {
     const WITHIN: Duration = Duration::from_secs(60);
-    let mut command = Command::new(binary(service)?);
+    let mut command = Command::new(folder()?.join(service));
     command.args(arguments).envs(environment.iter().map(|(name, value)| (*name, value)));
     let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()?;
     let end = Instant::now() + WITHIN;
@@ -46,8 +46,18 @@ pub struct Process(Child);
 impl Process {
     /// Starts it with this environment; what it says goes to the end of `log`.
     pub fn start(service: &str, environment: &[(String, String)], log: &Path) -> anyhow::Result<Self> {
+        Self::start_in(&folder()?, service, environment, log)
+    }
+
+    /// As [`Process::start`], of the binaries in that folder.
+    pub fn start_in(
+        folder: &Path,
+        service: &str,
+        environment: &[(String, String)],
+        log: &Path,
+    ) -> anyhow::Result<Self> {
         let log = File::options().create(true).append(true).open(log)?;
-        let mut command = Command::new(binary(service)?);
+        let mut command = Command::new(folder.join(service));
         command.envs(environment.iter().cloned()).stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
         Ok(Self(command.spawn()?))
     }

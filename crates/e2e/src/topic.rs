@@ -36,7 +36,7 @@ pub struct Record<T> {
 /// A reader of one topic.
 pub struct Topic<T> {
     stack: Stack,
-    name: &'static str,
+    name: String,
     contract: &'static Contract,
     record: PhantomData<fn() -> T>,
 }
@@ -44,20 +44,20 @@ pub struct Topic<T> {
 impl<T: DeserializeOwned> Topic<T> {
     /// The topic `name`, whose values are `contract`'s.
     #[must_use]
-    pub fn new(stack: &Stack, name: &'static str, contract: &'static Contract) -> Self {
-        Self { stack: stack.clone(), name, contract, record: PhantomData }
+    pub fn new(stack: &Stack, name: impl Into<String>, contract: &'static Contract) -> Self {
+        Self { stack: stack.clone(), name: name.into(), contract, record: PhantomData }
     }
 
     /// Every committed record that is there now, by partition and offset.
     pub async fn read(&self) -> anyhow::Result<Vec<Record<T>>> {
         let mut reader = Reader {
-            topic: self.name,
+            topic: &self.name,
             consumer: config(&self.stack.kafka()?, "e2e", &Role::Reader).create()?,
             registry: Registry::new(&self.stack.registry()?)?,
             decoder: Decoder::new(self.contract),
             records: Vec::new(),
         };
-        let metadata = reader.consumer.fetch_metadata(Some(self.name), TIMEOUT)?;
+        let metadata = reader.consumer.fetch_metadata(Some(&self.name), TIMEOUT)?;
         let partitions = metadata.topics().first().context("no metadata")?.partitions().len();
         for partition in 0..i32::try_from(partitions)? {
             reader.partition(partition).await?;
@@ -66,15 +66,15 @@ impl<T: DeserializeOwned> Topic<T> {
     }
 }
 
-struct Reader<T> {
-    topic: &'static str,
+struct Reader<'a, T> {
+    topic: &'a str,
     consumer: BaseConsumer,
     registry: Registry,
     decoder: Decoder<T>,
     records: Vec<Record<T>>,
 }
 
-impl<T: DeserializeOwned> Reader<T> {
+impl<T: DeserializeOwned> Reader<'_, T> {
     async fn partition(&mut self, partition: i32) -> anyhow::Result<()> {
         let mut assignment = TopicPartitionList::new();
         assignment.add_partition_offset(self.topic, partition, Offset::Beginning)?;

@@ -14,7 +14,7 @@ use super::schema::Contract;
 /// A schema's number in the registry.
 pub type SchemaId = u32;
 
-const MAGIC: u8 = 0;
+pub(super) const MAGIC: u8 = 0;
 
 /// Writes records of one type under one schema id.
 pub struct Encoder {

@@ -3,3 +3,4 @@
 pub mod codec;
 pub mod registry;
 pub mod schema;
+pub mod trade_encoder;

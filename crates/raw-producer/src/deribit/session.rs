@@ -20,7 +20,7 @@ use tokio_tungstenite::{MaybeTlsStream, WebSocketStream, connect_async_with_conf
 use url::Url;
 
 use super::conversation::{Conversation, Credentials, Progress};
-use super::message::{Frame, Remedy, parse};
+use super::message::{Frame, PLATFORM_STATE, Remedy, parse};
 use crate::clock::now_micros;
 use crate::metrics::SessionMetrics;
 
@@ -165,9 +165,11 @@ impl Sessions {
         };
         self.count_up(1);
         let (ask, mut questions) = mpsc::channel(QUESTIONS);
+        let mut channels = self.channels.clone();
+        channels.push(PLATFORM_STATE.to_owned());
         let connection = Connection {
             sessions: self,
-            talk: Conversation::new(&self.channels, self.credentials.clone()),
+            talk: Conversation::new(&channels, self.credentials.clone()),
             asked_at: None,
             heard_at: Instant::now(),
             log_in_at: None,
@@ -302,7 +304,8 @@ impl Connection<'_> {
                 let answer = self.talk.test();
                 self.say(socket, answer).await
             }
-            Ok(Frame::Trades(_)) | Ok(Frame::Response { id: Some(FIRST_QUESTION..), .. }) => {
+            Ok(Frame::Trades(_) | Frame::Maintenance)
+            | Ok(Frame::Response { id: Some(FIRST_QUESTION..), .. }) => {
                 self.pass_on(Event::Frame { connection: self.sessions.connection, text, received_at }).await
             }
             Ok(Frame::Response { id: Some(id), outcome }) => {
@@ -356,8 +359,10 @@ impl Connection<'_> {
         Ok(())
     }
 
-    fn subscribed(&mut self, accepted: usize, missing: Vec<String>) {
+    fn subscribed(&mut self, accepted: usize, mut missing: Vec<String>) {
         let sessions = self.sessions;
+        // Maintenance shows by errors too; the news of it are a convenience.
+        missing.retain(|channel| channel != PLATFORM_STATE);
         if missing.is_empty() {
             tracing::info!(accepted, url = %sessions.url, "subscribed");
         } else {
