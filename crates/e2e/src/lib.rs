@@ -4,9 +4,11 @@
 
 #![expect(clippy::missing_errors_doc, reason = "an error here is a test that fails, and says why itself")]
 
+pub mod dice;
 pub mod exchange;
 pub mod faults;
 pub mod ingest;
+pub mod metrics;
 pub mod postgres;
 pub mod process;
 pub mod stack;

@@ -39,6 +39,34 @@ pub fn run_to_end(
     Ok(child.wait_with_output()?)
 }
 
+/// What a process has used.
+#[derive(Debug, Clone, Copy)]
+pub struct Usage {
+    /// CPU time, of the user and the system.
+    pub cpu: Duration,
+    /// Resident memory in bytes.
+    pub resident: u64,
+}
+
+impl Usage {
+    /// Of the process of that id, by `/proc`.
+    pub fn of(process: u32) -> anyhow::Result<Self> {
+        /// Of Linux on every machine that we build for.
+        const TICKS_A_SECOND: u32 = 100;
+        const PAGE: u64 = 4096;
+        let stat = std::fs::read_to_string(format!("/proc/{process}/stat"))?;
+        // The name, which may hold anything, ends with the last bracket; two fields behind it is the third.
+        let fields: Vec<&str> = stat.rsplit_once(')').context("no name")?.1.split_whitespace().collect();
+        let ticks = |at: usize| fields.get(at).context("too few fields")?.parse::<u32>().context("no number");
+        let statm = std::fs::read_to_string(format!("/proc/{process}/statm"))?;
+        let pages: u64 = statm.split_whitespace().nth(1).context("too few fields")?.parse()?;
+        Ok(Self {
+            cpu: Duration::from_secs(1) * (ticks(11)? + ticks(12)?) / TICKS_A_SECOND,
+            resident: pages * PAGE,
+        })
+    }
+}
+
 /// A service that runs until it is told to end; killed with its test, whatever becomes of that.
 #[derive(Debug)]
 pub struct Process(Child);
@@ -73,6 +101,11 @@ impl Process {
         let status = Command::new("kill").args(["-s", name, &self.0.id().to_string()]).status()?;
         anyhow::ensure!(status.success(), "kill -s {name}: {status}");
         Ok(())
+    }
+
+    /// What it has used so far.
+    pub fn usage(&self) -> anyhow::Result<Usage> {
+        Usage::of(self.id())
     }
 
     /// How it ended, if it has.

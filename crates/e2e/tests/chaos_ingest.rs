@@ -8,8 +8,9 @@ use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use deribit_sim::faults::Kind;
+use e2e::dice::Dice;
 use e2e::faults::{Action, time_asked};
-use e2e::ingest::{Dice, Ingest};
+use e2e::ingest::Ingest;
 use tokio::sync::RwLock;
 use tokio::time::sleep;
 

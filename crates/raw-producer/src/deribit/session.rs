@@ -164,6 +164,7 @@ impl Sessions {
             Err(end) => return end,
         };
         self.count_up(1);
+        self.metrics.connected(self.connection, now_micros());
         let (ask, mut questions) = mpsc::channel(QUESTIONS);
         let mut channels = self.channels.clone();
         channels.push(PLATFORM_STATE.to_owned());
@@ -179,6 +180,7 @@ impl Sessions {
         };
         let end = connection.run(&mut socket, &mut questions).await;
         self.count_up(-1);
+        self.metrics.disconnected(self.connection);
         // A courtesy: the exchange would notice by itself.
         timeout(Duration::from_secs(1), socket.close(None)).await.ok();
         end

@@ -31,12 +31,10 @@ impl Ingest {
         if self.clock.is_none() || self.phase == Phase::Waiting {
             return;
         }
+        self.tools.feed.received(&bundle.channel, bundle.trades.len());
         for trade in bundle.trades {
             match trade {
-                Readable::Trade(trade) => {
-                    self.tools.feed.received.inc();
-                    self.trade(&bundle.channel, &trade, (Source::Live, now));
-                }
+                Readable::Trade(trade) => self.trade(&bundle.channel, &trade, (Source::Live, now)),
                 // Its number is missing now, and history is asked for it.
                 Readable::No { text, why, .. } => self.unreadable(&bundle.channel, why, text.as_bytes()),
             }

@@ -1,25 +1,28 @@
 //! The raw producer between an exchange of the test's own, in this process, and the real Kafka; and what its topic must hold.
 
+mod compare;
+
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::PathBuf;
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, UNIX_EPOCH};
 
-use anyhow::{Context as _, bail, ensure};
-use common::avro::schema::{TRADE, WATERMARK};
-use common::config::load_from;
-use common::model::{Trade, Watermark};
+use anyhow::{Context as _, ensure};
+use common::avro::trade_encoder::TradeEncoder;
+use common::config::{KafkaConfig, load_from};
 use deribit_sim::Simulator;
 use deribit_sim::faults::Kind;
 use deribit_sim::market::Millis;
+use raw_producer::deribit::message::{Frame, Readable, parse};
 
-use crate::exchange::{Fields, contract_fields, topic_fields};
+use crate::metrics::Histogram;
 use crate::process::Process;
-use crate::topic::{Record, Topic};
 use crate::{Stack, free_port};
 
+pub use compare::Compared;
+
 /// Longer than anything takes that happens at all, on any machine.
-pub const PATIENCE: Duration = Duration::from_secs(240);
+pub const PATIENCE: Duration = Duration::from_secs(600);
 
 /// One topic, the exchange that it is filled from, and where the producer is told of both.
 pub struct Ingest {
@@ -37,15 +40,15 @@ pub struct Ingest {
     failpoint: Option<String>,
 }
 
-/// What a comparison found.
-#[derive(Debug, Clone, Copy, Default)]
-pub struct Compared {
-    /// Trades in the topic.
-    pub trades: usize,
-    /// Trades that the exchange has and the topic lacks.
-    pub lost: usize,
-    /// Records whose trade the topic has already.
-    pub doubled: usize,
+/// Records as the producer writes them, for another to write.
+#[derive(Debug, Clone)]
+pub struct Samples {
+    /// Kafka.
+    pub kafka: KafkaConfig,
+    /// Where they belong.
+    pub topic: String,
+    /// Keys and values.
+    pub records: Vec<(String, Vec<u8>)>,
 }
 
 impl Ingest {
@@ -84,6 +87,12 @@ impl Ingest {
             bin: None,
             failpoint: None,
         })
+    }
+
+    /// The topic starts so long before now, and what was traded since was missed.
+    pub fn start_before(&mut self, missed: Duration) {
+        self.start = self.start.minus(u64::try_from(missed.as_millis()).unwrap_or(0));
+        self.set("DERIBIT__START_FROM", start_from(self.start));
     }
 
     /// Says something else to the producers that are started from now on.
@@ -201,9 +210,51 @@ impl Ingest {
         }
     }
 
+    /// Waits until the producer says that it is ready.
+    pub async fn until_ready(&self) -> anyhow::Result<()> {
+        let end = Instant::now() + PATIENCE;
+        while !self.admin("ready").await.is_ok_and(|answer| answer.status().is_success()) {
+            ensure!(Instant::now() < end, "{}: the producer does not get ready", self.topic);
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        Ok(())
+    }
+
+    async fn admin(&self, path: &str) -> anyhow::Result<reqwest::Response> {
+        crate::get(format!("http://127.0.0.1:{}/{path}", self.admin)).await
+    }
+
+    /// One of the producer's histograms.
+    pub async fn histogram(&self, name: &str) -> anyhow::Result<Histogram> {
+        let text = self.admin("metrics").await?.text().await?;
+        Ok(Histogram::read(&text, &format!("raw_producer_{name}")))
+    }
+
+    /// Some records of the topic as they are written.
+    pub fn samples(&self) -> anyhow::Result<Samples> {
+        let (now, encoder) = (self.now()?, TradeEncoder::new(1));
+        let trades =
+            self.exchange.as_ref().context("the exchange is away")?.market().trades(now.minus(1_000)..now);
+        let record = |trade: &deribit_sim::market::Trade| {
+            let (text, mut value) = (trade.to_json(), Vec::new());
+            let text =
+                format!(r#"{{"method":"subscription","params":{{"channel":"trades.x","data":[{text}]}}}}"#);
+            if let Ok(Frame::Trades(bundle)) = parse(&text, i64::try_from(now.0).unwrap_or(0) * 1000) {
+                for trade in &bundle.trades {
+                    if let Readable::Trade(trade) = trade {
+                        encoder.encode(trade, &mut value);
+                    }
+                }
+            }
+            (trade.instrument_name.to_string(), value)
+        };
+        let records = trades.iter().map(record).collect();
+        Ok(Samples { kafka: self.stack.kafka()?, topic: self.topic.clone(), records })
+    }
+
     /// One of the producer's metrics.
     pub async fn gauge(&self, name: &str) -> anyhow::Result<f64> {
-        let text = crate::get(format!("http://127.0.0.1:{}/metrics", self.admin)).await?.text().await?;
+        let text = self.admin("metrics").await?.text().await?;
         let line = text.lines().find_map(|line| {
             let (found, value) = line.strip_prefix("raw_producer_")?.rsplit_once(' ')?;
             (found == name).then_some(value)
@@ -218,102 +269,22 @@ impl Ingest {
         ensure!(status.success(), "the producer ended with {status}");
         Ok(())
     }
-
-    /// Holds the topic against the exchange: of every instrument, the topic's trades are the exchange's from the start on, field by
-    /// field, in order, once, at least through that time.
-    pub async fn compare(&self, through: Millis) -> anyhow::Result<Compared> {
-        let records = Topic::<Trade<'static>>::new(&self.stack, &self.topic, &TRADE).read().await?;
-        ensure!(!records.is_empty(), "{} is empty", self.topic);
-        let mut compared = Compared { trades: records.len(), ..Compared::default() };
-        let newest = records.iter().map(|record| record.timestamp).max().unwrap_or(0);
-        let mut expected = self.expected(Millis(u64::try_from(newest)?).max(through).plus(1))?;
-        let mut wrong = Vec::new();
-        for (name, found) in by_instrument(&records) {
-            let of = expected.remove(&name).unwrap_or_default();
-            if let Err(error) = hold_against(&found, &of, (through, &mut compared)) {
-                wrong.push(format!("{name}: {error}"));
-            }
-        }
-        let missing = expected.values().flatten().filter(|(time, _)| *time < through).count();
-        compared.lost += missing;
-        let whole = wrong.is_empty() && compared.lost == 0 && compared.doubled == 0;
-        ensure!(whole, "{}: {compared:?}: {}", self.topic, wrong.join("; "));
-        Ok(compared)
-    }
-
-    /// Holds every watermark against the topic: no trade of that time or before lies behind it.
-    pub async fn check_watermarks(&self) -> anyhow::Result<usize> {
-        let records = Topic::<Trade<'static>>::new(&self.stack, &self.topic, &TRADE).read().await?;
-        let name = format!("{}.watermarks", self.topic);
-        let marks = Topic::<Watermark>::new(&self.stack, name, &WATERMARK).read().await?;
-        for mark in &marks {
-            let Watermark { partition, complete_through, offset } = mark.value;
-            ensure!(mark.partition == partition, "{mark:?} lies in another partition");
-            let behind = records.iter().find(|record| {
-                record.partition == partition
-                    && record.timestamp <= complete_through
-                    && record.offset >= offset
-            });
-            if let Some(behind) = behind {
-                bail!("{mark:?}, and yet {behind:?}");
-            }
-        }
-        Ok(marks.len())
-    }
-
-    /// What the exchange has from the topic's start to that time, by instrument and in order of numbers.
-    fn expected(&self, until: Millis) -> anyhow::Result<BTreeMap<String, Vec<(Millis, Fields)>>> {
-        let exchange = self.exchange.as_ref().context("the exchange is away")?;
-        let mut trades = exchange.market().trades(self.start..until);
-        trades.sort_by_key(|trade| trade.trade_seq);
-        let mut expected: BTreeMap<String, Vec<(Millis, Fields)>> = BTreeMap::new();
-        for trade in trades {
-            let fields = contract_fields(serde_json::from_str(&trade.to_json())?);
-            expected.entry(trade.instrument_name.to_string()).or_default().push((trade.timestamp, fields));
-        }
-        Ok(expected)
-    }
 }
 
-fn by_instrument<'r>(records: &'r [Record<Trade<'static>>]) -> BTreeMap<String, Vec<&'r Trade<'static>>> {
-    let mut all: BTreeMap<String, Vec<_>> = BTreeMap::new();
-    for record in records {
-        all.entry(record.value.instrument_name.to_string()).or_default().push(&record.value);
-    }
-    all
-}
-
-/// The topic's trades of an instrument are the first ones of the exchange's, and no older one than `through` is left over.
-fn hold_against(
-    found: &[&Trade<'static>],
-    expected: &[(Millis, Fields)],
-    (through, compared): (Millis, &mut Compared),
-) -> anyhow::Result<()> {
-    let mut seqs: Vec<i64> = found.iter().map(|trade| trade.trade_seq).collect();
-    seqs.sort_unstable();
-    seqs.dedup();
-    compared.doubled += found.len() - seqs.len();
-    let due = expected.iter().filter(|(time, _)| *time < through).count();
-    compared.lost += due.saturating_sub(seqs.len());
-    for (found, (_, expected)) in found.iter().zip(expected) {
-        let found = topic_fields(found);
-        ensure!(found == *expected, "the topic has {found:?} where the exchange has {expected:?}");
-    }
-    ensure!(found.len() <= expected.len(), "{} more than the exchange has", found.len() - expected.len());
-    Ok(())
+fn start_from(start: Millis) -> String {
+    humantime::format_rfc3339_seconds(UNIX_EPOCH + Duration::from_millis(start.0)).to_string()
 }
 
 fn environment(
     stack: &Stack,
     (topic, exchange, start, admin): (&str, SocketAddr, Millis, u16),
 ) -> anyhow::Result<BTreeMap<&'static str, String>> {
-    let start = humantime::format_rfc3339_seconds(UNIX_EPOCH + Duration::from_millis(start.0));
     Ok(BTreeMap::from([
         ("KAFKA__BOOTSTRAP_SERVERS", stack.kafka()?.bootstrap_servers),
         ("SCHEMA_REGISTRY__URL", stack.registry()?.url.to_string()),
         ("DERIBIT__URL", format!("ws://{exchange}/ws/api/v2")),
         ("DERIBIT__CALLS_PER_SECOND", "200".to_owned()),
-        ("DERIBIT__START_FROM", start.to_string()),
+        ("DERIBIT__START_FROM", start_from(start)),
         ("TOPICS__TRADES", topic.to_owned()),
         ("TOPICS__DEAD_LETTER", format!("{topic}.dlq")),
         ("ADMIN__LISTEN", format!("127.0.0.1:{admin}")),
@@ -321,39 +292,4 @@ fn environment(
         ("TRACING__ZIPKIN_URL", String::new()),
         ("LOG__FILTER", "info".to_owned()),
     ]))
-}
-
-/// Chance for the tests that strike at random: another each time, and said, so that a run can be told from another.
-#[derive(Debug)]
-pub struct Dice(u64);
-
-impl Dice {
-    /// Seeded by the clock, or by `SEED`.
-    #[must_use]
-    pub fn new() -> Self {
-        let given = std::env::var("SEED").ok().and_then(|seed| seed.parse().ok());
-        let clock = || SystemTime::now().duration_since(UNIX_EPOCH).map_or(1, |since| since.as_secs());
-        Self(given.unwrap_or_else(clock))
-    }
-
-    /// What it was seeded by, at first.
-    #[must_use]
-    pub fn seed(&self) -> u64 {
-        self.0
-    }
-
-    /// A number below `bound`: splitmix64.
-    pub fn below(&mut self, bound: u64) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        (z ^ (z >> 31)) % bound.max(1)
-    }
-}
-
-impl Default for Dice {
-    fn default() -> Self {
-        Self::new()
-    }
 }
