@@ -7,8 +7,8 @@ source "$(dirname "$0")/lib/bed.sh"
 # beside NAME: those of one crate that need no server
 beside() { cargo bench --locked --package "$1" --benches; }
 
-# e2e_bench NAME: one over the real servers
-e2e_bench() { cargo bench --locked --workspace --features e2e/real-servers --bench "$1"; }
+# e2e_bench NAME [WHICH...]: one of those over the real servers, by the released binaries
+e2e_bench() { cargo bench --locked --workspace --features e2e/real-servers --bench "$1" -- "${@:2}"; }
 
 make_bed
 step "packages, downloads" scripts/native/prepare.sh sim
@@ -18,4 +18,5 @@ step "frames" beside raw-producer
 step "windows" beside agg-producer
 step "servers" scripts/servers.sh 7>&-
 step "rows" e2e_bench sink
+step "raw producer" e2e_bench ingest
 printf '%s\n' "${STEPS[@]}"

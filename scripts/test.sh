@@ -25,14 +25,14 @@ check_dependencies() {
     fi
 }
 
-# The raw producer between an exchange that breaks and a real Kafka, in topics of its own. The minute without Kafka is a long run's.
+# The raw producer between an exchange and a real Kafka, in topics of its own.
 every_trade_once() {
     (
         load_ports
         set -a
         eval "$(settings raw-producer)"
         unset KSTREAM__ADMIN__LISTEN
-        cargo test --locked -p raw-producer --test broker -- --ignored --nocapture --skip kafka_is_away
+        cargo test --locked -p raw-producer --test broker -- --ignored --nocapture
     )
 }
 
@@ -62,7 +62,10 @@ step "release build" scripts/native/build.sh
 step "servers" scripts/servers.sh 7>&-
 step "real servers: what is refused" e2e refusals
 step "real servers: where averages begin" e2e start_points
-step "real servers: every trade once, whatever breaks" every_trade_once
+step "real servers: every trade once" every_trade_once
+step "dev build with failpoints" cargo build --locked --workspace --features e2e/real-servers
+step "real servers: every trade once, wherever the producer ends" e2e crash_ingest
+step "real servers: every trade once, whatever breaks" e2e chaos_ingest
 step "real servers: averages, whatever crashes" e2e chaos_averages
 step "real servers: rows, whatever breaks" e2e chaos_sink
 step "pipeline on the simulator" env FEED=sim scripts/run.sh 7>&-

@@ -6,6 +6,7 @@
 //! | [`exit`] | how a service may fail, and the exit code that says so |
 //! | [`telemetry`], [`metrics`], [`admin`] | logs and traces, Prometheus metrics, `/live` `/ready` `/metrics` |
 //! | [`service`], [`shutdown`], [`backoff`] | a service's life, stopping within a deadline, waiting with jitter |
+//! | [`failpoint`] | where crash tests end a process |
 //! | [`kafka`] | client settings by role, topics, transactions |
 //! | [`avro`], [`model`] | the contract: schemas, codec, registry, and the records as Rust types |
 
@@ -15,6 +16,7 @@ pub mod backoff;
 pub mod cli;
 pub mod config;
 pub mod exit;
+pub mod failpoint;
 pub mod http;
 pub mod kafka;
 pub mod metrics;

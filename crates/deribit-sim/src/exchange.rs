@@ -17,6 +17,10 @@ use crate::metrics::Meters;
 use crate::protocol::{Context, Params, Recall, RpcError, answer, is_history};
 use crate::trouble::Trouble;
 
+/// How far the time that is told may run ahead of the feed, in milliseconds: on a machine that is short of time the exchange is slow, but nobody is told a time
+/// of which the trades have yet to come.
+const AHEAD: u64 = 500;
+
 /// The exchange, as its connections see it.
 #[derive(Debug)]
 pub(crate) struct Exchange {
@@ -45,7 +49,7 @@ impl Exchange {
             market: Arc::new(market),
             trouble: Trouble::new(plan, meters.clone()),
             clock: config.market.clock(),
-            feed: Feed::new(),
+            feed: Feed::new(config.market.clock().now()),
             auth: config.auth.clone(),
             limits: config.limits.clone(),
             connections: Arc::new(Connections::new(config.limits.connections_per_ip)),
@@ -58,7 +62,9 @@ impl Exchange {
 
     /// Answers a call that needs no connection.
     pub(crate) fn answer(&self, method: &str, params: &Params, recall: Recall) -> Result<String, RpcError> {
-        let context = Context { market: &self.market, now: self.clock.now(), recall };
+        let now = self.clock.now();
+        let told = now.min(self.feed.sent_until().plus(AHEAD));
+        let context = Context { market: &self.market, now, told, recall };
         answer(context, method, params).unwrap_or_else(|| Err(RpcError::method_not_found()))
     }
 

@@ -1,6 +1,7 @@
 //! The live feed: one task makes the trades, all connections share them.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use tokio::sync::broadcast::{self, Receiver, Sender};
 
@@ -35,12 +36,19 @@ pub(crate) struct Feed {
     raw: Sender<Batch>,
     bundles: Sender<Batch>,
     seconds: Sender<Batch>,
+    /// Milliseconds: trades before have been sent.
+    sent_until: Arc<AtomicU64>,
 }
 
 impl Feed {
-    pub(crate) fn new() -> Self {
+    pub(crate) fn new(now: Millis) -> Self {
         let sender = || broadcast::channel(BACKLOG).0;
-        Self { raw: sender(), bundles: sender(), seconds: sender() }
+        Self { raw: sender(), bundles: sender(), seconds: sender(), sent_until: Arc::new(now.0.into()) }
+    }
+
+    /// Trades before this time have been sent.
+    pub(crate) fn sent_until(&self) -> Millis {
+        Millis(self.sent_until.load(Ordering::Acquire))
     }
 
     /// The batches from now on: every trade that is not older than this call is in them.
@@ -67,6 +75,7 @@ impl Feed {
             let step = if stage.feed.wanted(Interval::Raw) { RAW } else { BUNDLE };
             tokio::time::sleep(clock.until(floor(stage.at, step).plus(step))).await;
             stage.advance(floor(clock.now(), step));
+            stage.feed.sent_until.store(stage.at.0, Ordering::Release);
         }
     }
 }
@@ -160,7 +169,7 @@ mod tests {
     fn stage() -> Stage {
         let market = Arc::new(Market::new(Options { seed: 1, instruments: 100, rate: 500.0 }));
         let meters = Meters::new(&common::metrics::Metrics::new("test"));
-        Stage { market, feed: Feed::new(), meters, at: START, under_way: None }
+        Stage { market, feed: Feed::new(START), meters, at: START, under_way: None }
     }
 
     /// Everything that has been sent, batch by batch.

@@ -4,8 +4,11 @@
 
 #![expect(clippy::missing_errors_doc, reason = "an error here is a test that fails, and says why itself")]
 
+pub mod dice;
 pub mod exchange;
 pub mod faults;
+pub mod ingest;
+pub mod metrics;
 pub mod pipeline;
 pub mod postgres;
 pub mod process;
@@ -18,6 +21,11 @@ pub mod unruly;
 pub mod zipkin;
 
 pub use stack::Stack;
+
+/// A port of this machine that nobody has at present.
+pub fn free_port() -> anyhow::Result<u16> {
+    Ok(std::net::TcpListener::bind("127.0.0.1:0")?.local_addr()?.port())
+}
 
 /// A GET, by the client that the services use too.
 pub async fn get(url: String) -> anyhow::Result<reqwest::Response> {

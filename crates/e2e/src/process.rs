@@ -8,10 +8,10 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, bail};
 
 /// Where cargo put the services' binaries; `KSTREAM_BIN` says so.
-fn binary(service: &str) -> anyhow::Result<PathBuf> {
+fn folder() -> anyhow::Result<PathBuf> {
     let folder = std::env::var_os("KSTREAM_BIN")
         .context("KSTREAM_BIN must name the folder of the services' binaries")?;
-    Ok(PathBuf::from(folder).join(service))
+    Ok(PathBuf::from(folder))
 }
 
 /// Runs a service with these arguments and environment until it ends by itself.
@@ -21,7 +21,7 @@ pub fn run_to_end(
     environment: &[(&str, String)],
 ) -> anyhow::Result<Output> {
     const WITHIN: Duration = Duration::from_secs(180);
-    let mut command = Command::new(binary(service)?);
+    let mut command = Command::new(folder()?.join(service));
     command.args(arguments).envs(environment.iter().map(|(name, value)| (*name, value)));
     let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()?;
     let end = Instant::now() + WITHIN;
@@ -37,6 +37,34 @@ pub fn run_to_end(
         std::thread::park_timeout(Duration::from_millis(20));
     }
     Ok(child.wait_with_output()?)
+}
+
+/// What a process has used.
+#[derive(Debug, Clone, Copy)]
+pub struct Usage {
+    /// CPU time, of the user and the system.
+    pub cpu: Duration,
+    /// Resident memory in bytes.
+    pub resident: u64,
+}
+
+impl Usage {
+    /// Of the process of that id, by `/proc`.
+    pub fn of(process: u32) -> anyhow::Result<Self> {
+        /// Of Linux on every machine that we build for.
+        const TICKS_A_SECOND: u32 = 100;
+        const PAGE: u64 = 4096;
+        let stat = std::fs::read_to_string(format!("/proc/{process}/stat"))?;
+        // The name, which may hold anything, ends with the last bracket; two fields behind it is the third.
+        let fields: Vec<&str> = stat.rsplit_once(')').context("no name")?.1.split_whitespace().collect();
+        let ticks = |at: usize| fields.get(at).context("too few fields")?.parse::<u32>().context("no number");
+        let statm = std::fs::read_to_string(format!("/proc/{process}/statm"))?;
+        let pages: u64 = statm.split_whitespace().nth(1).context("too few fields")?.parse()?;
+        Ok(Self {
+            cpu: Duration::from_secs(1) * (ticks(11)? + ticks(12)?) / TICKS_A_SECOND,
+            resident: pages * PAGE,
+        })
+    }
 }
 
 /// A service that runs until it is told to end; killed with its test, whatever becomes of that.
@@ -56,9 +84,24 @@ impl Process {
         environment: &[(String, String)],
         log: &Path,
     ) -> anyhow::Result<Self> {
+        let mut command = Command::new(folder()?.join(service));
+        command.args(arguments);
+        Self::spawn(command, environment, log)
+    }
+
+    /// As [`Process::start`], of the binaries in that folder.
+    pub fn start_in(
+        folder: &Path,
+        service: &str,
+        environment: &[(String, String)],
+        log: &Path,
+    ) -> anyhow::Result<Self> {
+        Self::spawn(Command::new(folder.join(service)), environment, log)
+    }
+
+    fn spawn(mut command: Command, environment: &[(String, String)], log: &Path) -> anyhow::Result<Self> {
         let log = File::options().create(true).append(true).open(log)?;
-        let mut command = Command::new(binary(service)?);
-        command.args(arguments).envs(environment.iter().cloned());
+        command.envs(environment.iter().cloned());
         command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
         Ok(Self(command.spawn()?))
     }
@@ -74,6 +117,11 @@ impl Process {
         let status = Command::new("kill").args(["-s", name, &self.0.id().to_string()]).status()?;
         anyhow::ensure!(status.success(), "kill -s {name}: {status}");
         Ok(())
+    }
+
+    /// What it has used so far.
+    pub fn usage(&self) -> anyhow::Result<Usage> {
+        Usage::of(self.id())
     }
 
     /// How it ended, if it has.

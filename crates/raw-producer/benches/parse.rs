@@ -1,9 +1,12 @@
 //! A notification of 100 trades: parsing it, beside `serde_json` into owned strings, and encoding what came out. Read the figures as ratios.
 
-#![expect(clippy::unwrap_used, clippy::panic, reason = "a benchmark may")]
+#![expect(clippy::unwrap_used, clippy::panic, clippy::print_stdout, reason = "a benchmark may")]
+
+use std::time::Instant;
 
 use common::avro::codec::{Decoder, Encoder};
 use common::avro::schema::TRADE;
+use common::avro::trade_encoder::TradeEncoder;
 use common::model::Trade;
 use divan::counter::ItemsCount;
 use divan::{Bencher, black_box};
@@ -12,8 +15,28 @@ use serde::Deserialize;
 
 const TRADES: usize = 100;
 
+/// Parsing takes at most this share of what a plain program takes.
+const GOAL: f64 = 0.85;
+
 fn main() {
     divan::main();
+    let text = notification();
+    // In turns, so that both have the same machine; the median, so that nobody else's work counts.
+    let mut ratios: Vec<f64> = (0..301).map(|_| time(|| ours(&text)) / time(|| plain(&text))).collect();
+    ratios.sort_by(f64::total_cmp);
+    let ratio = ratios.get(ratios.len() / 2).copied().unwrap_or(f64::NAN);
+    println!(
+        "parsing a notification of {TRADES} trades / serde_json into owned strings: {ratio:.2}, goal <= {GOAL}"
+    );
+}
+
+/// Seconds of some rounds.
+fn time(work: impl Fn() -> usize) -> f64 {
+    let begun = Instant::now();
+    for _ in 0..20 {
+        black_box(work());
+    }
+    begun.elapsed().as_secs_f64()
 }
 
 fn notification() -> String {
@@ -60,19 +83,25 @@ struct OwnedFrame {
 #[divan::bench]
 fn parse_plain_owned(bencher: Bencher<'_, '_>) {
     let text = notification();
-    bencher.counter(ItemsCount::new(TRADES)).bench(|| {
-        let frame: OwnedFrame = serde_json::from_str(black_box(&text)).unwrap();
-        frame.params.data.len()
-    });
+    bencher.counter(ItemsCount::new(TRADES)).bench(|| plain(black_box(&text)));
+}
+
+fn plain(text: &str) -> usize {
+    let frame: OwnedFrame = serde_json::from_str(black_box(text)).unwrap();
+    frame.params.data.len()
 }
 
 #[divan::bench]
 fn parse_ours(bencher: Bencher<'_, '_>) {
     let text = notification();
-    bencher.counter(ItemsCount::new(TRADES)).bench(|| match parse(black_box(&text), 1) {
+    bencher.counter(ItemsCount::new(TRADES)).bench(|| ours(black_box(&text)));
+}
+
+fn ours(text: &str) -> usize {
+    match parse(black_box(text), 1) {
         Ok(Frame::Trades(bundle)) => bundle.trades.len(),
         other => panic!("{other:?}"),
-    });
+    }
 }
 
 fn trades(text: &str) -> Vec<Trade<'_>> {
@@ -89,7 +118,19 @@ fn trades(text: &str) -> Vec<Trade<'_>> {
 }
 
 #[divan::bench]
-fn encode(bencher: Bencher<'_, '_>) {
+fn encode_ours(bencher: Bencher<'_, '_>) {
+    let text = notification();
+    let (trades, encoder, mut bytes) = (trades(&text), TradeEncoder::new(1), Vec::new());
+    bencher.counter(ItemsCount::new(TRADES)).bench_local(|| {
+        for trade in &trades {
+            encoder.encode(black_box(trade), &mut bytes);
+        }
+        bytes.len()
+    });
+}
+
+#[divan::bench]
+fn encode_general(bencher: Bencher<'_, '_>) {
     let text = notification();
     let (trades, encoder, mut bytes) = (trades(&text), Encoder::new(&TRADE, 1), Vec::new());
     bencher.counter(ItemsCount::new(TRADES)).bench_local(|| {

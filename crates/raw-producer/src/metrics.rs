@@ -11,6 +11,21 @@ pub struct LostLabels {
     reason: &'static str,
 }
 
+/// Which of several connections.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct ConnectionLabels {
+    connection: u32,
+}
+
+/// What sort of instrument.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct KindLabels {
+    kind: &'static str,
+}
+
+/// Kinds that a channel's name may say.
+const KINDS: [&str; 5] = ["future", "option", "spot", "future_combo", "option_combo"];
+
 /// Connections to the exchange.
 #[derive(Debug, Clone)]
 pub struct SessionMetrics {
@@ -19,6 +34,7 @@ pub struct SessionMetrics {
     /// Channels that the exchange did not take.
     pub channels_missing: Gauge,
     reconnects: Family<LostLabels, Counter>,
+    connected_since: Family<ConnectionLabels, FloatGauge>,
 }
 
 impl SessionMetrics {
@@ -29,7 +45,22 @@ impl SessionMetrics {
             connected: metrics.gauge("connected", "Connections to the exchange that are up"),
             channels_missing: metrics.gauge("channels_missing", "Channels that the exchange did not take"),
             reconnects: metrics.family("reconnects", "Connections lost, by reason"),
+            connected_since: metrics.family(
+                "connected_since_seconds",
+                "When a connection that is up was made, in seconds since the epoch",
+            ),
         }
+    }
+
+    /// A connection was made, at that time in microseconds since the epoch.
+    pub fn connected(&self, connection: usize, at: i64) {
+        #[expect(clippy::cast_precision_loss, reason = "microseconds fit a double for centuries")]
+        self.connected_since.get_or_create(&label(connection)).set(at as f64 / 1e6);
+    }
+
+    /// It is no more.
+    pub fn disconnected(&self, connection: usize) {
+        self.connected_since.remove(&label(connection));
     }
 
     /// A connection was lost.
@@ -38,11 +69,14 @@ impl SessionMetrics {
     }
 }
 
+fn label(connection: usize) -> ConnectionLabels {
+    ConnectionLabels { connection: u32::try_from(connection).unwrap_or(u32::MAX) }
+}
+
 /// Trades between socket and Kafka.
 #[derive(Debug, Clone)]
 pub struct FeedMetrics {
-    /// Trades read from the socket.
-    pub received: Counter,
+    received: Family<KindLabels, Counter>,
     /// Frames and trades that could not be read.
     pub unreadable: Counter,
     /// Trades that Kafka acknowledged.
@@ -62,7 +96,7 @@ impl FeedMetrics {
     #[must_use]
     pub fn new(metrics: &Metrics) -> Self {
         Self {
-            received: metrics.counter("trades_received", "Trades read from the socket"),
+            received: metrics.family("trades_received", "Trades read from the socket, by kind of channel"),
             unreadable: metrics.counter("unreadable", "Frames and trades that could not be read"),
             published: metrics.counter("trades_published", "Trades that Kafka acknowledged"),
             refused: metrics.counter("trades_refused", "Trades that Kafka refused"),
@@ -71,6 +105,13 @@ impl FeedMetrics {
                 .seconds("feed_delay_seconds", "Exchange timestamp to Kafka's acknowledgement"),
             publish_delay: metrics.seconds("publish_delay_seconds", "Reception to Kafka's acknowledgement"),
         }
+    }
+
+    /// So many trades came on a channel; one of a single instrument says no kind.
+    pub fn received(&self, channel: &str, trades: usize) {
+        let named = channel.split('.').nth(1);
+        let kind = KINDS.into_iter().find(|kind| named == Some(kind)).unwrap_or("other");
+        self.received.get_or_create(&KindLabels { kind }).inc_by(trades as u64);
     }
 }
 

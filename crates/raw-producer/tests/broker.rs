@@ -5,11 +5,9 @@
 
 mod support;
 
-use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use deribit_sim::Simulator;
-use support::proxy::{Faults, Proxy};
 use support::{
     PARTITIONS, PATIENCE, Running, compare, config, exchange, read, topic, trades, until, until_whole, url,
 };
@@ -55,25 +53,6 @@ async fn of_two_producers_of_one_topic_the_older_ends_and_says_why() {
     until_whole(&kafka, &topic, (&exchange, 1_000)).await;
     newer.stop().await.unwrap();
     compare(&kafka, &topic, &exchange);
-    exchange.stop().await;
-}
-
-#[tokio::test(flavor = "multi_thread")]
-#[ignore = "needs Kafka and the registry"]
-async fn what_the_stream_loses_repeats_swaps_and_spoils_is_made_good_from_history() {
-    let (exchange, topic) = (exchange(&[]).await, topic("faults"));
-    let faults = Faults { lose: 20, repeat: 20, swap: 20, spoil: 40, cut: 300, thin: 20 };
-    let proxy = Proxy::start(exchange.addr(), faults).await;
-    let config = || config(&proxy.url(), &topic, &[]);
-    let kafka = config().kafka;
-    let running = Running::start(config()).await;
-    until("100 faults", || proxy.done.load(Ordering::Relaxed) >= 100).await;
-    until_whole(&kafka, &topic, (&exchange, 0)).await;
-    running.stop().await.unwrap();
-    let (compared, faults) = (compare(&kafka, &topic, &exchange), proxy.done.load(Ordering::Relaxed));
-    println!("{faults} faults, {compared} trades compared");
-    let letters = read(&kafka, &format!("{topic}.dlq"), PARTITIONS);
-    assert!(letters.iter().any(|letter| !letter.value.is_empty()), "spoilt trades are kept");
     exchange.stop().await;
 }
 
@@ -152,26 +131,6 @@ async fn one_that_was_asleep_while_another_took_over_writes_nothing_when_it_wake
 
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "needs Kafka and the registry"]
-async fn a_producer_killed_at_any_moment_leaves_nothing_out_and_nothing_twice() {
-    let (exchange, topic) = (exchange(&[]).await, topic("killed"));
-    let settings = settings(&exchange, &topic);
-    let kills = std::env::var("KILLS").ok().and_then(|text| text.parse().ok()).unwrap_or(8_u64);
-    for kill in 0..kills {
-        let child = Process::start(&settings);
-        // Sometimes while it fences and reads, mostly while it writes.
-        tokio::time::sleep(Duration::from_millis(700 + kill * 7_919 % 3_500)).await;
-        drop(child);
-    }
-    let running = Running::start(config(&url(&exchange), &topic, &[])).await;
-    let kafka = config(&url(&exchange), &topic, &[]).kafka;
-    until_whole(&kafka, &topic, (&exchange, 0)).await;
-    running.stop().await.unwrap();
-    println!("{kills} kills, {} trades compared", compare(&kafka, &topic, &exchange));
-    exchange.stop().await;
-}
-
-#[tokio::test(flavor = "multi_thread")]
-#[ignore = "needs Kafka and the registry"]
 async fn a_topic_that_starts_days_ago_is_filled_instrument_by_instrument_and_then_by_time() {
     let settings = [("MARKET__RATE", "0.2"), ("MARKET__INSTRUMENTS", "40"), ("LIMITS__CREDITS", "false")];
     let (exchange, topic) = (exchange(&settings).await, topic("deep"));
@@ -189,43 +148,18 @@ async fn a_topic_that_starts_days_ago_is_filled_instrument_by_instrument_and_the
     exchange.stop().await;
 }
 
-/// Kafka stops and starts by the commands in `STOP_KAFKA` and `START_KAFKA`.
-fn shell(variable: &str) -> bool {
-    let Ok(command) = std::env::var(variable) else { return false };
-    std::process::Command::new("bash").args(["-c", &command]).status().unwrap().success()
-}
-
-#[tokio::test(flavor = "multi_thread")]
-#[ignore = "needs Kafka that it may stop, and the registry"]
-async fn while_kafka_is_away_nothing_is_lost_and_nothing_grows() {
-    let (exchange, topic) = (exchange(&[]).await, topic("away"));
-    let config = || config(&url(&exchange), &topic, &[]);
-    let kafka = config().kafka;
-    let running = Running::start(config()).await;
-    until_whole(&kafka, &topic, (&exchange, 2_000)).await;
-    let before = common::metrics::resident_bytes().unwrap();
-    assert!(shell("STOP_KAFKA"), "STOP_KAFKA is to stop it");
-    let away = std::env::var("AWAY").ok().and_then(|text| text.parse().ok()).unwrap_or(60);
-    seconds(away).await;
-    let after = common::metrics::resident_bytes().unwrap();
-    assert!(shell("START_KAFKA"), "START_KAFKA is to start it");
-    until_whole(&kafka, &topic, (&exchange, 0)).await;
-    running.stop().await.unwrap();
-    let compared = compare(&kafka, &topic, &exchange);
-    println!("away for {away} s, {} kB more memory, {compared} trades compared", (after - before) / 1024);
-    assert!(after - before < 40_000_000);
-    exchange.stop().await;
-}
-
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "needs Kafka and the registry"]
 async fn of_two_connections_one_may_be_lost_at_any_time() {
-    let (exchange, topic) = (exchange(&[]).await, topic("pair"));
-    let proxy = Proxy::start(exchange.addr(), Faults { cut: 100, lose: 50, ..Faults::default() }).await;
-    let config = || config(&proxy.url(), &topic, &[("DERIBIT__CONNECTIONS", "2")]);
+    let topic = topic("pair");
+    let plan = std::env::temp_dir().join(format!("{topic}.faults.toml"));
+    let cuts_and_drops = "[[fault]]\nkind = \"cut\"\none_in = 100\n[[fault]]\nkind = \"drop\"\none_in = 50";
+    std::fs::write(&plan, cuts_and_drops).unwrap();
+    let exchange = exchange(&[("FAULTS__FILE", plan.to_str().unwrap())]).await;
+    let config = || config(&url(&exchange), &topic, &[("DERIBIT__CONNECTIONS", "2")]);
     let kafka = config().kafka;
     let running = Running::start(config()).await;
-    until("10 faults", || proxy.done.load(Ordering::Relaxed) >= 10).await;
+    until("10 faults", || exchange.faults().values().sum::<u64>() >= 10).await;
     until_whole(&kafka, &topic, (&exchange, 0)).await;
     running.stop().await.unwrap();
     println!("{} trades compared", compare(&kafka, &topic, &exchange));

@@ -16,7 +16,7 @@ use crate::model::Trade;
 /// A schema's number in the registry.
 pub type SchemaId = u32;
 
-const MAGIC: u8 = 0;
+pub(super) const MAGIC: u8 = 0;
 
 /// Writes records of one type under one schema id.
 pub struct Encoder {

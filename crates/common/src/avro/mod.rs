@@ -4,5 +4,6 @@ pub mod codec;
 pub mod fast_decode;
 pub mod registry;
 pub mod schema;
+pub mod trade_encoder;
 
 pub use apache_avro::Schema;

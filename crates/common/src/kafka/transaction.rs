@@ -12,6 +12,7 @@ use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::producer::{BaseProducer, BaseRecord, DefaultProducerContext, Producer as _, ProducerContext};
 
 use crate::backoff::Retryable;
+use crate::failpoint::failpoint;
 
 /// How long one question to the broker may take before it is asked again.
 const ATTEMPT: Duration = Duration::from_secs(2);
@@ -159,6 +160,7 @@ impl<C: ProducerContext + 'static> Transaction<'_, C> {
         while self.producer.in_flight_count() > 0 && Instant::now() < end {
             self.producer.poll(TURN);
         }
+        failpoint("acknowledged");
         again(|| self.producer.commit_transaction(ATTEMPT))
     }
 

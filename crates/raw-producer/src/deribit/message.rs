@@ -9,11 +9,16 @@ use common::model::Trade;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
+/// The channel that tells of maintenance.
+pub const PLATFORM_STATE: &str = "platform_state";
+
 /// One frame.
 #[derive(Debug)]
 pub enum Frame<'a> {
     /// Trades of a channel.
     Trades(Bundle<'a>),
+    /// Maintenance begins, or is over.
+    Maintenance,
     /// The exchange is alive.
     Heartbeat,
     /// The exchange wants to hear that we are.
@@ -73,6 +78,8 @@ pub enum Remedy {
     Retry,
     /// Only another configuration will do.
     Reconfigure,
+    /// The exchange is in maintenance: it may have no answers and no trades for a while.
+    Wait,
 }
 
 impl RpcError {
@@ -81,6 +88,7 @@ impl RpcError {
     pub fn remedy(&self) -> Remedy {
         match self.code {
             13_778 | 13_009 | 13_004 | 13_020 | 11_056 | -32_602..=-32_600 => Remedy::Reconfigure,
+            11_051 => Remedy::Wait,
             _ => Remedy::Retry,
         }
     }
@@ -130,6 +138,16 @@ fn heartbeat(params: &RawValue) -> Result<Frame<'_>, serde_json::Error> {
     Ok(if beat.kind == "test_request" { Frame::TestRequest } else { Frame::Heartbeat })
 }
 
+/// Other news of the platform, such as an index that is locked, change nothing for trades.
+fn platform_state(data: &RawValue) -> Result<Frame<'_>, serde_json::Error> {
+    #[derive(Deserialize)]
+    struct News {
+        maintenance: Option<bool>,
+    }
+    let news: News = serde_json::from_str(data.get())?;
+    Ok(if news.maintenance.is_some() { Frame::Maintenance } else { Frame::Other })
+}
+
 fn notification(params: &RawValue, received_at: i64) -> Result<Frame<'_>, serde_json::Error> {
     #[derive(Deserialize)]
     struct Notification<'a> {
@@ -139,6 +157,9 @@ fn notification(params: &RawValue, received_at: i64) -> Result<Frame<'_>, serde_
         data: &'a RawValue,
     }
     let Notification { channel, data } = serde_json::from_str(params.get())?;
+    if channel == PLATFORM_STATE {
+        return platform_state(data);
+    }
     if !channel.starts_with("trades.") {
         return Ok(Frame::Other);
     }

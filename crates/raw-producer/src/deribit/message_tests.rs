@@ -145,11 +145,18 @@ fn what_is_not_json_is_an_error_and_never_a_panic() {
 }
 
 #[test]
+fn news_of_maintenance_are_told_from_other_news() {
+    let text = r#"{"jsonrpc":"2.0","method":"subscription","params":{"channel":"platform_state","data":{"maintenance":true}}}"#;
+    assert!(matches!(parse(text, 0), Ok(Frame::Maintenance)));
+}
+
+#[test]
 fn errors_that_pass_are_told_from_mistakes() {
     let remedy = |code| RpcError { code, message: String::new() }.remedy();
-    for code in [10_028, 10_040, 10_041, 10_047, 10_066, 11_051, 11_094, 13_028, 13_888, 424_242] {
+    for code in [10_028, 10_040, 10_041, 10_047, 10_066, 11_094, 13_028, 13_888, 424_242] {
         assert_eq!(remedy(code), Remedy::Retry, "{code}");
     }
+    assert_eq!(remedy(11_051), Remedy::Wait);
     for code in [13_778, 13_009, 13_004, 13_020, -32_601, -32_602, -32_600] {
         assert_eq!(remedy(code), Remedy::Reconfigure, "{code}");
     }

@@ -20,7 +20,7 @@ use tokio_tungstenite::{MaybeTlsStream, WebSocketStream, connect_async_with_conf
 use url::Url;
 
 use super::conversation::{Conversation, Credentials, Progress};
-use super::message::{Frame, Remedy, parse};
+use super::message::{Frame, PLATFORM_STATE, Remedy, parse};
 use crate::clock::now_micros;
 use crate::metrics::SessionMetrics;
 
@@ -164,10 +164,13 @@ impl Sessions {
             Err(end) => return end,
         };
         self.count_up(1);
+        self.metrics.connected(self.connection, now_micros());
         let (ask, mut questions) = mpsc::channel(QUESTIONS);
+        let mut channels = self.channels.clone();
+        channels.push(PLATFORM_STATE.to_owned());
         let connection = Connection {
             sessions: self,
-            talk: Conversation::new(&self.channels, self.credentials.clone()),
+            talk: Conversation::new(&channels, self.credentials.clone()),
             asked_at: None,
             heard_at: Instant::now(),
             log_in_at: None,
@@ -177,6 +180,7 @@ impl Sessions {
         };
         let end = connection.run(&mut socket, &mut questions).await;
         self.count_up(-1);
+        self.metrics.disconnected(self.connection);
         // A courtesy: the exchange would notice by itself.
         timeout(Duration::from_secs(1), socket.close(None)).await.ok();
         end
@@ -302,7 +306,8 @@ impl Connection<'_> {
                 let answer = self.talk.test();
                 self.say(socket, answer).await
             }
-            Ok(Frame::Trades(_)) | Ok(Frame::Response { id: Some(FIRST_QUESTION..), .. }) => {
+            Ok(Frame::Trades(_) | Frame::Maintenance)
+            | Ok(Frame::Response { id: Some(FIRST_QUESTION..), .. }) => {
                 self.pass_on(Event::Frame { connection: self.sessions.connection, text, received_at }).await
             }
             Ok(Frame::Response { id: Some(id), outcome }) => {
@@ -356,8 +361,10 @@ impl Connection<'_> {
         Ok(())
     }
 
-    fn subscribed(&mut self, accepted: usize, missing: Vec<String>) {
+    fn subscribed(&mut self, accepted: usize, mut missing: Vec<String>) {
         let sessions = self.sessions;
+        // Maintenance shows by errors too; the news of it are a convenience.
+        missing.retain(|channel| channel != PLATFORM_STATE);
         if missing.is_empty() {
             tracing::info!(accepted, url = %sessions.url, "subscribed");
         } else {

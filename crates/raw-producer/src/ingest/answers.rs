@@ -2,7 +2,6 @@
 
 use std::time::Instant;
 
-use common::Failure;
 use serde_json::value::RawValue;
 
 use super::{Ingest, Purpose};
@@ -11,56 +10,51 @@ use crate::deribit::history::{self, Page};
 use crate::deribit::message::{Readable, Remedy, RpcError};
 use crate::sequence::{Id, Millis, Source};
 
-/// The exchange takes no more questions for a while.
-const TOO_MANY: [i64; 3] = [10_028, 10_047, 10_066];
-
 impl Ingest {
     pub(super) fn answer(
         &mut self,
         id: u64,
         outcome: Result<&RawValue, RpcError>,
         (received_at, now): (i64, Instant),
-    ) -> Result<(), Failure> {
-        let Some(purpose) = self.calls.answered(id) else { return Ok(()) };
+    ) {
+        let Some(purpose) = self.calls.answered(id) else { return };
         let result = match outcome {
             Ok(result) => result,
-            Err(error) => {
-                self.refused(&purpose, &error, now);
-                return Ok(());
-            }
+            Err(error) => return self.refused(&purpose, &error, now),
         };
         let read = match &purpose {
             Purpose::Time => history::time(result).map(|time| self.time(time, now)),
             Purpose::Listing => history::instruments(result).map(|listed| self.listed(listed)),
-            Purpose::Scan(part) => match history::page(result, received_at) {
-                Ok(page) => return self.scanned(*part, page, now),
-                Err(error) => Err(error),
-            },
-            Purpose::Deep(name) => match history::page(result, received_at) {
-                Ok(page) => return self.deep_page(name, page, now),
-                Err(error) => Err(error),
-            },
-            Purpose::Gap(id) => match history::page(result, received_at) {
-                Ok(page) => return self.gap(*id, page, now),
-                Err(error) => Err(error),
-            },
+            Purpose::Scan(part) => {
+                history::page(result, received_at).map(|page| self.scanned(*part, page, now))
+            }
+            Purpose::Deep(name) => {
+                history::page(result, received_at).map(|page| self.deep_page(name, page, now))
+            }
+            Purpose::Gap(id) => history::page(result, received_at).map(|page| self.gap(*id, page, now)),
         };
         if let Err(error) = read {
             self.unreadable("history", error.to_string(), result.get().as_bytes());
             self.not_answered(&purpose, now);
         }
-        Ok(())
     }
 
     /// An error instead of an answer.
     fn refused(&mut self, purpose: &Purpose, error: &RpcError, now: Instant) {
         self.tools.metrics.calls_failed.inc();
-        if TOO_MANY.contains(&error.code) {
-            self.calls.too_many(now);
+        let remedy = error.remedy();
+        if remedy == Remedy::Wait {
+            self.maintenance(now);
         }
-        if error.remedy() == Remedy::Retry {
+        if remedy != Remedy::Reconfigure {
+            // Whatever it is that passes, asking less often helps it.
+            self.calls.pause(now);
             tracing::warn!(%error, ?purpose, "the exchange refused a question for now");
-            return self.not_answered(purpose, now);
+            // The time is asked every second, whatever becomes of the last question.
+            if *purpose != Purpose::Time {
+                self.not_answered(purpose, now);
+            }
+            return;
         }
         // Asking again changes nothing: there is no such history.
         tracing::error!(%error, ?purpose, "the exchange refuses a question");
@@ -104,14 +98,14 @@ impl Ingest {
         &mut self,
         page: Page<'_>,
         (source, now): (Source, Instant),
-    ) -> Result<(Vec<i64>, Option<Millis>), Failure> {
+    ) -> (Vec<i64>, Option<Millis>) {
         let (mut seqs, mut newest) = (Vec::with_capacity(page.trades.len()), None);
         for trade in page.trades {
             match trade {
                 Readable::Trade(trade) => {
                     seqs.push(trade.trade_seq);
                     newest = newest.max(Some(trade.timestamp));
-                    self.trade("history", &trade, (source, now))?;
+                    self.trade("history", &trade, (source, now));
                 }
                 Readable::No { number, text, why } => {
                     seqs.extend(number.as_ref().map(|(_, seq)| *seq));
@@ -119,15 +113,14 @@ impl Ingest {
                 }
             }
         }
-        Ok((seqs, newest))
+        (seqs, newest)
     }
 
-    fn gap(&mut self, id: Id, page: Page<'_>, now: Instant) -> Result<(), Failure> {
-        let (seqs, _) = self.page(page, (Source::Asked, now))?;
+    fn gap(&mut self, id: Id, page: Page<'_>, now: Instant) {
+        let (seqs, _) = self.page(page, (Source::Asked, now));
         if let Some(clock) = self.clock {
             self.sequencer.answered(id, &seqs, clock.now(now));
         }
-        Ok(())
     }
 
     fn time(&mut self, time: Millis, now: Instant) {

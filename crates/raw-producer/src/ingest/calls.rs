@@ -80,8 +80,8 @@ impl Calls {
         self.on_their_way.remove(&id).map(|on_its_way| on_its_way.purpose)
     }
 
-    /// The exchange said that there were too many.
-    pub(super) fn too_many(&mut self, now: Instant) {
+    /// The exchange wants no more for a while.
+    pub(super) fn pause(&mut self, now: Instant) {
         self.credits.exhausted(now, Duration::from_secs(2));
     }
 

@@ -3,8 +3,6 @@
 use std::collections::HashSet;
 use std::time::Instant;
 
-use common::Failure;
-
 use super::deep::Deep;
 use super::{Ingest, Phase, Purpose};
 use crate::deribit::history::{Call, Listed, Page};
@@ -34,14 +32,24 @@ const SILENT_SECONDS: u64 = 30;
 
 impl Ingest {
     /// Nothing comes: what comes later waits until history has been read up to it.
-    pub(super) fn wait_for_connection(&mut self, now: Instant) {
+    pub(super) fn wait_for(&mut self, what: &str, now: Instant) {
         self.phase = Phase::Waiting;
         self.scan = None;
         self.deep = Deep::default();
-        self.tools.part.waiting("no connection to the exchange");
+        self.tools.part.waiting(what);
         if let (Some(topic), Some(clock)) = (self.topic, self.clock) {
             let from = topic.reconciled_through - OVERLAP;
             self.sequencer.advance(from, from, clock.now(now));
+        }
+    }
+
+    /// Connections may live, and yet bring no trades: history has to be read beyond its end.
+    pub(super) fn maintenance(&mut self, now: Instant) {
+        let Some(clock) = self.clock.map(|clock| clock.now(now)) else { return };
+        self.maintained_until = clock + NEAR;
+        if self.phase == Phase::Live {
+            tracing::warn!("the exchange is in maintenance");
+            self.wait_for("the exchange's maintenance", now);
         }
     }
 
@@ -101,7 +109,8 @@ impl Ingest {
         let Some(scan) = self.scan.take() else { return };
         let (_, until) = scan.times();
         let behind = clock - until;
-        if behind > FAR || (behind > NEAR && std::mem::take(&mut self.dropped)) {
+        let maintained = until < self.maintained_until;
+        if behind > FAR || maintained || (behind > NEAR && std::mem::take(&mut self.dropped)) {
             let next = Scan::new(&self.settings.scopes, until - LAG, clock);
             self.sequencer.advance(until - LAG, until - LAG, clock);
             self.scan = Some(next);
@@ -109,6 +118,7 @@ impl Ingest {
         }
         tracing::info!(trades = scan.trades, "history has been read; live from now on");
         self.phase = Phase::Live;
+        self.confirmed = false;
         self.sequencer.advance(until + 1, OPEN, clock);
         self.put_out();
         self.scan_ended(until, clock);
@@ -119,7 +129,8 @@ impl Ingest {
     fn compare(&mut self, clock: Millis) {
         let Some(topic) = self.topic else { return };
         let from = topic.reconciled_through - OVERLAP;
-        if clock - self.scan_ended >= self.settings.reconcile_interval {
+        let since = clock - self.scan_ended;
+        if since >= self.settings.reconcile_interval || (!self.confirmed && since >= LAG) {
             self.scan = Some(Scan::new(&self.settings.scopes, from, clock - STREAM_DELAY));
         } else if self.sequencer.wants_scan() && clock - self.scan_ended >= SCAN_PAUSE {
             let oldest = self.sequencer.oldest_gap().unwrap_or(clock);
@@ -133,6 +144,7 @@ impl Ingest {
 
     fn compared(&mut self, clock: Millis, now: Instant) {
         let Some(scan) = self.scan.take() else { return };
+        self.confirmed = true;
         self.sequencer.advance(scan.times().1 + 1, OPEN, clock);
         self.put_out();
         self.scan_ended(scan.times().1, clock);
@@ -178,19 +190,18 @@ impl Ingest {
     }
 
     /// A page of the scan.
-    pub(super) fn scanned(&mut self, part: usize, page: Page<'_>, now: Instant) -> Result<(), Failure> {
+    pub(super) fn scanned(&mut self, part: usize, page: Page<'_>, now: Instant) {
         if self.scan.is_none() {
-            return Ok(());
+            return;
         }
         let (count, has_more) = (page.trades.len(), page.has_more);
-        let (_, newest) = self.page(page, (Source::Scan, now))?;
-        let Some(scan) = self.scan.as_mut() else { return Ok(()) };
+        let (_, newest) = self.page(page, (Source::Scan, now));
+        let Some(scan) = self.scan.as_mut() else { return };
         scan.answered(part, (count, newest), has_more);
         let reached = scan.reached();
         if let (Phase::CatchingUp, Some(clock)) = (self.phase, self.clock) {
             self.sequencer.advance(reached, reached, clock.now(now));
         }
-        Ok(())
     }
 
     /// What to read next.
@@ -205,10 +216,11 @@ impl Ingest {
         }
     }
 
-    /// The exchange says what time it is, and what it sent before has arrived: so the partitions that miss nothing are complete.
+    /// The exchange says what time it is, and what it sent before has arrived: so the partitions that miss nothing are complete. Not before
+    /// history has been read once more: what the first reading was too early for came before the stream, and only history has it.
     pub(super) fn complete_through(&mut self, time: Millis) {
         let through = time - STREAM_DELAY;
-        if self.phase != Phase::Live || through <= self.complete_through {
+        if self.phase != Phase::Live || !self.confirmed || through <= self.complete_through {
             return;
         }
         self.complete_through = through;
@@ -246,14 +258,13 @@ impl Ingest {
     }
 
     /// A page of an instrument's older trades.
-    pub(super) fn deep_page(&mut self, name: &str, page: Page<'_>, now: Instant) -> Result<(), Failure> {
+    pub(super) fn deep_page(&mut self, name: &str, page: Page<'_>, now: Instant) {
         let has_more = page.has_more;
-        let (seqs, newest) = self.page(page, (Source::Scan, now))?;
+        let (seqs, newest) = self.page(page, (Source::Scan, now));
         self.deep.answered(name, (seqs.into_iter().max(), newest), has_more);
         if let (Phase::Deep, Some(clock)) = (self.phase, self.clock) {
             let reach = self.deep.until();
             self.sequencer.advance(reach, reach, clock.now(now));
         }
-        Ok(())
     }
 }

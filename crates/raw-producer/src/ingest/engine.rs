@@ -9,8 +9,10 @@ use common::admin::{Heartbeat, Part};
 use common::avro::codec::{Encoder, SchemaId};
 use common::avro::registry::Registry;
 use common::avro::schema::{TRADE, WATERMARK};
+use common::avro::trade_encoder::TradeEncoder;
 use common::backoff::Backoff;
 use common::config::KafkaConfig;
+use common::failpoint::failpoint;
 use common::kafka::client::{self, Role};
 use common::kafka::transaction::{TransactionError, TransactionalProducer};
 use common::shutdown::Shutdown;
@@ -149,7 +151,9 @@ impl Engine {
         let role = Role::TransactionalProducer { transactional_id };
         let deliveries = Deliveries::new(self.metrics.0.clone());
         let settings = client::config(&self.kafka, self.service, &role);
+        failpoint("before-fence");
         let producer = TransactionalProducer::fence(&settings, deliveries.clone(), FENCE_WITHIN)?;
+        failpoint("fenced");
         let encoder = Encoder::new(&WATERMARK, self.schemas.1);
         let book = Book::new(self.names.clone(), encoder, deliveries, self.metrics.2.clone());
         let mut writer = Writer::begin(producer, book, &self.owner)?;
@@ -187,7 +191,7 @@ impl Engine {
             sequencer.remember(name, &snapshot.known());
         }
         let tools = Tools {
-            encoder: Encoder::new(&TRADE, self.schemas.0),
+            encoder: TradeEncoder::new(self.schemas.0),
             sampler: Sampler::one_in(self.sample_one_in),
             feed: self.metrics.0.clone(),
             metrics: self.metrics.1.clone(),
@@ -248,10 +252,7 @@ impl Engine {
                 () = shutdown.requested() => return None,
                 _ = tick.tick() => ingest.tick(Instant::now()),
                 event = heard.recv() => {
-                    let event = event?;
-                    if let Err(failure) = ingest.event(event, Instant::now()) {
-                        return Some(failure);
-                    }
+                    ingest.event(event?, Instant::now());
                 }
             }
             self.heartbeat.beat();

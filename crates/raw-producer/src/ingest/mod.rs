@@ -14,9 +14,8 @@ mod trades;
 use std::collections::BTreeMap;
 use std::time::Instant;
 
-use common::Failure;
 use common::admin::Part;
-use common::avro::codec::Encoder;
+use common::avro::trade_encoder::TradeEncoder;
 use common::telemetry::trace::Sampler;
 use tokio::sync::mpsc;
 
@@ -64,7 +63,7 @@ pub struct Settings {
 /// What it works with.
 pub struct Tools {
     /// Makes records' values.
-    pub encoder: Encoder,
+    pub encoder: TradeEncoder,
     /// Chooses the trades that are traced.
     pub sampler: Sampler,
     /// Trades.
@@ -115,6 +114,10 @@ pub struct Ingest {
     found_by_scan: u64,
     /// A trade of the stream was dropped while history was read.
     dropped: bool,
+    /// Since the stream began history has been read a second time.
+    confirmed: bool,
+    /// Trades up to this time may have been withheld from the stream.
+    maintained_until: Millis,
     time_asked: Option<Instant>,
     complete_through: Millis,
     items: Vec<Item>,
@@ -147,6 +150,8 @@ impl Ingest {
             scan_ended: 0,
             found_by_scan: 0,
             dropped: false,
+            confirmed: false,
+            maintained_until: 0,
             time_asked: None,
             complete_through: 0,
             items: Vec::new(),
@@ -161,10 +166,7 @@ impl Ingest {
     }
 
     /// Something came from a connection.
-    ///
-    /// # Errors
-    /// [`Failure::Defect`] if a trade cannot be encoded.
-    pub fn event(&mut self, event: Event, now: Instant) -> Result<(), Failure> {
+    pub fn event(&mut self, event: Event, now: Instant) {
         match event {
             Event::Up { connection, questions } => {
                 self.lines.insert(connection, Line { questions, heard_at: now });
@@ -172,12 +174,11 @@ impl Ingest {
             }
             Event::Down { connection } => self.down(connection, now),
             Event::Frame { connection, text, received_at } => {
-                self.frame(connection, &text, (received_at, now))?;
+                self.frame(connection, &text, (received_at, now));
             }
             Event::Garbage { bytes, why } => self.unreadable("", why, &bytes),
         }
         self.turn(now);
-        Ok(())
     }
 
     /// Time passes.
@@ -212,7 +213,7 @@ impl Ingest {
             self.not_answered(&purpose, now);
         }
         if self.lines.is_empty() {
-            self.wait_for_connection(now);
+            self.wait_for("a connection to the exchange", now);
         }
     }
 

@@ -2,7 +2,6 @@
 
 use std::time::Instant;
 
-use common::Failure;
 use common::model::Trade;
 use common::telemetry::trace::{self, Kind};
 
@@ -12,65 +11,49 @@ use crate::publish::{Body, DeadLetter, Item, Traced};
 use crate::sequence::{Arrival, Source, Verdict};
 
 impl Ingest {
-    pub(super) fn frame(
-        &mut self,
-        connection: usize,
-        text: &str,
-        (received_at, now): (i64, Instant),
-    ) -> Result<(), Failure> {
+    pub(super) fn frame(&mut self, connection: usize, text: &str, (received_at, now): (i64, Instant)) {
         match parse(text, received_at) {
             Ok(Frame::Trades(bundle)) => {
                 if let Some(line) = self.lines.get_mut(&connection) {
                     line.heard_at = now;
                 }
-                self.bundle(bundle, now)
+                self.bundle(bundle, now);
             }
+            Ok(Frame::Maintenance) => self.maintenance(now),
             Ok(Frame::Response { id: Some(id), outcome }) => self.answer(id, outcome, (received_at, now)),
-            Ok(_) => Ok(()),
-            Err(error) => {
-                self.unreadable("", error.to_string(), text.as_bytes());
-                Ok(())
-            }
+            Ok(_) => {}
+            Err(error) => self.unreadable("", error.to_string(), text.as_bytes()),
         }
     }
 
-    fn bundle(&mut self, bundle: Bundle<'_>, now: Instant) -> Result<(), Failure> {
+    fn bundle(&mut self, bundle: Bundle<'_>, now: Instant) {
         // Before anything is known of the exchange's clock, history will have it all.
         if self.clock.is_none() || self.phase == Phase::Waiting {
-            return Ok(());
+            return;
         }
+        self.tools.feed.received(&bundle.channel, bundle.trades.len());
         for trade in bundle.trades {
             match trade {
-                Readable::Trade(trade) => {
-                    self.tools.feed.received.inc();
-                    self.trade(&bundle.channel, &trade, (Source::Live, now))?;
-                }
+                Readable::Trade(trade) => self.trade(&bundle.channel, &trade, (Source::Live, now)),
                 // Its number is missing now, and history is asked for it.
                 Readable::No { text, why, .. } => self.unreadable(&bundle.channel, why, text.as_bytes()),
             }
         }
-        Ok(())
     }
 
     /// Takes a trade in, unless it is an old one.
-    pub(super) fn trade(
-        &mut self,
-        channel: &str,
-        trade: &Trade<'_>,
-        (source, now): (Source, Instant),
-    ) -> Result<(), Failure> {
-        let Some(clock) = self.clock.map(|clock| clock.now(now)) else { return Ok(()) };
+    pub(super) fn trade(&mut self, channel: &str, trade: &Trade<'_>, (source, now): (Source, Instant)) {
+        let Some(clock) = self.clock.map(|clock| clock.now(now)) else { return };
         let aside = self.sequencer.is_ahead(trade.timestamp, clock);
         let body = if aside {
             let text = serde_json::to_vec(trade).unwrap_or_default();
             let why = format!("{} ms ahead of the exchange's clock", trade.timestamp - clock);
             Payload::Unusable(DeadLetter::new(channel, why, &text))
         } else {
-            Payload::Trade(self.body(trade, (channel, source))?)
+            Payload::Trade(self.body(trade, (channel, source)))
         };
         let arrival = Arrival { seq: trade.trade_seq, timestamp: trade.timestamp, aside, body };
         self.arrival(&trade.instrument_name, arrival, (source, now));
-        Ok(())
     }
 
     /// A trade of history that cannot be read; if its number can, then that is all that is ever known of it.
@@ -118,17 +101,16 @@ impl Ingest {
         }
     }
 
-    fn body(&mut self, trade: &Trade<'_>, (channel, source): (&str, Source)) -> Result<Body, Failure> {
+    fn body(&mut self, trade: &Trade<'_>, (channel, source): (&str, Source)) -> Body {
         let encoded = if self.sequencer.is_new(&trade.instrument_name, trade.trade_seq) {
-            let encoded = self.tools.encoder.encode(trade, &mut self.scratch);
-            encoded.map_err(|error| Failure::Defect(error.to_string()))?;
+            self.tools.encoder.encode(trade, &mut self.scratch);
             self.scratch.as_slice()
         } else {
             &[]
         };
         let traced = (source == Source::Live && !encoded.is_empty() && self.tools.sampler.take())
             .then(|| Box::new(begin_trace(channel, &trade.instrument_name)));
-        Ok(Body { value: encoded.into(), received_at: trade.received_at, traced })
+        Body { value: encoded.into(), received_at: trade.received_at, traced }
     }
 
     /// Something that cannot be used at all.

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use common::avro::codec::Encoder;
+use common::failpoint::failpoint;
 use common::kafka::transaction::{Transaction, TransactionError};
 use common::model::Watermark;
 use common::telemetry::trace::{self, TRACEPARENT};
@@ -143,6 +144,7 @@ impl Book {
                 };
                 self.send_state(tx, name, &snapshot)?;
             }
+            failpoint("snapshot-sent");
         }
         Ok(())
     }
@@ -181,6 +183,7 @@ impl Book {
             self.trades = 0;
             self.round = (Instant::now(), false);
             self.metrics.snapshot_rounds.inc();
+            failpoint("snapshot-committed");
         }
         self.dirty.extend(self.fresh.drain());
         self.touched.clear();

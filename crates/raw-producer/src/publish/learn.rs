@@ -11,6 +11,7 @@ use apache_avro::Schema;
 use common::avro::codec::{DecodeError, Decoder, SchemaId};
 use common::avro::schema::TRADE;
 use common::config::KafkaConfig;
+use common::failpoint::failpoint;
 use common::kafka::client::{self, Role};
 use common::model::Trade;
 use rdkafka::consumer::{BaseConsumer, Consumer as _};
@@ -66,6 +67,7 @@ impl Readers<'_> {
     /// If Kafka does not answer, or the topic holds what cannot be understood.
     pub fn learn(&self) -> anyhow::Result<Learned> {
         let mut learned = self.snapshots()?;
+        failpoint("snapshots-read");
         let count = usize::try_from(self.partitions)?;
         learned.next_offsets = vec![0; count];
         for snapshot in learned.instruments.values() {
@@ -75,6 +77,7 @@ impl Readers<'_> {
             }
         }
         self.tail(&mut learned)?;
+        failpoint("tail-read");
         Ok(learned)
     }
 

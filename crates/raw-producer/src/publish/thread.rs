@@ -5,6 +5,7 @@
 
 use std::time::{Duration, Instant};
 
+use common::failpoint::failpoint;
 use common::kafka::transaction::{TransactionError, TransactionalProducer};
 use tokio::runtime::Handle;
 use tokio::sync::mpsc::Receiver;
@@ -40,7 +41,9 @@ impl Writer {
     ) -> Result<Self, TransactionError> {
         let transaction = producer.begin()?;
         book.send_owner(&transaction, owner)?;
+        failpoint("owner-sent");
         transaction.commit()?;
+        failpoint("owner-committed");
         Ok(Self { producer, book })
     }
 
@@ -89,6 +92,7 @@ impl Writer {
         let Self { producer, book } = self;
         let begun = Instant::now();
         let transaction = producer.begin()?;
+        failpoint("begun");
         book.send_own(&transaction)?;
         let mut taken = 0;
         loop {
@@ -113,7 +117,9 @@ impl Writer {
                 break;
             }
         }
+        failpoint("produced");
         transaction.commit()?;
+        failpoint("committed");
         book.committed(begun.elapsed());
         Ok(())
     }

@@ -1,0 +1,75 @@
+//! A bare producer: librdkafka with the settings of our transactional producers, the same records, and nothing around them.
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use common::kafka::client::{Role, config};
+use common::kafka::transaction::TransactionalProducer;
+use e2e::ingest::Samples;
+use e2e::metrics::Histogram;
+use e2e::process::Usage;
+use rdkafka::ClientContext;
+use rdkafka::message::DeliveryResult;
+use rdkafka::producer::{BaseRecord, ProducerContext};
+
+/// The transactions of the producer at 20,000 trades a second: 50 a second.
+const TRANSACTION: usize = 400;
+/// What the exchange collects in 100 ms at 1,000 trades a second.
+const BUNDLE: usize = 100;
+
+/// Remembers how long each record took.
+#[derive(Clone, Default)]
+struct Delays(Arc<Mutex<Vec<f64>>>);
+
+impl ClientContext for Delays {}
+
+impl ProducerContext for Delays {
+    type DeliveryOpaque = Box<Instant>;
+
+    fn delivery(&self, _: &DeliveryResult<'_>, sent: Box<Instant>) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).push(sent.elapsed().as_secs_f64());
+    }
+}
+
+fn producer(samples: &Samples, delays: &Delays) -> anyhow::Result<TransactionalProducer<Delays>> {
+    let role = Role::TransactionalProducer { transactional_id: format!("{}.bare", samples.topic) };
+    let settings = config(&samples.kafka, "bare", &role);
+    Ok(TransactionalProducer::fence(&settings, delays.clone(), Duration::from_secs(15))?)
+}
+
+fn transaction(
+    producer: &mut TransactionalProducer<Delays>,
+    samples: &Samples,
+    records: impl Iterator<Item = usize>,
+) -> anyhow::Result<()> {
+    let transaction = producer.begin()?;
+    for number in records {
+        let Some((key, value)) = samples.records.get(number % samples.records.len()) else { continue };
+        let record = BaseRecord::with_opaque_to(&samples.topic, Box::new(Instant::now()));
+        transaction.send(record.key(key.as_bytes()).payload(value.as_slice()))?;
+    }
+    Ok(transaction.commit()?)
+}
+
+/// Records a second of this process's CPU time.
+pub(crate) fn trades_a_cpu_second(samples: &Samples, count: usize) -> anyhow::Result<f64> {
+    let mut producer = producer(samples, &Delays::default())?;
+    let before = Usage::of(std::process::id())?;
+    for first in (0..count).step_by(TRANSACTION) {
+        transaction(&mut producer, samples, first..first + TRANSACTION)?;
+    }
+    let cpu = Usage::of(std::process::id())?.cpu.saturating_sub(before.cpu);
+    Ok(count as f64 / cpu.as_secs_f64())
+}
+
+/// How long records took that come as the exchange's bundles do.
+pub(crate) fn delays(samples: &Samples, bundles: usize) -> anyhow::Result<Histogram> {
+    let delays = Delays::default();
+    let mut producer = producer(samples, &delays)?;
+    for bundle in 0..bundles {
+        transaction(&mut producer, samples, bundle * BUNDLE..(bundle + 1) * BUNDLE)?;
+        std::thread::park_timeout(Duration::from_millis(90));
+    }
+    let all = delays.0.lock().unwrap_or_else(PoisonError::into_inner);
+    Ok(Histogram::of(&all))
+}

@@ -1,0 +1,108 @@
+//! The topic held against the exchange.
+
+use std::collections::BTreeMap;
+
+use anyhow::{Context as _, bail, ensure};
+use common::avro::schema::{TRADE, WATERMARK};
+use common::model::{Trade, Watermark};
+use deribit_sim::market::Millis;
+
+use super::Ingest;
+use crate::exchange::{Fields, contract_fields, topic_fields};
+use crate::topic::{Record, Topic};
+
+/// What a comparison found.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Compared {
+    /// Trades in the topic.
+    pub trades: usize,
+    /// Trades that the exchange has and the topic lacks.
+    pub lost: usize,
+    /// Records whose trade the topic has already.
+    pub doubled: usize,
+}
+
+impl Ingest {
+    /// Holds the topic against the exchange: of every instrument, the topic's trades are the exchange's from the start on, field by
+    /// field, in order, once, at least through that time.
+    pub async fn compare(&self, through: Millis) -> anyhow::Result<Compared> {
+        let records = Topic::<Trade<'static>>::new(&self.stack, &self.topic, &TRADE).read().await?;
+        ensure!(!records.is_empty(), "{} is empty", self.topic);
+        let mut compared = Compared { trades: records.len(), ..Compared::default() };
+        let newest = records.iter().map(|record| record.timestamp).max().unwrap_or(0);
+        let mut expected = self.expected(Millis(u64::try_from(newest)?).max(through).plus(1))?;
+        let mut wrong = Vec::new();
+        for (name, found) in by_instrument(&records) {
+            let of = expected.remove(&name).unwrap_or_default();
+            if let Err(error) = hold_against(&found, &of, (through, &mut compared)) {
+                wrong.push(format!("{name}: {error}"));
+            }
+        }
+        let missing = expected.values().flatten().filter(|(time, _)| *time < through).count();
+        compared.lost += missing;
+        let whole = wrong.is_empty() && compared.lost == 0 && compared.doubled == 0;
+        ensure!(whole, "{}: {compared:?}: {}", self.topic, wrong.join("; "));
+        Ok(compared)
+    }
+
+    /// Holds every watermark against the topic: no trade of that time or before lies behind it.
+    pub async fn check_watermarks(&self) -> anyhow::Result<usize> {
+        let records = Topic::<Trade<'static>>::new(&self.stack, &self.topic, &TRADE).read().await?;
+        let name = format!("{}.watermarks", self.topic);
+        let marks = Topic::<Watermark>::new(&self.stack, name, &WATERMARK).read().await?;
+        for mark in &marks {
+            let Watermark { partition, complete_through, offset } = mark.value;
+            ensure!(mark.partition == partition, "{mark:?} lies in another partition");
+            let behind = records.iter().find(|record| {
+                record.partition == partition
+                    && record.timestamp <= complete_through
+                    && record.offset >= offset
+            });
+            if let Some(behind) = behind {
+                bail!("{mark:?}, and yet {behind:?}");
+            }
+        }
+        Ok(marks.len())
+    }
+
+    /// What the exchange has from the topic's start to that time, by instrument and in order of numbers.
+    fn expected(&self, until: Millis) -> anyhow::Result<BTreeMap<String, Vec<(Millis, Fields)>>> {
+        let exchange = self.exchange.as_ref().context("the exchange is away")?;
+        let mut trades = exchange.market().trades(self.start..until);
+        trades.sort_by_key(|trade| trade.trade_seq);
+        let mut expected: BTreeMap<String, Vec<(Millis, Fields)>> = BTreeMap::new();
+        for trade in trades {
+            let fields = contract_fields(serde_json::from_str(&trade.to_json())?);
+            expected.entry(trade.instrument_name.to_string()).or_default().push((trade.timestamp, fields));
+        }
+        Ok(expected)
+    }
+}
+
+fn by_instrument<'r>(records: &'r [Record<Trade<'static>>]) -> BTreeMap<String, Vec<&'r Trade<'static>>> {
+    let mut all: BTreeMap<String, Vec<_>> = BTreeMap::new();
+    for record in records {
+        all.entry(record.value.instrument_name.to_string()).or_default().push(&record.value);
+    }
+    all
+}
+
+/// The topic's trades of an instrument are the first ones of the exchange's, and no older one than `through` is left over.
+fn hold_against(
+    found: &[&Trade<'static>],
+    expected: &[(Millis, Fields)],
+    (through, compared): (Millis, &mut Compared),
+) -> anyhow::Result<()> {
+    let mut seqs: Vec<i64> = found.iter().map(|trade| trade.trade_seq).collect();
+    seqs.sort_unstable();
+    seqs.dedup();
+    compared.doubled += found.len() - seqs.len();
+    let due = expected.iter().filter(|(time, _)| *time < through).count();
+    compared.lost += due.saturating_sub(seqs.len());
+    for (found, (_, expected)) in found.iter().zip(expected) {
+        let found = topic_fields(found);
+        ensure!(found == *expected, "the topic has {found:?} where the exchange has {expected:?}");
+    }
+    ensure!(found.len() <= expected.len(), "{} more than the exchange has", found.len() - expected.len());
+    Ok(())
+}

@@ -1,0 +1,295 @@
+//! The raw producer between an exchange of the test's own, in this process, and the real Kafka; and what its topic must hold.
+
+mod compare;
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::{Duration, Instant, UNIX_EPOCH};
+
+use anyhow::{Context as _, ensure};
+use common::avro::trade_encoder::TradeEncoder;
+use common::config::{KafkaConfig, load_from};
+use deribit_sim::Simulator;
+use deribit_sim::faults::Kind;
+use deribit_sim::market::Millis;
+use raw_producer::deribit::message::{Frame, Readable, parse};
+
+use crate::metrics::Histogram;
+use crate::process::Process;
+use crate::{Stack, free_port};
+
+pub use compare::Compared;
+
+/// Longer than anything takes that happens at all, on any machine.
+pub const PATIENCE: Duration = Duration::from_secs(600);
+
+/// One topic, the exchange that it is filled from, and where the producer is told of both.
+pub struct Ingest {
+    stack: Stack,
+    topic: String,
+    /// Where the topic starts.
+    start: Millis,
+    exchange: Option<Simulator>,
+    settings: deribit_sim::Config,
+    /// What exchanges before the present one have done.
+    faults: BTreeMap<Kind, u64>,
+    admin: u16,
+    environment: BTreeMap<&'static str, String>,
+    bin: Option<PathBuf>,
+    failpoint: Option<String>,
+}
+
+/// Records as the producer writes them, for another to write.
+#[derive(Debug, Clone)]
+pub struct Samples {
+    /// Kafka.
+    pub kafka: KafkaConfig,
+    /// Where they belong.
+    pub topic: String,
+    /// Keys and values.
+    pub records: Vec<(String, Vec<u8>)>,
+}
+
+impl Ingest {
+    /// Opens an exchange with this plan of faults and these settings, for a topic of that name that starts now.
+    pub async fn open(name: &str, plan: &str, settings: &[(&str, &str)]) -> anyhow::Result<Self> {
+        let stack = Stack::find()?;
+        let topic = format!("{name}-{}.trades", std::process::id());
+        let file = std::env::temp_dir().join(format!("{topic}.faults.toml"));
+        std::fs::write(&file, plan)?;
+        let own = [
+            ("LISTEN", "127.0.0.1:0"),
+            ("MARKET__RATE", "300"),
+            ("LIMITS__CREDITS", "false"),
+            ("FAULTS__FILE", file.to_str().context("a path in UTF-8")?),
+        ];
+        let all =
+            own.iter().chain(settings).map(|(key, value)| (format!("KSTREAM__{key}"), (*value).to_owned()));
+        let mut settings: deribit_sim::Config = load_from(None, all)?;
+        let exchange = Simulator::start(&settings).await?;
+        // Should it be opened again, then where the producer looks for it.
+        settings.listen = exchange.addr();
+        // The configuration knows whole seconds only.
+        let start = Millis(exchange.clock().now().0 / 1000 * 1000);
+        let admin = free_port()?;
+        let environment = environment(&stack, (&topic, exchange.addr(), start, admin))?;
+        let (exchange, faults) = (Some(exchange), BTreeMap::new());
+        Ok(Self {
+            stack,
+            topic,
+            start,
+            exchange,
+            settings,
+            faults,
+            admin,
+            environment,
+            bin: None,
+            failpoint: None,
+        })
+    }
+
+    /// The topic starts so long before now, and what was traded since was missed.
+    pub fn start_before(&mut self, missed: Duration) {
+        self.start = self.start.minus(u64::try_from(missed.as_millis()).unwrap_or(0));
+        self.set("DERIBIT__START_FROM", start_from(self.start));
+    }
+
+    /// Says something else to the producers that are started from now on.
+    pub fn set(&mut self, key: &'static str, value: impl Into<String>) {
+        self.environment.insert(key, value.into());
+    }
+
+    /// Producers that are started from now on end when they pass that point for so many times; they must be built with failpoints.
+    pub fn arm(&mut self, point: &str, times: u64) {
+        self.failpoint = Some(format!("{point}:{times}"));
+    }
+
+    /// Producers that are started from now on pass every point.
+    pub fn disarm(&mut self) {
+        self.failpoint = None;
+    }
+
+    /// Takes the producer from another folder than the released one.
+    pub fn use_binary_in(&mut self, folder: PathBuf) {
+        self.bin = Some(folder);
+    }
+
+    /// The stack.
+    #[must_use]
+    pub fn stack(&self) -> &Stack {
+        &self.stack
+    }
+
+    /// The topic's name.
+    #[must_use]
+    pub fn topic(&self) -> &str {
+        &self.topic
+    }
+
+    /// Starts a producer.
+    pub fn produce(&self) -> anyhow::Result<Process> {
+        let log = self.stack.root().join("target").join(format!("{}.log", self.topic));
+        let settings = self.environment.iter().map(|(key, value)| (format!("KSTREAM__{key}"), value.clone()));
+        let failpoint = self.failpoint.iter().map(|point| ("KSTREAM_FAILPOINT".to_owned(), point.clone()));
+        let environment: Vec<_> = settings.chain(failpoint).collect();
+        match &self.bin {
+            Some(folder) => Process::start_in(folder, "raw-producer", &environment, &log),
+            None => Process::start("raw-producer", &environment, &log),
+        }
+    }
+
+    /// The exchange goes away.
+    pub async fn close_exchange(&mut self) {
+        let Some(exchange) = self.exchange.take() else { return };
+        for (kind, times) in exchange.faults() {
+            *self.faults.entry(kind).or_default() += times;
+        }
+        exchange.stop().await;
+    }
+
+    /// The exchange is back, where it was, with the same market and the plan anew.
+    pub async fn open_exchange(&mut self) -> anyhow::Result<()> {
+        let end = Instant::now() + PATIENCE;
+        loop {
+            match Simulator::start(&self.settings).await {
+                Ok(exchange) => self.exchange = Some(exchange),
+                // Connections that are not quite gone may hold the port for a moment.
+                Err(_) if Instant::now() < end => {
+                    tokio::time::sleep(Duration::from_millis(100)).await;
+                    continue;
+                }
+                Err(error) => return Err(error.into()),
+            }
+            return Ok(());
+        }
+    }
+
+    /// How often each kind of fault was done.
+    #[must_use]
+    pub fn faults(&self) -> BTreeMap<Kind, u64> {
+        let mut all = self.faults.clone();
+        for (kind, times) in self.exchange.iter().flat_map(Simulator::faults) {
+            *all.entry(kind).or_default() += times;
+        }
+        all
+    }
+
+    /// The exchange's time.
+    pub fn now(&self) -> anyhow::Result<Millis> {
+        Ok(self.exchange.as_ref().context("the exchange is away")?.clock().now())
+    }
+
+    /// Waits until the producer has compared everything before the present time with history, or made it whole. Tells that time.
+    pub async fn until_whole(&self) -> anyhow::Result<Millis> {
+        let through = self.now()?;
+        self.until_at_least("reconciled_through_seconds", through.0 as f64 / 1000.0).await?;
+        Ok(through)
+    }
+
+    /// Waits until one of the producer's metrics is that high.
+    pub async fn until_at_least(&self, name: &str, value: f64) -> anyhow::Result<()> {
+        let end = Instant::now() + PATIENCE;
+        while self.gauge(name).await.unwrap_or(0.0) < value {
+            ensure!(Instant::now() < end, "{}: {name} is below {value}", self.topic);
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+        Ok(())
+    }
+
+    /// Waits until each of these faults has been done so often in all.
+    pub async fn until_done(&self, faults: &BTreeMap<Kind, u64>) -> anyhow::Result<()> {
+        let end = Instant::now() + PATIENCE;
+        loop {
+            let done = self.faults();
+            if faults.iter().all(|(kind, times)| done.get(kind).is_some_and(|found| found >= times)) {
+                return Ok(());
+            }
+            ensure!(Instant::now() < end, "{}: {done:?} of {faults:?} were done", self.topic);
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+    }
+
+    /// Waits until the producer says that it is ready.
+    pub async fn until_ready(&self) -> anyhow::Result<()> {
+        let end = Instant::now() + PATIENCE;
+        while !self.admin("ready").await.is_ok_and(|answer| answer.status().is_success()) {
+            ensure!(Instant::now() < end, "{}: the producer does not get ready", self.topic);
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        Ok(())
+    }
+
+    async fn admin(&self, path: &str) -> anyhow::Result<reqwest::Response> {
+        crate::get(format!("http://127.0.0.1:{}/{path}", self.admin)).await
+    }
+
+    /// One of the producer's histograms.
+    pub async fn histogram(&self, name: &str) -> anyhow::Result<Histogram> {
+        let text = self.admin("metrics").await?.text().await?;
+        Ok(Histogram::read(&text, &format!("raw_producer_{name}")))
+    }
+
+    /// Some records of the topic as they are written.
+    pub fn samples(&self) -> anyhow::Result<Samples> {
+        let (now, encoder) = (self.now()?, TradeEncoder::new(1));
+        let trades =
+            self.exchange.as_ref().context("the exchange is away")?.market().trades(now.minus(1_000)..now);
+        let record = |trade: &deribit_sim::market::Trade| {
+            let (text, mut value) = (trade.to_json(), Vec::new());
+            let text =
+                format!(r#"{{"method":"subscription","params":{{"channel":"trades.x","data":[{text}]}}}}"#);
+            if let Ok(Frame::Trades(bundle)) = parse(&text, i64::try_from(now.0).unwrap_or(0) * 1000) {
+                for trade in &bundle.trades {
+                    if let Readable::Trade(trade) = trade {
+                        encoder.encode(trade, &mut value);
+                    }
+                }
+            }
+            (trade.instrument_name.to_string(), value)
+        };
+        let records = trades.iter().map(record).collect();
+        Ok(Samples { kafka: self.stack.kafka()?, topic: self.topic.clone(), records })
+    }
+
+    /// One of the producer's metrics.
+    pub async fn gauge(&self, name: &str) -> anyhow::Result<f64> {
+        let text = self.admin("metrics").await?.text().await?;
+        let line = text.lines().find_map(|line| {
+            let (found, value) = line.strip_prefix("raw_producer_")?.rsplit_once(' ')?;
+            (found == name).then_some(value)
+        });
+        Ok(line.with_context(|| format!("no {name}"))?.parse()?)
+    }
+
+    /// Ends the producer as `make down` does; it commits what it has.
+    pub fn stop(producer: Process) -> anyhow::Result<()> {
+        producer.signal("TERM")?;
+        let status = producer.end(PATIENCE)?;
+        ensure!(status.success(), "the producer ended with {status}");
+        Ok(())
+    }
+}
+
+fn start_from(start: Millis) -> String {
+    humantime::format_rfc3339_seconds(UNIX_EPOCH + Duration::from_millis(start.0)).to_string()
+}
+
+fn environment(
+    stack: &Stack,
+    (topic, exchange, start, admin): (&str, SocketAddr, Millis, u16),
+) -> anyhow::Result<BTreeMap<&'static str, String>> {
+    Ok(BTreeMap::from([
+        ("KAFKA__BOOTSTRAP_SERVERS", stack.kafka()?.bootstrap_servers),
+        ("SCHEMA_REGISTRY__URL", stack.registry()?.url.to_string()),
+        ("DERIBIT__URL", format!("ws://{exchange}/ws/api/v2")),
+        ("DERIBIT__CALLS_PER_SECOND", "200".to_owned()),
+        ("DERIBIT__START_FROM", start_from(start)),
+        ("TOPICS__TRADES", topic.to_owned()),
+        ("TOPICS__DEAD_LETTER", format!("{topic}.dlq")),
+        ("ADMIN__LISTEN", format!("127.0.0.1:{admin}")),
+        ("SEQUENCE__RECONCILE_INTERVAL", "2s".to_owned()),
+        ("TRACING__ZIPKIN_URL", String::new()),
+        ("LOG__FILTER", "info".to_owned()),
+    ]))
+}

@@ -1,0 +1,193 @@
+//! Whatever breaks between the exchange and Kafka, the topic has every trade once and in order.
+//!
+//! Needs the servers, and stops Kafka. `make test` runs it shortly, `make chaos-ingest FOR=10m` as long as asked.
+
+#![expect(clippy::unwrap_used, clippy::print_stdout, reason = "a test may")]
+
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+use deribit_sim::faults::Kind;
+use e2e::dice::Dice;
+use e2e::faults::{Action, time_asked};
+use e2e::ingest::Ingest;
+use tokio::sync::RwLock;
+use tokio::time::sleep;
+
+/// Held by those who want Kafka as it is, or to stop it.
+static KAFKA: RwLock<()> = RwLock::const_new(());
+
+/// Each kind by itself: when it strikes, how often at most.
+const ALONE: [(Kind, &str, u64); 14] = [
+    (Kind::Drop, "one_in = 5", 20),
+    (Kind::Thin, "one_in = 5", 20),
+    (Kind::Duplicate, "one_in = 5", 20),
+    (Kind::Reorder, "one_in = 5", 20),
+    (Kind::Garbage, "one_in = 5", 20),
+    (Kind::Oversize, "every_trades = 300", 2),
+    (Kind::Stall, "one_in = 10\nlasts = \"1s\"", 3),
+    (Kind::HalfOpen, "every_trades = 300", 1),
+    (Kind::Cut, "every_trades = 300", 3),
+    (Kind::RateLimit, "one_in = 5", 3),
+    (Kind::Truncate, "one_in = 2", 10),
+    (Kind::Lag, "one_in = 2\nlasts = \"2s\"", 10),
+    (Kind::Refuse, "one_in = 1", 2),
+    (Kind::Maintenance, "every_trades = 500\nlasts = \"3s\"", 2),
+];
+
+/// Those by which a trade disappears from a connection that lives, or is overtaken: should it be an instrument's last, only the next comparison with
+/// history shows it, and watermarks do not wait for that.
+const IN_SILENCE: [Kind; 4] = [Kind::Drop, Kind::Thin, Kind::Garbage, Kind::Reorder];
+
+/// All of them at once, for as long as it lasts.
+const TOGETHER: &str = r#"
+fault = [
+    { kind = "drop", one_in = 60 },
+    { kind = "thin", one_in = 60 },
+    { kind = "duplicate", one_in = 60 },
+    { kind = "reorder", one_in = 60 },
+    { kind = "garbage", one_in = 60 },
+    { kind = "oversize", every_trades = 4000 },
+    { kind = "stall", one_in = 100, lasts = "1s" },
+    { kind = "half-open", every_trades = 6000 },
+    { kind = "cut", every_trades = 1500 },
+    { kind = "rate-limit", one_in = 50 },
+    { kind = "truncate", one_in = 10 },
+    { kind = "lag", one_in = 10, lasts = "2s" },
+    { kind = "refuse", one_in = 4 },
+    { kind = "maintenance", at = "10s", every = "30s", lasts = "3s" },
+    { kind = "hole", one_in = 2000 },
+]
+"#;
+
+async fn alone(kind: Kind, when: &str, times: u64) {
+    let plan = format!("[[fault]]\nkind = \"{kind}\"\n{when}\ntimes = {times}");
+    let ingest = Ingest::open(&format!("alone-{kind}"), &plan, &[]).await.unwrap();
+    let producer = ingest.produce().unwrap();
+    ingest.until_done(&BTreeMap::from([(kind, times)])).await.unwrap();
+    let through = ingest.until_whole().await.unwrap();
+    Ingest::stop(producer).unwrap();
+    let compared = ingest.compare(through).await.unwrap();
+    if !IN_SILENCE.contains(&kind) {
+        ingest.check_watermarks().await.unwrap();
+    }
+    println!("{kind} {times} times: {} trades compared, 0 lost, 0 doubled", compared.trades);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn each_kind_of_fault_alone_costs_no_trade_and_doubles_none() {
+    let _kafka = KAFKA.read().await;
+    // Some at a time: most of it is waiting.
+    for some in ALONE.chunks(5) {
+        let tasks: Vec<_> =
+            some.iter().map(|(kind, when, times)| tokio::spawn(alone(*kind, when, *times))).collect();
+        for task in tasks {
+            task.await.unwrap();
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn numbers_without_a_trade_are_passed_over_and_nothing_else_is() {
+    let _kafka = KAFKA.read().await;
+    let plan = "[[fault]]\nkind = \"hole\"\none_in = 100";
+    let ingest = Ingest::open("holes", plan, &[]).await.unwrap();
+    let producer = ingest.produce().unwrap();
+    ingest.until_at_least("confirmed_holes_total", 10.0).await.unwrap();
+    let through = ingest.until_whole().await.unwrap();
+    Ingest::stop(producer).unwrap();
+    let compared = ingest.compare(through).await.unwrap();
+    println!("10 holes and more: {} trades compared, 0 lost, 0 doubled", compared.trades);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_exchange_may_be_away_for_ten_minutes_of_its_own_time() {
+    let _kafka = KAFKA.read().await;
+    // Half a minute of ours; the producer's idea of the exchange's time lags at that speed.
+    let origin = humantime::format_rfc3339_seconds(std::time::SystemTime::now()).to_string();
+    let settings = [("MARKET__SPEED", "20"), ("MARKET__ORIGIN", &origin), ("MARKET__RATE", "20")];
+    let mut ingest = Ingest::open("away", "", &settings).await.unwrap();
+    ingest.set("SEQUENCE__MAX_AHEAD", "30m");
+    let producer = ingest.produce().unwrap();
+    let left = ingest.until_whole().await.unwrap();
+    ingest.close_exchange().await;
+    sleep(Duration::from_secs(30)).await;
+    ingest.open_exchange().await.unwrap();
+    let back = ingest.now().unwrap();
+    let through = ingest.until_whole().await.unwrap();
+    Ingest::stop(producer).unwrap();
+    let compared = ingest.compare(through).await.unwrap();
+    let away = (back.0 - left.0) / 1000;
+    println!(
+        "exchange away for {away} s of its time: {} trades compared, 0 lost, 0 doubled",
+        compared.trades
+    );
+    assert!(away >= 600);
+}
+
+/// What the test itself does, besides the exchange's plan.
+#[derive(Debug, Default)]
+struct Done {
+    kills: u64,
+    kafka_stopped: u64,
+    kafka_killed: u64,
+    exchange_away: u64,
+}
+
+async fn kafka(ingest: &Ingest, action: Action) {
+    let stack = ingest.stack().clone();
+    tokio::task::spawn_blocking(move || stack.fault(action, "kafka").unwrap()).await.unwrap();
+}
+
+/// One of the things that are worse than a killed producer.
+async fn strike(ingest: &mut Ingest, done: &mut Done, (which, away): (u64, Duration)) {
+    match which {
+        0 => {
+            done.kafka_stopped += 1;
+            kafka(ingest, Action::Stop).await;
+            sleep(away).await;
+            kafka(ingest, Action::Start).await;
+        }
+        1 => {
+            done.kafka_killed += 1;
+            kafka(ingest, Action::Kill).await;
+            kafka(ingest, Action::Start).await;
+        }
+        _ => {
+            done.exchange_away += 1;
+            ingest.close_exchange().await;
+            sleep(Duration::from_secs(5)).await;
+            ingest.open_exchange().await.unwrap();
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn whatever_breaks_at_once_and_however_often_the_producer_is_killed_every_trade_is_there_once() {
+    const KILLS: u64 = 30;
+    let _kafka = KAFKA.write().await;
+    let (asked, mut dice) = (time_asked().unwrap(), Dice::new());
+    let away = Duration::from_secs(if asked.is_some() { 60 } else { 5 });
+    println!("SEED={}", dice.seed());
+    let plan = format!("seed = {}\n{TOGETHER}", dice.below(1_000_000));
+    let mut ingest = Ingest::open("together", &plan, &[]).await.unwrap();
+    let (mut done, begun) = (Done::default(), Instant::now());
+    while done.kills < KILLS || asked.is_some_and(|time| begun.elapsed() < time) {
+        let producer = ingest.produce().unwrap();
+        // Sometimes while it fences and reads, mostly while it writes.
+        sleep(Duration::from_millis(200 + dice.below(3_500))).await;
+        if done.kills % 10 == 5 {
+            let which = done.kills / 10 % 3;
+            strike(&mut ingest, &mut done, (which, away)).await;
+        }
+        producer.signal("KILL").unwrap();
+        drop(producer);
+        done.kills += 1;
+    }
+    let producer = ingest.produce().unwrap();
+    let through = ingest.until_whole().await.unwrap();
+    Ingest::stop(producer).unwrap();
+    println!("{done:?}, {:?}", ingest.faults());
+    let compared = ingest.compare(through).await.unwrap();
+    println!("{} trades compared, {} lost, {} doubled", compared.trades, compared.lost, compared.doubled);
+}
