@@ -32,7 +32,7 @@ every_trade_once() {
         set -a
         eval "$(settings raw-producer)"
         unset KSTREAM__ADMIN__LISTEN
-        cargo test --locked -p raw-producer --test broker -- --ignored --nocapture
+        e2e broker --ignored
     )
 }
 
