@@ -152,9 +152,19 @@ impl Sink {
     pub async fn until(
         &self,
         what: &str,
+        so: impl AsyncFnMut() -> anyhow::Result<bool>,
+    ) -> anyhow::Result<()> {
+        self.until_within(LONGEST, what, so).await
+    }
+
+    /// The same with a limit of one's own.
+    pub async fn until_within(
+        &self,
+        longest: Duration,
+        what: &str,
         mut so: impl AsyncFnMut() -> anyhow::Result<bool>,
     ) -> anyhow::Result<()> {
-        let end = Instant::now() + LONGEST;
+        let end = Instant::now() + longest;
         let mut last = None;
         while Instant::now() < end {
             match so().await {
@@ -167,7 +177,7 @@ impl Sink {
         let log = std::fs::read_to_string(&self.log).unwrap_or_default();
         let from = log.char_indices().rev().nth(4000).map_or(0, |(at, _)| at);
         bail!(
-            "not within {LONGEST:?}: {what} (last error: {last:?}); /ready: {:?}; the service's last words:\n{}",
+            "not within {longest:?}: {what} (last error: {last:?}); /ready: {:?}; the service's last words:\n{}",
             self.ready().await,
             log.get(from..).unwrap_or_default()
         )

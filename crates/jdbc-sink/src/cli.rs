@@ -1,4 +1,4 @@
-//! The command line: what every service has, `verify` and `status`.
+//! The command line: what every service has, `verify`, `status` and `pass-over`.
 
 use std::io::Write as _;
 use std::time::Duration;
@@ -9,6 +9,8 @@ use common::config::{self, ServiceConfig as _};
 use common::{Failure, exit};
 
 use crate::Config;
+use crate::kafka::letter::Origin;
+use crate::letters::pass_over;
 use crate::status::status;
 use crate::verify::verify;
 
@@ -31,6 +33,22 @@ enum Command {
     Verify(VerifyArguments),
     /// Tell state, lag and dead letters of each connector; exit 1 if one does not run
     Status(StatusArguments),
+    /// Pass over a record that Postgres refuses: it becomes a dead letter, and everything else gets its row
+    PassOver(PassOverArguments),
+}
+
+/// What `pass-over` takes: the record's place, as the service tells it.
+#[derive(Debug, Args)]
+struct PassOverArguments {
+    /// The topic that the record is in
+    #[arg(long)]
+    topic: String,
+    /// Its partition there
+    #[arg(long)]
+    partition: i32,
+    /// Its offset there
+    #[arg(long)]
+    offset: i64,
 }
 
 /// What `status` takes.
@@ -67,6 +85,9 @@ pub fn run(serve: impl FnOnce(Config) -> Result<(), Failure>) -> Result<(), Fail
         Some(Command::Health) => cli::health(config.admin()),
         Some(Command::Verify(arguments)) => ask(verify_and_print(&config, &arguments)),
         Some(Command::Status(arguments)) => ask(status_and_print(&config, &arguments)),
+        Some(Command::PassOver(PassOverArguments { topic, partition, offset })) => {
+            ask(async { Box::pin(pass_over(&config, &Origin { topic, partition, offset })).await })
+        }
         None => serve(config),
     }
 }

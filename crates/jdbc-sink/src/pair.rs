@@ -61,11 +61,14 @@ pub enum Reason {
     UnknownSchema,
     /// The value does not fit its schema, or the schema not the contract.
     Malformed,
+    /// It decodes, but Postgres takes no such row.
+    RefusedByPostgres,
 }
 
 impl Reason {
     /// Every reason.
-    pub const ALL: [Self; 4] = [Self::Tombstone, Self::NotWireFormat, Self::UnknownSchema, Self::Malformed];
+    pub const ALL: [Self; 5] =
+        [Self::Tombstone, Self::NotWireFormat, Self::UnknownSchema, Self::Malformed, Self::RefusedByPostgres];
 
     /// As labels have it.
     #[must_use]
@@ -75,6 +78,7 @@ impl Reason {
             Self::NotWireFormat => "not_wire_format",
             Self::UnknownSchema => "unknown_schema",
             Self::Malformed => "malformed",
+            Self::RefusedByPostgres => "refused_by_postgres",
         }
     }
 }

@@ -4,8 +4,10 @@ use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
-use anyhow::ensure;
+use anyhow::{Context as _, ensure};
+use common::model::Trade;
 use e2e::faults::Action;
+use e2e::load::{Publisher, now, trade};
 use e2e::sink::Sink;
 use reqwest::Method;
 use serde_json::json;
@@ -26,10 +28,11 @@ pub(crate) enum Fault {
     ConnectorPaused,
     ConfigTopicLost,
     RecordRefused,
+    RecordUnstorable,
 }
 
 impl Fault {
-    pub(crate) const ALL: [Self; 11] = [
+    pub(crate) const ALL: [Self; 12] = [
         Self::PostgresAway,
         Self::ConnectKilled,
         Self::RegistryAwayAndCachesCold,
@@ -41,6 +44,7 @@ impl Fault {
         Self::ConnectorPaused,
         Self::ConfigTopicLost,
         Self::RecordRefused,
+        Self::RecordUnstorable,
     ];
 
     /// Does it and ends it; `long` outages are those of the field. Says if it could not be done.
@@ -65,6 +69,7 @@ impl Fault {
             Self::ConnectorPaused => connector_paused(sink).await?,
             Self::ConfigTopicLost => config_topic_lost(sink).await?,
             Self::RecordRefused => record_refused(sink).await?,
+            Self::RecordUnstorable => record_unstorable(sink).await?,
         }
         Ok(None)
     }
@@ -249,4 +254,24 @@ async fn record_refused(sink: &Sink) -> anyhow::Result<()> {
     well(sink).await?;
     ensure!(sink.metric(REFUSED).await? == Some(0.0), "the metric stays");
     Ok(())
+}
+
+/// A text that Postgres has no room for, in a record that is otherwise good: told with its place and column, and passed over.
+async fn record_unstorable(sink: &Sink) -> anyhow::Result<()> {
+    let mut publisher = Publisher::new(&sink.stack, &sink.trades, &sink.averages).await?;
+    let unstorable =
+        Trade { liquidation: Some("\0".into()), instrument_name: "NUL".into(), ..trade(0, now()) };
+    publisher.trade(&unstorable)?;
+    publisher.flush()?;
+    waits_for(sink, ", column liquidation: invalid byte sequence").await?;
+    let told = sink.ready().await?.unwrap_or_default();
+    let number = |behind: &str| -> anyhow::Result<String> {
+        let (_, rest) = told.split_once(behind).with_context(|| told.clone())?;
+        Ok(rest.chars().take_while(char::is_ascii_digit).collect())
+    };
+    let (partition, offset) = (number("in partition ")?, number("at offset ")?);
+    let place = ["--topic", &sink.trades, "--partition", &partition, "--offset", &offset];
+    let output = sink.run(&[&["pass-over"], &place[..]].concat())?;
+    ensure!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    well(sink).await
 }

@@ -219,6 +219,36 @@ impl ConnectApi {
         self.ask(Method::POST, &path, NOTHING).await.map(drop)
     }
 
+    /// Takes its tasks from the connector, until it is resumed.
+    ///
+    /// # Errors
+    /// [`ConnectError`].
+    pub async fn stop(&self, name: &str) -> Result<(), ConnectError> {
+        self.ask(Method::PUT, &format!("/connectors/{name}/stop"), NOTHING).await.map(drop)
+    }
+
+    /// Lets a stopped or paused connector go on.
+    ///
+    /// # Errors
+    /// [`ConnectError`].
+    pub async fn resume(&self, name: &str) -> Result<(), ConnectError> {
+        self.ask(Method::PUT, &format!("/connectors/{name}/resume"), NOTHING).await.map(drop)
+    }
+
+    /// Has a stopped sink go on at this offset of a partition.
+    ///
+    /// # Errors
+    /// [`ConnectError`].
+    pub async fn move_to(
+        &self,
+        name: &str,
+        (topic, partition, offset): (&str, i32, i64),
+    ) -> Result<(), ConnectError> {
+        let place = serde_json::json!({"kafka_topic": topic, "kafka_partition": partition});
+        let body = serde_json::json!({"offsets": [{"partition": place, "offset": {"kafka_offset": offset}}]});
+        self.ask(Method::PATCH, &format!("/connectors/{name}/offsets"), Some(&body)).await.map(drop)
+    }
+
     async fn read<T: DeserializeOwned>(
         &self,
         method: Method,

@@ -1,7 +1,7 @@
 //! What is to be done about one dead letter.
 
 use crate::kafka::letter::Origin;
-use crate::pair::{Record, Undecodable};
+use crate::pair::{Reason, Record, Undecodable};
 
 /// The reason of those that are good.
 pub const BROUGHT_BACK: &str = "brought_back";
@@ -44,14 +44,13 @@ impl Decision {
     /// The same for a record that decodes but that Postgres refuses.
     #[must_use]
     pub fn refused(self, detail: String) -> Self {
-        Self { reason: "refused_by_postgres", detail, record: None, ..self }
+        Self { reason: Reason::RefusedByPostgres.name(), detail, record: None, ..self }
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::pair::Reason;
     use common::model::MovingAverage;
 
     fn place(topic: &str) -> Origin {

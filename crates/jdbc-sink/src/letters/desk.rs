@@ -14,7 +14,7 @@ use crate::kafka::letter::Origin;
 use crate::kafka::progress::{Progress, lag};
 use crate::kafka::reader::{Range, Reader};
 use crate::metrics::SinkMetrics;
-use crate::pair::{Pair, Reason, RowDecoder};
+use crate::pair::{Pair, RowDecoder};
 use crate::postgres::said::{column, is_refusal, said};
 use crate::postgres::session::Database;
 use crate::status::now;
@@ -25,7 +25,7 @@ const BATCH: i64 = 500;
 /// How long one letter waits for the registry before all of them do.
 const REGISTRY_WITHIN: Duration = Duration::from_secs(5);
 
-/// How often letters of schemas that the registry did not know are judged again.
+/// How often letters that may be good another time are judged again.
 const AGAIN: Duration = Duration::from_secs(30);
 
 /// Where the dead letters of one pair are decided.
@@ -38,7 +38,7 @@ pub struct Desk {
     database: Database,
     client: Option<Client>,
     metrics: SinkMetrics,
-    /// When letters of unknown schemas were last judged again.
+    /// When letters were last judged again.
     judged_again: Option<Instant>,
     /// Why nothing could be decided at the last look.
     trouble: Option<String>,
@@ -113,11 +113,12 @@ impl Desk {
         Ok(())
     }
 
-    /// A registry that had lost a schema, or got it late, may know it now: the records are read where they came from.
+    /// A registry that had lost a schema, or got it late, may know it now, and a table may be mended: the records are read where they
+    /// came from.
     async fn judge_again(&mut self) -> Result<(), Failure> {
         let pair = self.pair.clone();
-        let unknown = store::of_unknown_schema(self.client().await?, &pair, BATCH).await;
-        for origin in unknown.map_err(|error| self.lost(&error))? {
+        let undecided = store::undecided(self.client().await?, &pair, BATCH).await;
+        for origin in undecided.map_err(|error| self.lost(&error))? {
             let range = Range { partition: origin.partition, from: origin.offset, to: origin.offset + 1 };
             let (decoder, mut decision) = (&mut self.decoder, None);
             let judge = async |record: &rdkafka::message::BorrowedMessage<'_>| {
@@ -208,8 +209,8 @@ impl Desk {
             }
             Err(error) => return Err(self.lost(&error)),
         }
-        // One that is still unknown was told of when it came.
-        if position.is_some() || decision.reason != Reason::UnknownSchema.name() {
+        // One that is judged again was told of when it came.
+        if position.is_some() || decision.reason == BROUGHT_BACK {
             tell(&pair, &decision);
         }
         Ok(())

@@ -3,7 +3,9 @@
 
 mod decision;
 mod desk;
+mod pass_over;
 mod store;
 
 pub use decision::{BROUGHT_BACK, Decision};
 pub use desk::Desk;
+pub use pass_over::pass_over;

@@ -45,9 +45,9 @@ pub(super) async fn verified(client: &Client, pair: &Pair) -> Result<Option<(i64
     row.map(|row| Ok((row.try_get(0)?, row.try_get(1)?))).transpose()
 }
 
-/// Some of the letters whose schema the registry did not know, those first that were judged longest ago.
-pub(super) async fn of_unknown_schema(client: &Client, pair: &Pair, most: i64) -> Result<Vec<Origin>, Error> {
-    let sql = "SELECT topic, partition, \"offset\" FROM dead_letters WHERE topic = $1 AND reason = 'unknown_schema' \
+/// Some of the letters that a registry or a table may take another time, those first that were judged longest ago.
+pub(super) async fn undecided(client: &Client, pair: &Pair, most: i64) -> Result<Vec<Origin>, Error> {
+    let sql = "SELECT topic, partition, \"offset\" FROM dead_letters WHERE topic = $1 AND reason IN ('unknown_schema', 'refused_by_postgres') \
          ORDER BY decided_at LIMIT $2";
     let rows = client.query(sql, &[&pair.topic, &most]).await?;
     let origin = |row: &Row| {

@@ -21,7 +21,7 @@ use tokio::time::Instant;
 use tokio_postgres::Client;
 
 use self::report::{PairReport, Report, SHOWN, Unreadable};
-use self::sides::{Topic, Undecodable, lost, read_table};
+use self::sides::{Topic, Undecodable, lost, read_table, refused};
 use self::tally::{Mismatch, Tally};
 use self::ticker::say;
 use crate::Config;
@@ -85,6 +85,7 @@ impl<'a> Verification<'a> {
             decoder: RowDecoder::new(pair, Registry::new(&config.schema_registry)?),
             deadline: *config.startup_deadline,
             pair: pair.clone(),
+            refused: refused(database, &pair.topic).await?,
             cutoff,
         };
         let progress = Progress::new(&config.kafka, pair)?;

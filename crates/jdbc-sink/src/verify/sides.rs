@@ -51,6 +51,8 @@ pub(super) struct Topic {
     pub(super) decoder: RowDecoder,
     /// How long the registry is waited for.
     pub(super) deadline: Duration,
+    /// Records that became dead letters as Postgres takes no such row, by partition and offset.
+    pub(super) refused: HashSet<(i32, i64)>,
     /// Rows of an earlier time retention may have deleted; in microseconds since 1970.
     pub(super) cutoff: i64,
 }
@@ -68,11 +70,18 @@ impl Topic {
         let table = self.pair.table;
         for range in extent {
             let (decoder, deadline, cutoff) = (&mut self.decoder, self.deadline, self.cutoff);
+            let refused = &self.refused;
             self.reader
                 .read(*range, async |message| {
                     let (partition, offset) = (message.partition(), message.offset());
                     last.insert(partition, offset);
                     ticker.tick();
+                    if refused.contains(&(partition, offset)) {
+                        let (reason, detail) =
+                            (Reason::RefusedByPostgres, "postgres takes no such row".into());
+                        undecodable.add(Unreadable { partition, offset, reason, detail });
+                        return Ok(());
+                    }
                     match decoder.decode_within(message.payload(), deadline).await? {
                         Ok(record) => {
                             let row = record.row();
@@ -101,10 +110,11 @@ impl Topic {
         mut each: impl AsyncFnMut(i64, Record) -> Result<(), Failure>,
     ) -> Result<(), Failure> {
         let (decoder, deadline) = (&mut self.decoder, self.deadline);
-        let (table, cutoff) = (self.pair.table, self.cutoff);
+        let (table, cutoff, refused) = (self.pair.table, self.cutoff, &self.refused);
         let read = async |message: &rdkafka::message::BorrowedMessage<'_>| {
             if let Ok(record) = decoder.decode_within(message.payload(), deadline).await?
                 && record.row().time(table) >= cutoff
+                && !refused.contains(&(message.partition(), message.offset()))
             {
                 each(message.offset(), record).await?;
             }
@@ -147,6 +157,17 @@ impl Topic {
         }
         Ok(expected.into_values().collect())
     }
+}
+
+/// The records of `topic` that Postgres was found to take no row of.
+pub(super) async fn refused(database: &Client, topic: &str) -> Result<HashSet<(i32, i64)>, Failure> {
+    let sql = "SELECT partition, \"offset\" FROM dead_letters WHERE topic = $1 AND reason = $2";
+    let rows = database.query(sql, &[&topic, &Reason::RefusedByPostgres.name()]).await;
+    let rows = rows.map_err(|error| lost(&error))?;
+    rows.iter()
+        .map(|row| Ok((row.try_get(0)?, row.try_get(1)?)))
+        .collect::<Result<_, _>>()
+        .map_err(|error| lost(&error))
 }
 
 /// Takes in every row of the topic's table that is kept.
