@@ -7,10 +7,13 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
+use common::avro::schema::{CANDLE, TRADE};
+use common::model::{Candle, Trade};
 use deribit_sim::faults::Kind;
 use e2e::dice::Dice;
 use e2e::faults::{Action, time_asked};
-use e2e::ingest::Ingest;
+use e2e::ingest::{Ingest, PATIENCE};
+use e2e::topic::{Topic, is_read};
 use tokio::sync::RwLock;
 use tokio::time::sleep;
 
@@ -123,6 +126,51 @@ async fn the_exchange_may_be_away_for_ten_minutes_of_its_own_time() {
         compared.trades
     );
     assert!(away >= 600);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_gap_that_is_filled_while_it_holds_its_partition_makes_no_trade_late() {
+    let _kafka = KAFKA.read().await;
+    // Few and busy instruments: each gap shows by the next number, soon.
+    let settings = [("MARKET__INSTRUMENTS", "8"), ("MARKET__RATE", "500")];
+    let plan = r#"
+        fault = [
+            { kind = "drop", one_in = 20, times = 30 },
+            { kind = "thin", one_in = 20, times = 30 },
+            { kind = "reorder", one_in = 20, times = 30 },
+        ]
+    "#;
+    let mut ingest = Ingest::open("in-time", plan, &settings).await.unwrap();
+    // However slow the machine is, a gap is filled before that.
+    ingest.set("SEQUENCE__HOLD_MAX", "5m");
+    let producer = ingest.produce().unwrap();
+    let done = BTreeMap::from([(Kind::Drop, 30), (Kind::Thin, 30), (Kind::Reorder, 30)]);
+    ingest.until_at_least("trades_published_total", 1.0).await.unwrap();
+    let aggregator = ingest.aggregate().unwrap();
+    ingest.until_done(&done).await.unwrap();
+    let through = ingest.until_whole().await.unwrap();
+    let gaps = ingest.gauge("gaps_asked_total").await.unwrap();
+    Ingest::stop(producer).unwrap();
+    let compared = ingest.compare(through).await.unwrap();
+    let (stack, topic) = (ingest.stack(), ingest.topic());
+    let records = Topic::<Trade<'static>>::new(stack, topic, &TRADE).read().await.unwrap();
+    let end = Instant::now() + PATIENCE;
+    while !is_read(stack, topic, (topic, &records)).unwrap_or(false) {
+        assert!(Instant::now() < end, "the aggregator does not read everything");
+        sleep(Duration::from_millis(200)).await;
+    }
+    Ingest::stop(aggregator).unwrap();
+    let candles =
+        Topic::<Candle<'static>>::new(stack, format!("{topic}.candles"), &CANDLE).read().await.unwrap();
+    let late = Topic::<Trade<'static>>::new(stack, format!("{topic}.late"), &TRADE).read().await.unwrap();
+    println!(
+        "{gaps} gaps asked about: {} trades, {} candles, {} late",
+        compared.trades,
+        candles.len(),
+        late.len()
+    );
+    assert!(gaps > 0.0 && !candles.is_empty());
+    assert!(late.is_empty(), "{late:?}");
 }
 
 /// What the test itself does, besides the exchange's plan.

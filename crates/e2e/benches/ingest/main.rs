@@ -83,7 +83,7 @@ async fn latency() -> anyhow::Result<()> {
 /// How fast missed trades are published.
 async fn backfill((limits, credits): (&str, &str), (calls, goal): (u32, f64)) -> anyhow::Result<()> {
     let settings = [("MARKET__RATE", "2000"), ("MARKET__INSTRUMENTS", "1000"), ("LIMITS__CREDITS", credits)];
-    let mut ingest = Ingest::open("bench-backfill", "", &settings).await?;
+    let mut ingest = Ingest::open(&format!("bench-backfill-{calls}"), "", &settings).await?;
     ingest.start_before(Duration::from_secs_f64(MISSED / RATE));
     ingest.set("DERIBIT__CALLS_PER_SECOND", calls.to_string());
     let producer = ingest.produce()?;

@@ -129,7 +129,7 @@ impl Ingest {
 
     /// Starts a producer.
     pub fn produce(&self) -> anyhow::Result<Process> {
-        let log = self.stack.root().join("target").join(format!("{}.log", self.topic));
+        let log = self.log("producer");
         let settings = self.environment.iter().map(|(key, value)| (format!("KSTREAM__{key}"), value.clone()));
         let failpoint = self.failpoint.iter().map(|point| ("KSTREAM_FAILPOINT".to_owned(), point.clone()));
         let environment: Vec<_> = settings.chain(failpoint).collect();
@@ -137,6 +137,32 @@ impl Ingest {
             Some(folder) => Process::start_in(folder, "raw-producer", &environment, &log),
             None => Process::start("raw-producer", &environment, &log),
         }
+    }
+
+    /// Starts an aggregator of the topic, with windows of 10 s that advance by 1 s. Its group is called after the topic.
+    pub fn aggregate(&self) -> anyhow::Result<Process> {
+        let (stack, topic) = (&self.stack, &self.topic);
+        let settings = [
+            ("KAFKA__BOOTSTRAP_SERVERS", stack.kafka()?.bootstrap_servers),
+            ("SCHEMA_REGISTRY__URL", stack.registry()?.url.to_string()),
+            ("TOPICS__TRADES", topic.clone()),
+            ("TOPICS__CANDLES", format!("{topic}.candles")),
+            ("TOPICS__MOVING_AVERAGES", format!("{topic}.averages")),
+            ("TOPICS__LATE", format!("{topic}.late")),
+            ("TOPICS__DEAD_LETTER", format!("{topic}.dlq")),
+            ("GROUP_ID", topic.clone()),
+            ("WINDOW__SIZE", "10s".to_owned()),
+            ("WINDOW__ADVANCE", "1s".to_owned()),
+            ("ADMIN__LISTEN", "127.0.0.1:0".to_owned()),
+            ("TRACING__ZIPKIN_URL", String::new()),
+        ];
+        let environment: Vec<_> =
+            settings.into_iter().map(|(key, value)| (format!("KSTREAM__{key}"), value)).collect();
+        Process::start("agg-producer", &environment, &self.log("averages"))
+    }
+
+    fn log(&self, of: &str) -> PathBuf {
+        self.stack.root().join("target").join(format!("{}.{of}.log", self.topic))
     }
 
     /// The exchange goes away.
@@ -262,11 +288,11 @@ impl Ingest {
         Ok(line.with_context(|| format!("no {name}"))?.parse()?)
     }
 
-    /// Ends the producer as `make down` does; it commits what it has.
-    pub fn stop(producer: Process) -> anyhow::Result<()> {
-        producer.signal("TERM")?;
-        let status = producer.end(PATIENCE)?;
-        ensure!(status.success(), "the producer ended with {status}");
+    /// Ends a service as `make down` does; it commits what it has.
+    pub fn stop(service: Process) -> anyhow::Result<()> {
+        service.signal("TERM")?;
+        let status = service.end(PATIENCE)?;
+        ensure!(status.success(), "it ended with {status}");
         Ok(())
     }
 }

@@ -12,6 +12,10 @@ use crate::sequence::Id;
 
 /// An answer takes at most this long.
 const ANSWER_WITHIN: Duration = Duration::from_secs(10);
+/// Calls that are never spent on reading: the time is asked whatever is left, and one call too many costs the connection.
+const RESERVE: usize = 5;
+/// What a connection says before it is up: it logs in, and asks for heartbeats.
+const GREETING: usize = 2;
 /// Questions on their way at the same time.
 const AT_ONCE: usize = 10;
 
@@ -50,7 +54,13 @@ impl Calls {
 
     /// How many more can be asked now.
     pub(super) fn room(&mut self, now: Instant) -> usize {
-        AT_ONCE.saturating_sub(self.on_their_way.len()).min(self.credits.left(now))
+        let left = self.credits.left(now).saturating_sub(RESERVE);
+        AT_ONCE.saturating_sub(self.on_their_way.len()).min(left)
+    }
+
+    /// A connection came up, and has called by itself.
+    pub(super) fn greeted(&mut self) {
+        (0..GREETING).for_each(|_| self.credits.spend());
     }
 
     /// Credits, for the metric.

@@ -169,8 +169,12 @@ impl Ingest {
         self.scanned = self.scanned.max(until);
         self.scan_ended = clock;
         let open = self.sequencer.oldest_gap().map_or(until, |since| since - OVERLAP);
+        self.whole_through(until.min(open));
+    }
+
+    /// What was published up to then was compared: nobody needs to read that again, not even after a lost connection or a restart.
+    fn whole_through(&mut self, through: Millis) {
         let Some(topic) = self.topic.as_mut() else { return };
-        let through = until.min(open);
         if through > topic.reconciled_through {
             topic.reconciled_through = through;
             let topic = *topic;
@@ -201,6 +205,11 @@ impl Ingest {
         let reached = scan.reached();
         if let (Phase::CatchingUp, Some(clock)) = (self.phase, self.clock) {
             self.sequencer.advance(reached, reached, clock.now(now));
+            let known = self.topic.map_or(reached, |topic| topic.reconciled_through);
+            if self.sequencer.gaps() == 0 && reached - known > OVERLAP {
+                self.put_out();
+                self.whole_through(reached - 1);
+            }
         }
     }
 

@@ -170,6 +170,7 @@ impl Ingest {
         match event {
             Event::Up { connection, questions } => {
                 self.lines.insert(connection, Line { questions, heard_at: now });
+                self.calls.greeted();
                 self.time_asked = None;
             }
             Event::Down { connection } => self.down(connection, now),

@@ -79,8 +79,9 @@ impl<T> Sequencer<T> {
     /// In order of time, and of each instrument in order of its numbers.
     fn release_these(&mut self, partition: usize, ids: Vec<u32>, now: Millis) {
         let mut ready = Vec::new();
+        let bound = ids.iter().filter_map(|id| self.gap_behind(*id, now)).min().unwrap_or(OPEN);
         for id in &ids {
-            self.take_ready(*id, now, &mut ready);
+            self.take_ready(*id, (now, bound), &mut ready);
         }
         self.held -= ready.len();
         ready.sort_by_key(|(time, ..)| *time);
@@ -107,8 +108,33 @@ impl<T> Sequencer<T> {
         self.hold_on(partition, now);
     }
 
-    /// Takes the trades that come next out of those that wait, up to the gate.
-    fn take_ready(&mut self, id: u32, now: Millis, ready: &mut Vec<(Millis, u32, Arrival<T>)>) {
+    /// If there is another gap behind the trades that come next, and it is to hold the partition too: the time of the last one before it. No
+    /// trade of another instrument may overtake that.
+    fn gap_behind(&self, id: u32, now: Millis) -> Option<Millis> {
+        let instrument = self.instruments.get(id as usize)?;
+        let (mut next, mut time, wait) = (instrument.next?, instrument.timestamp, instrument.wait.as_ref()?);
+        let old = wait.gap.as_ref().is_some_and(|gap| now - gap.since >= self.limits.hold_max);
+        for arrival in
+            wait.trades.values().take_while(|arrival| arrival.timestamp < self.gate || arrival.aside)
+        {
+            if arrival.seq != next {
+                return (!old).then_some(time);
+            }
+            next += 1;
+            time = time.max(arrival.effective(now));
+        }
+        // Its trade was dropped for lack of room.
+        let (last, at) = wait.horizon;
+        (last >= next && at < self.gate && wait.trades.range(next..).next().is_none() && !old).then_some(time)
+    }
+
+    /// Takes the trades that come next out of those that wait, up to the gate and no later than `bound`.
+    fn take_ready(
+        &mut self,
+        id: u32,
+        (now, bound): (Millis, Millis),
+        ready: &mut Vec<(Millis, u32, Arrival<T>)>,
+    ) {
         let gate = self.gate;
         let Some(Instrument { next: Some(next), wait: Some(wait), .. }) =
             self.instruments.get_mut(id as usize)
@@ -118,9 +144,8 @@ impl<T> Sequencer<T> {
         let mut time = Millis::MIN;
         while let Some(entry) = wait.trades.first_entry() {
             let arrival = entry.get();
-            // A trade that is set aside may have any time; it must hold nothing up.
-            let effective = if arrival.aside { arrival.timestamp.min(now) } else { arrival.timestamp };
-            let passes = arrival.seq == *next && (effective < gate || arrival.aside);
+            let effective = arrival.effective(now);
+            let passes = arrival.seq == *next && (effective < gate || arrival.aside) && effective <= bound;
             if !passes {
                 break;
             }

@@ -40,6 +40,13 @@ pub struct Arrival<T> {
     pub body: T,
 }
 
+impl<T> Arrival<T> {
+    /// A trade that is set aside may have any time; it must hold nothing up.
+    pub(super) fn effective(&self, now: Millis) -> Millis {
+        if self.aside { self.timestamp.min(now) } else { self.timestamp }
+    }
+}
+
 /// Where a trade came from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Source {
