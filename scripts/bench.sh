@@ -7,6 +7,9 @@ source "$(dirname "$0")/lib/bed.sh"
 # beside NAME: those of one crate that need no server
 beside() { cargo bench --locked --package "$1" --benches; }
 
+# e2e_bench NAME: those over the real servers, with the features of the tests, so that no dependency is compiled twice.
+e2e_bench() { cargo bench --locked --workspace --features e2e/real-servers --bench "$1"; }
+
 make_bed
 step "packages, downloads" scripts/native/prepare.sh sim
 step "release build" scripts/native/build.sh
@@ -14,4 +17,5 @@ step "simulator" beside deribit-sim
 step "frames" beside raw-producer
 step "windows" beside agg-producer
 step "servers" scripts/servers.sh 7>&-
+step "averages over real servers" e2e_bench averages
 printf '%s\n' "${STEPS[@]}"

@@ -76,6 +76,19 @@ impl Process {
         Ok(())
     }
 
+    /// What its threads have had of the processors, to a hundredth of a second.
+    pub fn cpu(&self) -> anyhow::Result<Duration> {
+        cpu_of(&self.0.id().to_string())
+    }
+
+    /// Resident memory in bytes.
+    pub fn resident(&self) -> anyhow::Result<u64> {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.id()))?;
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+        let kilobytes = line.and_then(|line| line.split_whitespace().next()).context("no VmRSS")?;
+        Ok(kilobytes.parse::<u64>()? * 1024)
+    }
+
     /// How it ended, if it has.
     pub fn ended(&mut self) -> anyhow::Result<Option<ExitStatus>> {
         Ok(self.0.try_wait()?)
@@ -92,6 +105,16 @@ impl Process {
             std::thread::park_timeout(Duration::from_millis(20));
         }
     }
+}
+
+/// What a process, or `self`, has had of the processors.
+pub fn cpu_of(process: &str) -> anyhow::Result<Duration> {
+    const TICK: Duration = Duration::from_millis(10);
+    let stat = std::fs::read_to_string(format!("/proc/{process}/stat"))?;
+    // The name, in parentheses, may hold anything; user and system time are the 12th and 13th field behind it.
+    let fields = stat.rsplit_once(')').context("no name")?.1;
+    let ticks = fields.split_whitespace().skip(11).take(2).map(str::parse::<u32>);
+    Ok(TICK * ticks.sum::<Result<u32, _>>()?)
 }
 
 impl Drop for Process {
