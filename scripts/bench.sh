@@ -19,4 +19,5 @@ step "windows" beside agg-producer
 step "servers" scripts/servers.sh 7>&-
 step "rows" e2e_bench sink
 step "raw producer" e2e_bench ingest
+step "averages" e2e_bench averages
 printf '%s\n' "${STEPS[@]}"

@@ -7,7 +7,7 @@ use common::avro::codec::{DecodeError, Decoder, SchemaId};
 use common::avro::registry::{Registry, RegistryError};
 use common::avro::schema::TRADE;
 use common::model::{EventTime, Trade};
-use rdkafka::message::{Message, Timestamp};
+use rdkafka::message::Timestamp;
 use tokio::runtime::Handle;
 
 /// How long the registry may take for one answer. The thread waits for it: nothing can be decoded without it.
@@ -94,9 +94,9 @@ impl TradeDecoder {
         Self { decoder: Decoder::new(&TRADE), schemas }
     }
 
-    /// Judges a record. Blocks while the registry is asked.
-    pub fn decode<'r>(&mut self, record: &'r impl Message) -> Verdict<'r> {
-        let Some(value) = record.payload() else { return Verdict::Undecodable("the value is null".into()) };
+    /// Judges a record by its value and timestamp. Blocks while the registry is asked.
+    pub fn decode<'r>(&mut self, value: Option<&'r [u8]>, timestamp: Timestamp) -> Verdict<'r> {
+        let Some(value) = value else { return Verdict::Undecodable("the value is null".into()) };
         let mut decoded = self.decoder.decode_trade(value);
         if let Err(DecodeError::UnknownSchema(id)) = decoded {
             match self.schemas.ask(id) {
@@ -107,8 +107,7 @@ impl TradeDecoder {
             }
             decoded = self.decoder.decode_trade(value);
         }
-        match decoded.map_err(|error| error.to_string()).and_then(|trade| checked(trade, record.timestamp()))
-        {
+        match decoded.map_err(|error| error.to_string()).and_then(|trade| checked(trade, timestamp)) {
             Ok(trade) => Verdict::Trade(trade),
             Err(why) => Verdict::Undecodable(why),
         }

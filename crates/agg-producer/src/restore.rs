@@ -4,6 +4,7 @@ use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use common::kafka::offsets;
+use common::kafka::records::Records;
 use rdkafka::TopicPartitionList;
 use rdkafka::consumer::{BaseConsumer, Consumer as _};
 use rdkafka::error::{KafkaError, KafkaResult};
@@ -190,8 +191,13 @@ impl Restore {
     ///
     /// # Errors
     /// librdkafka's; a partition that was assigned only now cannot be sought for some milliseconds.
-    pub fn begin(&self, consumer: &BaseConsumer<Rebalances>, start: &Start) -> KafkaResult<()> {
+    pub fn begin(
+        &self,
+        (consumer, records): (&BaseConsumer<Rebalances>, &mut Records<Rebalances>),
+        start: &Start,
+    ) -> KafkaResult<()> {
         self.seek(consumer, start.number, start.from)?;
+        records.add(start.number);
         let mut begun = TopicPartitionList::new();
         begun.add_partition(&self.topic, start.number);
         consumer.resume(&begun)

@@ -73,6 +73,15 @@ impl Pipeline {
         Self { topics, ..self.clone() }
     }
 
+    /// The same for trades of another topic, which is made.
+    pub fn reading(&self, trades: &str) -> anyhow::Result<Self> {
+        let topics = TopicsConfig { trades: trades.to_owned(), ..self.topics.clone() };
+        let specs = [TopicSpec::trades(&topics), TopicSpec::watermarks(&topics)];
+        let kafka = self.stack.kafka()?;
+        tokio::runtime::Runtime::new()?.block_on(ensure_topics(&kafka, "e2e", &specs, DEADLINE))?;
+        Ok(Self { topics, ..self.clone() })
+    }
+
     /// The group that the environment names.
     #[must_use]
     pub fn group(&self) -> String {
@@ -114,6 +123,24 @@ impl Pipeline {
             std::thread::park_timeout(Duration::from_millis(50));
         }
         bail!("group {} does not read on: {behind}", self.group())
+    }
+
+    /// How many records the group has read, over all partitions, by what it has committed.
+    pub fn committed(&self) -> anyhow::Result<i64> {
+        let role = Role::GroupObserver { group_id: self.group() };
+        let observer: BaseConsumer = config(&self.stack.kafka()?, "e2e", &role).create()?;
+        let mut asked = TopicPartitionList::new();
+        asked.add_partition_range(&self.topics.trades, 0, self.topics.partitions - 1);
+        let committed = observer.committed_offsets(asked, PATIENCE)?;
+        Ok(committed.elements().iter().map(|element| element.offset().to_raw().unwrap_or(0).max(0)).sum())
+    }
+
+    /// How many records there are, over all partitions.
+    pub fn end(&self) -> anyhow::Result<i64> {
+        let reader: BaseConsumer = config(&self.stack.kafka()?, "e2e", &Role::Reader).create()?;
+        let ends = (0..self.topics.partitions)
+            .map(|partition| Ok(reader.fetch_watermarks(&self.topics.trades, partition, PATIENCE)?.1));
+        ends.sum()
     }
 
     /// A partition that has not been read to its end.

@@ -16,7 +16,7 @@ use rdkafka::producer::{BaseProducer, BaseRecord, Producer as _};
 
 use crate::pipeline::Pipeline;
 
-const PATIENCE: Duration = Duration::from_secs(120);
+const PATIENCE: Duration = Duration::from_secs(300);
 
 /// What the trades are like.
 #[derive(Debug, Clone, Copy)]
@@ -88,7 +88,12 @@ impl Load {
             }
         }
         self.now = begun + i64::from(millis);
-        self.producer.flush(PATIENCE).context("trades are not acknowledged")
+        self.flush()
+    }
+
+    /// Waits until Kafka has what was handed to the producer.
+    pub fn flush(&self) -> anyhow::Result<()> {
+        self.producer.flush(PATIENCE).context("records are not acknowledged")
     }
 
     /// Says of every partition that it is complete up to a second before now.
@@ -106,14 +111,14 @@ impl Load {
             let record = BaseRecord::to(&topic).partition(partition).timestamp(time);
             self.send(record.key(key.as_bytes()).payload(&value))?;
         }
-        self.producer.flush(PATIENCE).context("watermarks are not acknowledged")
+        self.flush()
     }
 
     /// Where the partition ends; Kafka may be away for a while.
     fn end(&self, partition: i32) -> anyhow::Result<i64> {
         let until = Instant::now() + PATIENCE;
         loop {
-            match self.reader.fetch_watermarks(&self.pipeline.topics.trades, partition, PATIENCE) {
+            match self.reader.fetch_watermarks(&self.pipeline.topics.trades, partition, PATIENCE / 60) {
                 Ok((_, end)) => return Ok(end),
                 Err(error) if Instant::now() > until => return Err(error.into()),
                 Err(_) => std::thread::park_timeout(Duration::from_millis(100)),
@@ -127,14 +132,20 @@ impl Load {
 
     /// Of any instrument, the first ones much more often than the last; those are quiet for minutes.
     fn trade(&mut self) -> anyhow::Result<()> {
-        let at = self.rng.usize(0..=self.rng.clone().usize(0..self.instruments.len()));
-        let instrument = self.instruments.get(at).context("no instruments")?.clone();
+        let at = self.rng.usize(0..self.instruments.len());
+        let at = self.rng.usize(0..=at);
         let mut timestamp = self.now;
         if self.chance(self.unruliness.disordered) {
             timestamp -= self.rng.i64(0..500);
         } else if self.chance(self.unruliness.old) {
             timestamp -= self.rng.i64(0..30_000);
         }
+        self.trade_of(at, timestamp)
+    }
+
+    /// Hands one trade to the producer.
+    pub fn trade_of(&mut self, at: usize, timestamp: EventTime) -> anyhow::Result<()> {
+        let instrument = self.instruments.get(at).context("no such instrument")?.clone();
         self.seq += 1;
         let price = 100.0 + self.rng.f64() * 0.7;
         let trade = Trade {

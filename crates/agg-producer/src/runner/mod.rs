@@ -17,8 +17,10 @@ use std::time::{Duration, Instant, SystemTime};
 use common::Failure;
 use common::admin::{Heartbeat, Part};
 use common::backoff::Backoff;
+use common::kafka::records::Records;
 use common::shutdown::Shutdown;
 use rdkafka::consumer::{BaseConsumer, Consumer as _};
+use rdkafka::message::Message as _;
 
 pub use pair::{Pairs, SchemaIds, Seat};
 
@@ -31,19 +33,20 @@ use crate::watermarks::Watermarks;
 use fence::Writer;
 use slot::{Running, Slot};
 
-/// Records between two looks at the clock while there is no end of them.
-const RECORDS_A_TURN: u32 = 256;
 /// How long a window that is due may wait for others while records flow.
 const LINGER: Duration = Duration::from_millis(10);
 /// The longest that the loop waits for a record: how soon it notices that it is to stop.
 const LONGEST_WAIT: Duration = Duration::from_millis(100);
-/// The same while a partition cannot be sought yet.
+/// The same while the group is joined, or a partition cannot be sought yet.
 const WAIT_TO_SEEK: Duration = Duration::from_millis(10);
+/// How soon the group's changes and watermarks are noticed while records flow: a look costs as much as several records.
+const LOOK: Duration = Duration::from_millis(1);
 /// Waiting for the coordinator or the registry.
 const RETRY: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(3));
 
 /// A consumer, its producer, and the state between them.
 pub struct Runner {
+    records: Records<Rebalances>,
     consumer: Arc<BaseConsumer<Rebalances>>,
     writer: Writer,
     watermarks: Option<Watermarks>,
@@ -64,6 +67,7 @@ pub struct Runner {
     next_commit: Instant,
     next_report: Instant,
     next_start: Instant,
+    next_look: Instant,
     retry: Backoff,
     joined: bool,
 }
@@ -76,7 +80,7 @@ enum Urgency {
     /// When there is nothing more to read, or so long after a window has become due that it is well in time all the same: whoever
     /// catches up on hours would commit thousands of times otherwise.
     SoonAfter(Instant),
-    /// Before anything else is read.
+    /// Before the next batch.
     Now,
 }
 
@@ -114,29 +118,43 @@ impl Runner {
     /// [`Failure::Config`] where going on would give wrong numbers, and for what Kafka refuses for good; [`Failure::Other`] if another
     /// process has taken this one's name.
     pub fn run(mut self) -> Result<(), Failure> {
-        let consumer = Arc::clone(&self.consumer);
+        let mut batch = Vec::new();
         while !self.shutdown.is_requested() {
-            let (mut wait, mut supply) = (self.wait(), Supply::Flowing);
-            for _ in 0..RECORDS_A_TURN {
-                let polled = consumer.poll(wait);
-                // First of all: a record may be of a partition that has gone in the same poll.
-                self.follow(consumer.context().take())?;
-                match polled {
-                    Some(Ok(record)) => self.process(&record)?,
-                    Some(Err(error)) => self.judge(&error)?,
-                    None => {
-                        supply = Supply::Dry;
-                        break;
-                    }
+            if Instant::now() >= self.next_look {
+                self.take_changes()?;
+                self.take_watermarks();
+                self.next_look = Instant::now() + LOOK;
+            }
+            self.records.fetch(self.wait(), &mut batch);
+            let supply = if batch.is_empty() { Supply::Dry } else { Supply::Flowing };
+            for record in batch.drain(..) {
+                match record {
+                    Ok(record) => self.process(&record)?,
+                    Err(error) => self.judge(&error)?,
                 }
-                if matches!(self.urgency, Urgency::Now) {
-                    break;
-                }
-                wait = Duration::ZERO;
             }
             self.turn(supply)?;
         }
         self.commit()
+    }
+
+    /// The group's changes and the client's errors. Partitions come and go here and nowhere else, so never within a batch.
+    fn take_changes(&mut self) -> Result<(), Failure> {
+        let consumer = Arc::clone(&self.consumer);
+        loop {
+            let polled = consumer.poll(Duration::ZERO);
+            self.follow(consumer.context().take())?;
+            match polled {
+                None => return Ok(()),
+                Some(Err(error)) => self.judge(&error)?,
+                Some(Ok(record)) => {
+                    let partition = record.partition();
+                    return Err(Failure::Defect(format!(
+                        "a record of partition {partition} came past its queue"
+                    )));
+                }
+            }
+        }
     }
 
     /// What is done between records: begin partitions, let paused ones go on, commit, report.
@@ -146,7 +164,6 @@ impl Runner {
         if now >= self.next_start && self.writer.is_ready() {
             self.start_partitions()?;
         }
-        self.take_watermarks();
         let urgent = match self.urgency {
             Urgency::Interval => false,
             Urgency::SoonAfter(due) => supply == Supply::Dry || now >= due + LINGER,
@@ -165,7 +182,12 @@ impl Runner {
     }
 
     fn wait(&self) -> Duration {
-        let longest = if self.starting().next().is_some() { WAIT_TO_SEEK } else { LONGEST_WAIT };
+        let longest = match self.urgency {
+            // To find out whether there is more to read.
+            Urgency::SoonAfter(_) | Urgency::Now => return Duration::ZERO,
+            Urgency::Interval if self.joined && self.starting().next().is_none() => LONGEST_WAIT,
+            Urgency::Interval => WAIT_TO_SEEK,
+        };
         self.next_commit.saturating_duration_since(Instant::now()).min(longest)
     }
 

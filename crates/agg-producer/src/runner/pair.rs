@@ -13,6 +13,7 @@ use common::backoff::Backoff;
 use common::config::ServiceConfig as _;
 use common::kafka::admin::client_refused;
 use common::kafka::client::{self, Role};
+use common::kafka::records::Records;
 use common::kafka::transaction::{TransactionError, TransactionalProducer};
 use common::shutdown::Shutdown;
 use rdkafka::consumer::{BaseConsumer, Consumer as _};
@@ -98,14 +99,15 @@ impl Pairs {
         let config = &self.config;
         let member = format!("{}-{}", config.instance, seat.thread);
         let writer = self.writer(&member)?;
-        let consumer = self.consumer(&member)?;
+        let consumer = Arc::new(self.consumer(&member)?);
         let ids = self.schemas;
         let encoders = (Encoder::new(&CANDLE, ids.candles), Encoder::new(&MOVING_AVERAGE, ids.averages));
         let schemas = Schemas::new(self.registry.clone(), self.runtime.clone());
         let watermarks = ids.watermarks.map(|id| Watermarks::new(config, id, schemas.clone())).transpose()?;
         let now = Instant::now();
         Ok(Runner {
-            consumer: Arc::new(consumer),
+            records: Records::new(&consumer, &config.topics.trades),
+            consumer,
             writer,
             watermarks,
             decoder: TradeDecoder::new(schemas),
@@ -134,6 +136,7 @@ impl Pairs {
             next_commit: now,
             next_report: now,
             next_start: now,
+            next_look: now,
             retry: Backoff::new(RETRY.0, RETRY.1),
             joined: false,
         })

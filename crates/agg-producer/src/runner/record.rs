@@ -1,12 +1,13 @@
 //! One record's way through the aggregator.
 
+use std::ffi::CStr;
 use std::time::Instant;
 
 use common::Failure;
+use common::kafka::records::Record;
 use common::model::Trade;
-use common::telemetry::trace::{self, Kind, TRACEPARENT};
+use common::telemetry::trace::{self, Kind};
 use rdkafka::consumer::Consumer as _;
-use rdkafka::message::{BorrowedMessage, Headers as _, Message as _};
 
 use super::slot::{Added, Meeting, Running, Slot};
 use super::{Runner, Urgency};
@@ -14,12 +15,14 @@ use crate::aggregator::{Offset, Placement};
 use crate::decode::Verdict;
 use crate::publish::Aside;
 
+/// The header of a sampled trade, as librdkafka takes names.
+const TRACEPARENT: &CStr = c"traceparent";
 /// Records set aside in memory before they are written: what one transaction holds of them.
 const MOST_ASIDES: usize = 1000;
 
 impl Runner {
     /// Processes the next record of its partition.
-    pub(super) fn process(&mut self, record: &BorrowedMessage<'_>) -> Result<(), Failure> {
+    pub(super) fn process(&mut self, record: &Record) -> Result<(), Failure> {
         let offset = Offset(record.offset());
         let slot = self.slots.get_mut(&record.partition());
         // Not ours any more, or to be read again from elsewhere.
@@ -38,11 +41,11 @@ impl Runner {
                 return self.restart(&[partition]);
             }
         }
-        match self.decoder.decode(record) {
+        match self.decoder.decode(record.value(), record.timestamp()) {
             Verdict::Trade(trade) => match running.add(offset, &trade) {
                 Added::Restored => self.metrics.restored(),
                 Added::Placed(Placement::Late(late)) => {
-                    running.asides.push((record.detach(), Aside::Late(late)));
+                    running.asides.push((record.copied(&self.restore.topic), Aside::Late(late)));
                 }
                 Added::Placed(Placement::InTime(slice)) => {
                     self.metrics.trade();
@@ -61,7 +64,7 @@ impl Runner {
                 if running.asides.is_empty() {
                     tracing::warn!(partition = record.partition(), offset = offset.0, why, "undecodable");
                 }
-                running.asides.push((record.detach(), Aside::Undecodable(why)));
+                running.asides.push((record.copied(&self.restore.topic), Aside::Undecodable(why)));
             }
             Verdict::Refused(why) => return Err(Failure::Config(why)),
             Verdict::RegistryAway(why) => return self.wait_for_registry(record, &why),
@@ -76,7 +79,7 @@ impl Runner {
     }
 
     /// Pauses the record's partition, to read the record again later.
-    fn wait_for_registry(&mut self, record: &BorrowedMessage<'_>, why: &str) -> Result<(), Failure> {
+    fn wait_for_registry(&mut self, record: &Record, why: &str) -> Result<(), Failure> {
         let (partition, offset) = (record.partition(), record.offset());
         let retry_in = self.retry.next_delay();
         tracing::warn!(partition, offset, why, ?retry_in, "paused");
@@ -110,9 +113,8 @@ impl Runner {
 }
 
 /// The span of processing a sampled trade; gives the context for what comes of it.
-fn traced(record: &BorrowedMessage<'_>, trade: &Trade<'_>, name: &str) -> Option<String> {
-    let headers = record.headers()?;
-    let parent = headers.iter().find(|header| header.key == TRACEPARENT)?.value.and_then(trace::extract)?;
+fn traced(record: &Record, trade: &Trade<'_>, name: &str) -> Option<String> {
+    let parent = record.header(TRACEPARENT).and_then(trace::extract)?;
     let span = trace::child(&parent, name, Kind::Consumer);
     trace::tag(&span, "instrument_name", trade.instrument_name.to_string());
     trace::tag(&span, "partition", i64::from(record.partition()));

@@ -57,7 +57,7 @@ impl Runner {
             Ok(starts) => {
                 self.next_start = Instant::now() + WAIT_TO_SEEK;
                 for start in starts {
-                    let begun = self.restore.begin(&self.consumer, &start);
+                    let begun = self.restore.begin((&self.consumer, &mut self.records), &start);
                     let Some(slot) = self.slots.get_mut(&start.number) else { continue };
                     match (begun, &slot) {
                         (Ok(()), Slot::Starting { since }) => {

@@ -65,6 +65,8 @@ fn of_role(role: &Role) -> Vec<(&'static str, &str)> {
                 ("auto.offset.reset", "error"),
                 // Where the lag of each partition is told.
                 ("statistics.interval.ms", "5000"),
+                // What waits here is what a process that catches up has in memory.
+                ("queued.max.messages.kbytes", "1024"),
             ];
             consumer().into_iter().chain(own).collect()
         }
@@ -215,7 +217,7 @@ mod tests {
                      enable.auto.offset.store=false enable.partition.eof=false fetch.queue.backoff.ms=2 group.id=g \
                      group.instance.id=g-0-0 group.protocol=classic heartbeat.interval.ms=1500 \
                      isolation.level=read_committed partition.assignment.strategy=cooperative-sticky \
-                     queued.max.messages.kbytes=8192 session.timeout.ms=6000 socket.keepalive.enable=true \
+                     queued.max.messages.kbytes=1024 session.timeout.ms=6000 socket.keepalive.enable=true \
                      statistics.interval.ms=5000"
                 ),
                 format!(

@@ -1,0 +1,338 @@
+//! What the aggregator costs and how fast it is, each figure beside that of a bare consumer of librdkafka's in the same run, or beside
+//! what it is to be.
+//!
+//! It runs the released binary (`KSTREAM_BIN`) over the servers that run (`KSTREAM_STATE`). `cargo bench … -- NAME` runs one part.
+
+#![expect(clippy::print_stdout, reason = "it is what a benchmark is for")]
+
+use std::collections::HashMap;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant, SystemTime};
+
+use anyhow::Context as _;
+use common::kafka::client::{Role, config};
+use common::model::EventTime;
+use e2e::Stack;
+use e2e::load::{Load, Unruliness};
+use e2e::pipeline::Pipeline;
+use e2e::process::{Process, Usage};
+use fastrand::Rng;
+use rdkafka::consumer::{BaseConsumer, Consumer as _};
+use rdkafka::message::Message as _;
+use rdkafka::{Offset, TopicPartitionList};
+
+const PARTITIONS: i32 = 6;
+
+type Part = fn(&Pipeline) -> anyhow::Result<()>;
+
+fn main() -> anyhow::Result<()> {
+    let runtime = tokio::runtime::Runtime::new()?;
+    let stack = Stack::find()?;
+    let make = |name: &str| runtime.block_on(Pipeline::make(&stack, &format!("bench-{name}"), PARTITIONS));
+    let parts: [(&str, Part); 5] = [
+        ("catch-up", catch_up),
+        ("instruments", instruments),
+        ("latency", latency),
+        ("restart", restart),
+        ("memory", memory),
+    ];
+    let wanted = std::env::args().skip(1).find(|argument| !argument.starts_with('-'));
+    println!("{:<58} {:>12} {:>12} {:>7}  goal", "what", "figure", "bare", "ratio");
+    for (name, part) in parts {
+        if wanted.as_ref().is_none_or(|wanted| wanted == name) {
+            part(&make(name)?)?;
+        }
+    }
+    Ok(())
+}
+
+fn line(what: &str, figure: &str, (bare, ratio): (&str, &str), goal: &str) {
+    println!("{what:<58} {figure:>12} {bare:>12} {ratio:>7}  {goal}");
+}
+
+fn now() -> anyhow::Result<EventTime> {
+    Ok(i64::try_from(SystemTime::now().duration_since(SystemTime::UNIX_EPOCH)?.as_millis())?)
+}
+
+fn log(pipeline: &Pipeline) -> PathBuf {
+    std::env::temp_dir().join(format!("{}.log", pipeline.group()))
+}
+
+fn start(pipeline: &Pipeline, settings: &[(&str, &str)]) -> anyhow::Result<Process> {
+    let mut environment = pipeline.environment("0")?;
+    environment.extend(settings.iter().map(|(key, value)| (format!("KSTREAM__{key}"), (*value).to_owned())));
+    Process::start("agg-producer", &environment, &log(pipeline))
+}
+
+/// Three million trades over ten minutes, of a thousand instruments by 1/rank, one in a hundred out of order.
+fn write_tape(pipeline: &Pipeline, trades: u32, millis: i64, end: EventTime) -> anyhow::Result<Load> {
+    const INSTRUMENTS: u16 = 1_000;
+    let mut load = Load::new(pipeline, INSTRUMENTS.into(), Unruliness::NONE, end)?;
+    let mut sum = 0.0;
+    let ranks: Vec<f64> = (1..=INSTRUMENTS)
+        .map(|rank| {
+            sum += 1.0 / f64::from(rank);
+            sum
+        })
+        .collect();
+    let mut rng = Rng::with_seed(1);
+    for number in 0..trades {
+        let at = rng.f64() * sum;
+        let mut time = end - millis + millis * i64::from(number) / i64::from(trades);
+        if rng.u8(0..100) == 0 {
+            time -= rng.i64(0..500);
+        }
+        load.trade_of(ranks.partition_point(|up_to| *up_to < at).min(ranks.len() - 1), time)?;
+    }
+    load.flush()?;
+    Ok(load)
+}
+
+/// A loop that polls and counts: its CPU, of all threads of the client.
+fn bare(pipeline: &Pipeline, trades: u32) -> anyhow::Result<Duration> {
+    let consumer: BaseConsumer = config(&pipeline.stack.kafka()?, "bench", &Role::Reader).create()?;
+    let mut all = TopicPartitionList::new();
+    for partition in 0..PARTITIONS {
+        all.add_partition_offset(&pipeline.topics.trades, partition, Offset::Offset(0))?;
+    }
+    let before = Usage::of(std::process::id())?.cpu;
+    consumer.assign(&all)?;
+    let mut read = 0;
+    while read < trades {
+        if let Some(record) = consumer.poll(Duration::from_millis(100)) {
+            std::hint::black_box(record?.payload());
+            read += 1;
+        }
+    }
+    Ok(Usage::of(std::process::id())?.cpu - before)
+}
+
+fn catch_up(pipeline: &Pipeline) -> anyhow::Result<()> {
+    const TRADES: u32 = 3_000_000;
+    write_tape(pipeline, TRADES, 600_000, now()? - 3_600_000)?;
+    let mut ratios = Vec::new();
+    for round in 0..3 {
+        let bare = bare(pipeline, TRADES)?;
+        let group = pipeline.beside(&format!("round-{round}"));
+        let began = Instant::now();
+        let process = start(&group, &[])?;
+        group.wait_until_read()?;
+        let (took, cpu, resident) = (began.elapsed(), process.usage()?.cpu, process.usage()?.resident);
+        let ratio = cpu.as_secs_f64() / bare.as_secs_f64();
+        println!(
+            "  round {round}: {took:.2?}, cpu {cpu:?} of bare {bare:?}, resident {} MB",
+            resident / 1_000_000
+        );
+        ratios.push((ratio, cpu, bare));
+    }
+    let (ratio, cpu, bare) =
+        ratios.into_iter().min_by(|a, b| a.0.total_cmp(&b.0)).context("there were rounds")?;
+    let (cpu, bare) = (format!("{cpu:.2?}"), format!("{bare:.2?}"));
+    line("catching up over 3,000,000 trades, CPU", &cpu, (&bare, &format!("{ratio:.2}")), "<= 1.3");
+    Ok(())
+}
+
+/// CPU a trade while no window closes, and CPU a published record, by how many instruments there are.
+fn instruments(pipeline: &Pipeline) -> anyhow::Result<()> {
+    const TRADES: u32 = 1_000_000;
+    const RECORDS: u32 = 400_000;
+    let mut first = None;
+    for count in [100_u32, 10_000, 100_000] {
+        let group = pipeline.beside(&format!("of-{count}"));
+        let trades = format!("{}.of-{count}", pipeline.topics.trades);
+        let group = group.reading(&trades)?;
+        let begin = (now()? - 3_600_000) / 10_000 * 10_000;
+        let mut load = Load::new(&group, usize::try_from(count)?, Unruliness::NONE, begin)?;
+        for number in 0..TRADES {
+            load.trade_of(
+                usize::try_from(number % count)?,
+                begin + i64::from(number) * 9_000 / i64::from(TRADES),
+            )?;
+        }
+        load.flush()?;
+        let process = start(&group, &[])?;
+        group.wait_until_read()?;
+        let idle = process.usage()?.cpu;
+        // Every slice holds one trade of each, and closes by the next one's trades.
+        let slices = (RECORDS / 2 / count).max(1);
+        for slice in 1..=slices + 2 {
+            for at in 0..count {
+                load.trade_of(usize::try_from(at)?, begin + i64::from(slice) * 10_000 + 5_000)?;
+            }
+        }
+        load.flush()?;
+        group.wait_until_read()?;
+        let trade = idle.as_secs_f64() / f64::from(TRADES);
+        let more = f64::from((slices + 2) * count) * trade;
+        let published = f64::from((slices + 1) * count * 2);
+        let record = ((process.usage()?.cpu - idle).as_secs_f64() - more) / published;
+        let (trade_100, record_100) = *first.get_or_insert((trade, record));
+        let nanos = |seconds: f64| format!("{:.0} ns", seconds * 1e9);
+        let ratio = |a: f64, b: f64| format!("{:.2}", a / b);
+        line(
+            &format!("{count} instruments: CPU a trade, bare: of 100"),
+            &nanos(trade),
+            (&nanos(trade_100), &ratio(trade, trade_100)),
+            "<= 1.3",
+        );
+        line(
+            &format!("{count} instruments: CPU a published record, bare: of 100"),
+            &nanos(record),
+            (&nanos(record_100), &ratio(record, record_100)),
+            "<= 1.5",
+        );
+    }
+    Ok(())
+}
+
+/// From the trade that closes a window to its averages with a read-committed reader: 1,000 trades a second, 1,000 windows a close.
+fn latency(pipeline: &Pipeline) -> anyhow::Result<()> {
+    const SECONDS: u64 = 40;
+    const WARM: u64 = 8;
+    let windows = [("WINDOW__SIZE", "5s"), ("WINDOW__ADVANCE", "1s"), ("WINDOW__GRACE", "0s")];
+    let process = start(pipeline, &windows)?;
+    let closed: Arc<Mutex<HashMap<(i32, EventTime), Instant>>> = Arc::default();
+    let stop = AtomicBool::new(false);
+    let mut times = std::thread::scope(|scope| -> anyhow::Result<Vec<Duration>> {
+        let reading = scope.spawn(|| read_averages(pipeline, &closed, &stop));
+        let mut load = Load::new(pipeline, 1_000, Unruliness::NONE, now()?)?;
+        let (began, mut number) = (Instant::now(), 0_u64);
+        let mut newest = HashMap::new();
+        while began.elapsed() < Duration::from_secs(SECONDS) {
+            let due = Duration::from_millis(number);
+            std::thread::park_timeout(due.saturating_sub(began.elapsed()));
+            let (at, time) = (usize::try_from(number % 1_000)?, now()?);
+            let partition = i32::try_from(at)? % PARTITIONS;
+            let slice = time.div_euclid(1_000);
+            if newest.insert(partition, slice).is_some_and(|before| before < slice) && number > WARM * 1_000 {
+                let mut closed = closed.lock().map_err(|_| anyhow::anyhow!("a reader has panicked"))?;
+                closed.insert((partition, slice * 1_000), Instant::now());
+            }
+            load.trade_of(at, time)?;
+            number += 1;
+        }
+        load.flush()?;
+        std::thread::park_timeout(Duration::from_secs(2));
+        stop.store(true, Ordering::Relaxed);
+        reading.join().map_err(|_| anyhow::anyhow!("the reader has panicked"))?
+    })?;
+    drop(process);
+    times.sort();
+    let at = |share: usize| times.get(times.len() * share / 100).copied().unwrap_or_default();
+    println!("  {} averages", times.len());
+    line("window closed to average readable, p50", &format!("{:.1?}", at(50)), ("", ""), "<= 20 ms");
+    line("window closed to average readable, p99", &format!("{:.1?}", at(99)), ("", ""), "<= 60 ms");
+    Ok(())
+}
+
+fn read_averages(
+    pipeline: &Pipeline,
+    closed: &Mutex<HashMap<(i32, EventTime), Instant>>,
+    stop: &AtomicBool,
+) -> anyhow::Result<Vec<Duration>> {
+    let consumer: BaseConsumer = config(&pipeline.stack.kafka()?, "bench", &Role::Reader).create()?;
+    let mut all = TopicPartitionList::new();
+    for partition in 0..PARTITIONS {
+        all.add_partition_offset(&pipeline.topics.moving_averages, partition, Offset::Beginning)?;
+    }
+    consumer.assign(&all)?;
+    let mut times = Vec::new();
+    while !stop.load(Ordering::Relaxed) {
+        let Some(Ok(record)) = consumer.poll(Duration::from_millis(100)) else { continue };
+        let now = Instant::now();
+        let window = (record.partition(), record.timestamp().to_millis().unwrap_or_default());
+        let closed = closed.lock().map_err(|_| anyhow::anyhow!("the writer has panicked"))?;
+        times.extend(closed.get(&window).map(|closed| now - *closed));
+    }
+    Ok(times)
+}
+
+/// `kill -9` and a start at once, with windows of five minutes at 10,000 trades a second.
+fn restart(pipeline: &Pipeline) -> anyhow::Result<()> {
+    let mut load = write_tape(pipeline, 3_100_000, 310_000, now()?)?;
+    let process = start(pipeline, &[])?;
+    pipeline.wait_until_read()?;
+    let stop = AtomicBool::new(false);
+    let (goes_on, caught_up) = std::thread::scope(|scope| -> anyhow::Result<(Duration, Duration)> {
+        let writing = scope.spawn(|| -> anyhow::Result<()> {
+            let (began, mut number) = (Instant::now(), 0_u32);
+            while !stop.load(Ordering::Relaxed) {
+                std::thread::park_timeout(
+                    Duration::from_micros(u64::from(number) * 100).saturating_sub(began.elapsed()),
+                );
+                for _ in 0..100 {
+                    load.trade_of(usize::try_from(number % 1_000)?, now()?)?;
+                    number += 1;
+                }
+            }
+            load.flush()
+        });
+        std::thread::park_timeout(Duration::from_secs(3));
+        let observed = observe_restart(pipeline, process);
+        stop.store(true, Ordering::Relaxed);
+        writing.join().map_err(|_| anyhow::anyhow!("the writer has panicked"))??;
+        observed
+    })?;
+    line("kill -9 to the next commit, 5 min at 10,000/s", &format!("{goes_on:.2?}"), ("", ""), "<= 3 s");
+    line("kill -9 to caught up, 5 min at 10,000/s", &format!("{caught_up:.2?}"), ("", ""), "<= 5 s");
+    Ok(())
+}
+
+fn observe_restart(pipeline: &Pipeline, process: Process) -> anyhow::Result<(Duration, Duration)> {
+    // Dropped is killed.
+    drop(process);
+    let killed = Instant::now();
+    let before = pipeline.committed()?;
+    let process = start(pipeline, &[])?;
+    let mut goes_on = None;
+    loop {
+        let (committed, end) = (pipeline.committed()?, pipeline.end()?);
+        if committed > before {
+            goes_on.get_or_insert(killed.elapsed());
+        }
+        // A fifth of a second behind is what a commit interval and a question's time make.
+        if let Some(goes_on) = goes_on
+            && end - committed < 3_000
+        {
+            println!("  resident {} MB", process.usage()?.resident / 1_000_000);
+            return Ok((goes_on, killed.elapsed()));
+        }
+        anyhow::ensure!(killed.elapsed() < Duration::from_secs(120), "it does not catch up");
+    }
+}
+
+/// Ten thousand instruments, each with a trade in every slice of its window.
+fn memory(pipeline: &Pipeline) -> anyhow::Result<()> {
+    let mut resident = Vec::new();
+    for count in [100_u32, 10_000] {
+        let group = pipeline.beside(&format!("of-{count}"));
+        let group = group.reading(&format!("{}.of-{count}", pipeline.topics.trades))?;
+        let begin = now()? - 3_600_000;
+        let mut load = Load::new(&group, usize::try_from(count)?, Unruliness::NONE, begin)?;
+        let process = start(&group, &[])?;
+        for slice in 0..35 {
+            for at in 0..count {
+                load.trade_of(
+                    usize::try_from(at)?,
+                    begin + slice * 10_000 + i64::from(at) * 9_999 / i64::from(count),
+                )?;
+            }
+            load.flush()?;
+            std::thread::park_timeout(Duration::from_millis(300));
+        }
+        group.wait_until_read()?;
+        resident.push(process.usage()?.resident);
+    }
+    let [few, many] = resident[..] else { anyhow::bail!("two were measured") };
+    let each = many.saturating_sub(few) / 9_900;
+    line(
+        "10,000 instruments x 30 slices: resident, bare: of 100",
+        &format!("{:.1} MB", many as f64 / 1e6),
+        (&format!("{:.1} MB", few as f64 / 1e6), ""),
+        "<= 60 MB",
+    );
+    line("an instrument with 30 slices", &format!("{each} B"), ("", ""), "");
+    Ok(())
+}
