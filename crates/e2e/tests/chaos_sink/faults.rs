@@ -7,7 +7,7 @@ use std::time::Duration;
 use anyhow::{Context as _, ensure};
 use common::model::Trade;
 use e2e::faults::Action;
-use e2e::load::{Publisher, now, trade};
+use e2e::published::{Publisher, now, trade};
 use e2e::sink::Sink;
 use reqwest::Method;
 use serde_json::json;
