@@ -12,7 +12,7 @@ use crate::connect::api::ConnectApi;
 use crate::kafka::progress::{Lag, Progress, lag};
 use crate::kafka::reader::Reader;
 use crate::pair::Pair;
-use crate::watch::Seen;
+use crate::watch::{Obstacle, Probe, Seen};
 
 /// Who asks wants an answer, also from servers that hang.
 const LONGEST: Duration = Duration::from_secs(30);
@@ -32,6 +32,8 @@ pub struct ConnectorStatus {
     pub trouble: Option<String>,
     /// What ended it, if it has failed.
     pub cause: Option<String>,
+    /// What no restart mends, if that was found to be the cause.
+    pub obstacle: Option<Obstacle>,
     /// What waits for it; `None` if Kafka does not tell.
     pub lag: Option<Lag>,
     /// How many records its dead-letter topic holds; `None` if Kafka does not tell.
@@ -63,7 +65,11 @@ pub async fn status(config: &Config) -> Result<Status, Failure> {
         };
         let asked = timeout(LONGEST, Box::pin(of_kafka(config, &pair))).await;
         let told = asked.unwrap_or_else(|_| Err(anyhow::anyhow!("no answer within {LONGEST:?}").into()));
-        connectors.push(ConnectorStatus::of(&pair, &seen, told));
+        let obstacle = match seen.cause() {
+            Some(failed) => Box::pin(Probe::new(config, pair.clone())?.look(&failed)).await,
+            None => None,
+        };
+        connectors.push(ConnectorStatus { obstacle, ..ConnectorStatus::of(&pair, &seen, told) });
     }
     let well = connectors.iter().all(|found| found.running && found.kafka.is_none());
     Ok(Status { well, connectors })
@@ -97,6 +103,7 @@ impl ConnectorStatus {
             running: trouble.is_none(),
             trouble,
             cause: seen.cause().map(|cause| cause.to_string()),
+            obstacle: None,
             lag: told.map(|(lag, _)| lag),
             dead_letters: told.map(|(_, letters)| letters),
             kafka: failure,
@@ -112,7 +119,9 @@ impl Status {
         for found in &self.connectors {
             let state = found.trouble.as_deref().unwrap_or("RUNNING");
             let mut line = format!("{} ({} to {}): {state}", found.connector, found.topic, found.table);
-            if let Some(cause) = &found.cause {
+            if let Some(obstacle) = &found.obstacle {
+                line = format!("{line}: {obstacle}");
+            } else if let Some(cause) = &found.cause {
                 line = format!("{line}: {cause}");
             }
             if let Some(Lag { records, seconds }) = found.lag {
@@ -159,6 +168,16 @@ mod tests {
             "kstream-trades (deribit.trades to trades): RUNNING, task 0 FAILED: java.net.ConnectException: refused; \
              lag 7 records, 3 s; 2 dead letters\n"
         );
+    }
+
+    #[test]
+    fn what_no_restart_mends_is_told_by_name_instead_of_the_cause() {
+        let seen = Seen::Missing;
+        let detail = "column iv is not there".to_owned();
+        let obstacle = Some(Obstacle::Table { table: "trades", detail });
+        let of = ConnectorStatus::of(&pair(), &seen, Ok((Lag::default(), 0)));
+        let text = status(ConnectorStatus { obstacle, ..of }).text();
+        assert!(text.contains("table trades was changed by hand: column iv is not there; lag 0"), "{text}");
     }
 
     #[test]

@@ -247,6 +247,8 @@ async fn record_refused(sink: &Sink) -> anyhow::Result<()> {
         .await?;
     waits_for(sink, "postgres refuses the record of").await?;
     ensure!(sink.metric(REFUSED).await? == Some(1.0), "the metric does not say so");
+    let (_, status) = sink.ask(&["status", "--json"])?;
+    ensure!(status["connectors"][0]["obstacle"]["kind"] == "record", "status does not say so: {status:#}");
     let restarts = sink.metric(RESTARTS).await?;
     tokio::time::sleep(Duration::from_secs(3)).await;
     ensure!(sink.metric(RESTARTS).await? == restarts, "it is restarted all the same");
