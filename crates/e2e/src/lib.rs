@@ -7,6 +7,7 @@
 pub mod dice;
 pub mod exchange;
 pub mod faults;
+pub mod group;
 pub mod ingest;
 pub mod metrics;
 pub mod pipeline;

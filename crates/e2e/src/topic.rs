@@ -1,6 +1,5 @@
 //! Whole topics, read-committed and decoded.
 
-use std::collections::BTreeMap;
 use std::marker::PhantomData;
 use std::time::{Duration, Instant};
 
@@ -75,30 +74,6 @@ impl<T: DeserializeOwned> Topic<T> {
         }
         Ok((reader.records, reader.undecodable))
     }
-}
-
-/// Whether that group has committed everything of the topic's records.
-pub fn is_read<T>(
-    stack: &Stack,
-    group: &str,
-    (topic, records): (&str, &[Record<T>]),
-) -> anyhow::Result<bool> {
-    let role = Role::GroupObserver { group_id: group.to_owned() };
-    let observer: BaseConsumer = config(&stack.kafka()?, "e2e", &role).create()?;
-    let mut ends = BTreeMap::new();
-    for record in records {
-        ends.insert(record.partition, record.offset + 1);
-    }
-    let mut asked = TopicPartitionList::new();
-    for partition in ends.keys() {
-        asked.add_partition(topic, *partition);
-    }
-    let committed = observer.committed_offsets(asked, TIMEOUT)?;
-    let reached = |found: &TopicPartitionListElem<'_>| match found.offset() {
-        Offset::Offset(next) => ends.get(&found.partition()).is_some_and(|end| next >= *end),
-        _ => false,
-    };
-    Ok(committed.elements().iter().all(reached))
 }
 
 struct Reader<T> {

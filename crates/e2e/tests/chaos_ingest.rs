@@ -12,8 +12,9 @@ use common::model::{Candle, Trade};
 use deribit_sim::faults::Kind;
 use e2e::dice::Dice;
 use e2e::faults::{Action, time_asked};
+use e2e::group::has_read;
 use e2e::ingest::{Ingest, PATIENCE};
-use e2e::topic::{Topic, is_read};
+use e2e::topic::Topic;
 use tokio::sync::RwLock;
 use tokio::time::sleep;
 
@@ -155,7 +156,7 @@ async fn a_gap_that_is_filled_while_it_holds_its_partition_makes_no_trade_late()
     let (stack, topic) = (ingest.stack(), ingest.topic());
     let records = Topic::<Trade<'static>>::new(stack, topic, &TRADE).read().await.unwrap();
     let end = Instant::now() + PATIENCE;
-    while !is_read(stack, topic, (topic, &records)).unwrap_or(false) {
+    while !has_read(stack, topic, (topic, &records)).unwrap_or(false) {
         assert!(Instant::now() < end, "the aggregator does not read everything");
         sleep(Duration::from_millis(200)).await;
     }
