@@ -162,8 +162,12 @@ impl Registry {
         if status.is_success() {
             return Ok(());
         }
-        let body = answer.text().await.unwrap_or_default();
-        Err(self.judge(Some(status.as_u16()), format!("{status}: {}", body.trim())))
+        let detail = format!("{status}: {}", answer.text().await.unwrap_or_default().trim());
+        // Another service sets the same subject's level at this moment; asked again, the registry finds it set.
+        if status == reqwest::StatusCode::CONFLICT {
+            return Err(RegistryError::Away { url: self.url.to_string(), detail });
+        }
+        Err(self.judge(Some(status.as_u16()), detail))
     }
 
     /// What an answer, or none, means where its status has no meaning of its own.

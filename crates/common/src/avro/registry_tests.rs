@@ -116,3 +116,15 @@ async fn a_login_goes_with_every_call_and_half_of_one_is_refused() {
     let calls = calls.lock().unwrap().clone();
     assert!(calls.iter().all(|call| call.contains(" Basic bWU6cHc= ")), "{calls:?}");
 }
+
+#[tokio::test]
+async fn two_services_that_set_a_level_at_once_do_not_end_each_other() {
+    let conflict = async || (StatusCode::CONFLICT, r#"{"error_code":0,"message":"already exists"}"#);
+    let router = Router::new().route("/v7/config/t-value", put(conflict));
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}/v7", listener.local_addr().unwrap()).parse().unwrap();
+    tokio::spawn(async move { axum::serve(listener, router).await });
+    let config = SchemaRegistryConfig { url, username: None, password_file: None };
+    let error = Registry::new(&config).unwrap().register("t", &TRADE).await.unwrap_err();
+    assert!(error.is_retryable(), "{error}");
+}
