@@ -1,5 +1,6 @@
 //! Whole topics, read-committed and decoded.
 
+use std::collections::BTreeMap;
 use std::marker::PhantomData;
 use std::time::{Duration, Instant};
 
@@ -10,7 +11,6 @@ use common::avro::schema::Contract;
 use common::kafka::client::{Role, config};
 use rdkafka::consumer::{BaseConsumer, Consumer as _};
 use rdkafka::message::{Headers as _, Message as _, OwnedMessage};
-use rdkafka::topic_partition_list::TopicPartitionListElem;
 use rdkafka::{Offset, TopicPartitionList};
 use serde::de::DeserializeOwned;
 
