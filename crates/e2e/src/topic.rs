@@ -11,6 +11,7 @@ use common::avro::schema::Contract;
 use common::kafka::client::{Role, config};
 use rdkafka::consumer::{BaseConsumer, Consumer as _};
 use rdkafka::message::{Headers as _, Message as _, OwnedMessage};
+use rdkafka::topic_partition_list::TopicPartitionListElem;
 use rdkafka::{Offset, TopicPartitionList};
 use serde::de::DeserializeOwned;
 
