@@ -164,16 +164,17 @@ impl Ingest {
         }
     }
 
-    /// Everything up to `until` was compared, except where a gap is still open.
+    /// Everything up to `until` was compared.
     fn scan_ended(&mut self, until: Millis, clock: Millis) {
         self.scanned = self.scanned.max(until);
         self.scan_ended = clock;
-        let open = self.sequencer.oldest_gap().map_or(until, |since| since - OVERLAP);
-        self.whole_through(until.min(open));
+        self.whole_through(until);
     }
 
-    /// What was published up to then was compared: nobody needs to read that again, not even after a lost connection or a restart.
+    /// What was published up to then was compared: nobody needs to read that again, not even after a lost connection or a restart. What
+    /// still waits was not published.
     fn whole_through(&mut self, through: Millis) {
+        let through = self.sequencer.oldest_waiting().map_or(through, |oldest| through.min(oldest - 1));
         let Some(topic) = self.topic.as_mut() else { return };
         if through > topic.reconciled_through {
             topic.reconciled_through = through;

@@ -169,6 +169,13 @@ impl<T> Sequencer<T> {
         self.gapped().filter_map(|id| Some(self.wait_of(id)?.gap.as_ref()?.since)).min()
     }
 
+    /// The time of the oldest trade that was seen and is not published; what is known of it goes with the process, so history
+    /// is to be read from there by the next one. That is not when its gap was found: history may be hours old.
+    #[must_use]
+    pub fn oldest_waiting(&self) -> Option<Millis> {
+        self.instruments.iter().filter_map(|instrument| Some(instrument.wait.as_deref()?.oldest())).min()
+    }
+
     /// Whether instruments wait for a scan of history to show their first trade.
     #[must_use]
     pub fn wants_scan(&self) -> bool {

@@ -103,6 +103,23 @@ fn a_gap_holds_the_whole_partition_until_it_is_filled_and_then_time_order_holds(
     assert_eq!(bench.live("B", 12), Verdict::Published);
 }
 
+/// Whoever starts after a crash reads history from there. By the time at which the gap was found, B's first trade would be lost.
+#[test]
+fn what_waits_behind_a_gap_found_in_old_history_is_as_old_as_it_is() {
+    let mut bench = Bench::after_ten(&["A"]);
+    assert_eq!(bench.sequencer.oldest_waiting(), None);
+    bench.sequencer.advance(0, 0, bench.now);
+    for (name, seq) in [("A", 13), ("B", 11), ("A", 14)] {
+        bench.take(name, seq, Source::Scan);
+    }
+    bench.sequencer.advance(500, OPEN, bench.now);
+    assert_eq!((bench.published(), bench.sequencer.oldest_waiting()), (vec![], Some(11)));
+    let gap = bench.ask().unwrap();
+    bench.answer(gap.id, "A", &[11, 12]);
+    assert_eq!(bench.published().len(), 5);
+    assert_eq!(bench.sequencer.oldest_waiting(), None);
+}
+
 #[test]
 fn after_hold_max_the_others_go_on_and_the_one_with_the_gap_stays() {
     let mut bench = Bench::after_ten(&["A", "B"]);

@@ -27,6 +27,12 @@ impl<T> Wait<T> {
         }
     }
 
+    /// The time of the oldest trade that waits, or of one that was seen and is to be had again.
+    pub(super) fn oldest(&self) -> Millis {
+        let others = self.base.into_iter().chain([self.witness()]).map(|(_, time)| time);
+        self.trades.values().map(|trade| trade.timestamp).chain(others).min().unwrap_or(Millis::MIN)
+    }
+
     /// The nearest trade behind a gap: its number and time.
     pub(super) fn witness(&self) -> (i64, Millis) {
         self.trades.first_key_value().map_or(self.horizon, |(seq, trade)| (*seq, trade.timestamp))
