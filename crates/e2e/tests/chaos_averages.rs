@@ -7,8 +7,10 @@
 
 mod averages;
 
+use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
+use std::rc::Rc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant, SystemTime};
 
@@ -24,6 +26,8 @@ use fastrand::Rng;
 const FAULTS: usize = 36;
 /// Only so that a test that hangs ends.
 const PATIENCE: Duration = Duration::from_secs(300);
+/// For so long after Kafka was away whoever is asked to stop may find that he cannot commit within the deadline, and end with 1.
+const RECOVERY: Duration = Duration::from_secs(60);
 /// Past the session's timeout, so that partitions move.
 const LONG_STOP: Duration = Duration::from_millis(7_500);
 const MOST_PROCESSES: usize = 4;
@@ -65,11 +69,13 @@ struct Fleet {
     pipeline: Pipeline,
     settings: Settings,
     processes: BTreeMap<usize, Process>,
+    /// When Kafka was last away, for whatever fleet's turn it was.
+    kafka_away: Rc<Cell<Option<Instant>>>,
 }
 
 impl Fleet {
-    fn new(pipeline: Pipeline, settings: Settings) -> Self {
-        Self { pipeline, settings, processes: BTreeMap::new() }
+    fn new(pipeline: Pipeline, settings: Settings, kafka_away: &Rc<Cell<Option<Instant>>>) -> Self {
+        Self { pipeline, settings, processes: BTreeMap::new(), kafka_away: kafka_away.clone() }
     }
 
     /// The windows come from a file, the rest from the environment.
@@ -104,28 +110,33 @@ impl Fleet {
         let process = self.processes.remove(&member).unwrap();
         process.signal("TERM").unwrap();
         let status = process.end(PATIENCE).unwrap();
-        assert!(status.success(), "asked to stop: {status}, see {}", self.file("log").display());
+        let excused = self.kafka_away.get().is_some_and(|at| at.elapsed() < RECOVERY)
+            && status.code() == Some(1)
+            && self.last_words().contains("did not stop within shutdown_deadline");
+        assert!(status.success() || excused, "asked to stop: {status}, see {}", self.file("log").display());
+        if excused {
+            println!("asked to stop while Kafka was away, and not done within the deadline");
+        }
+    }
+
+    /// What one of them said last on ending.
+    fn last_words(&self) -> String {
+        let said = std::fs::read_to_string(self.file("log")).unwrap();
+        said.lines().rev().find(|line| line.starts_with("agg-producer: ")).unwrap_or_default().to_owned()
     }
 
     /// What ended is started again, as a supervisor would, but nothing may end by anything else than a fence: when Kafka goes away
     /// while a member joins, the member may ask twice, and be fenced off by itself.
     fn supervise(&mut self) {
-        let log = self.file("log");
         let mut ended = Vec::new();
         for (member, process) in &mut self.processes {
-            if let Some(status) = process.ended().unwrap() {
-                let said = std::fs::read_to_string(&log).unwrap();
-                let last =
-                    said.lines().rev().find(|line| line.starts_with("agg-producer: ")).unwrap_or_default();
-                assert!(
-                    status.code() == Some(1) && last.contains("fenced: another process has joined"),
-                    "process {member} ended with {status}, see {}",
-                    log.display()
-                );
-                ended.push(*member);
-            }
+            ended.extend(process.ended().unwrap().map(|status| (*member, status)));
         }
-        for member in ended {
+        for (member, status) in ended {
+            let fenced = self.last_words().contains("fenced: another process has joined");
+            let log = self.file("log");
+            let log = log.display();
+            assert!(status.code() == Some(1) && fenced, "process {member} ended with {status}, see {log}");
             println!("fenced off by itself and started again");
             self.processes.remove(&member);
             self.start(member);
@@ -168,11 +179,15 @@ impl Fleet {
                 let older = self.processes.insert(member, namesake).unwrap();
                 assert_eq!(older.end(PATIENCE).unwrap().code(), Some(1), "the older one ends");
             }
-            Fault::KafkaDies => self.pipeline.stack.fault(Action::Kill, "kafka").unwrap(),
+            Fault::KafkaDies => {
+                self.pipeline.stack.fault(Action::Kill, "kafka").unwrap();
+                self.kafka_away.set(Some(Instant::now()));
+            }
             Fault::KafkaAway => {
                 self.pipeline.stack.fault(Action::Stop, "kafka").unwrap();
                 wait(Duration::from_millis(rng.u64(0..12_000)));
                 self.pipeline.stack.fault(Action::Start, "kafka").unwrap();
+                self.kafka_away.set(Some(Instant::now()));
             }
         }
         true
@@ -221,6 +236,15 @@ fn until_all_is_published(fleet: &mut Fleet, runtime: &tokio::runtime::Runtime) 
     }
 }
 
+/// Stops the writer, also when the test panics: it is waited for.
+struct Stopping<'a>(&'a AtomicBool);
+
+impl Drop for Stopping<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
 #[test]
 fn whatever_breaks_each_window_is_published_once_and_right_to_the_last_bit() {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
@@ -234,13 +258,18 @@ fn whatever_breaks_each_window_is_published_once_and_right_to_the_last_bit() {
     let start = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap() - days;
     let start = i64::try_from(start.as_millis()).unwrap();
     let mut load = Load::new(&pipeline, 200, unruliness, start).unwrap();
-    let mut fleets = [Fleet::new(pipeline.clone(), FIRST), Fleet::new(pipeline.beside("second"), SECOND)];
+    let kafka_away = Rc::new(Cell::new(None));
+    let mut fleets = [
+        Fleet::new(pipeline.clone(), FIRST, &kafka_away),
+        Fleet::new(pipeline.beside("second"), SECOND, &kafka_away),
+    ];
     fleets.iter_mut().for_each(|fleet| fleet.start(0));
 
     let stop = AtomicBool::new(false);
     let mut tried: BTreeMap<Fault, usize> = BTreeMap::new();
     std::thread::scope(|scope| {
         let writer = scope.spawn(|| write(&mut load, &stop));
+        let stopping = Stopping(&stop);
         let end = time_asked().unwrap().map(|time| Instant::now() + time);
         let enough = |tried: &BTreeMap<Fault, usize>| {
             end.map_or(tried.values().sum::<usize>() >= FAULTS, |end| Instant::now() >= end)
@@ -255,7 +284,7 @@ fn whatever_breaks_each_window_is_published_once_and_right_to_the_last_bit() {
             }
             fleets.iter_mut().for_each(Fleet::supervise);
         }
-        stop.store(true, Ordering::Relaxed);
+        drop(stopping);
         writer.join().unwrap();
     });
     println!("{} faults tried: {tried:?}", tried.values().sum::<usize>());

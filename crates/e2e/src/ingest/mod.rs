@@ -162,7 +162,7 @@ impl Ingest {
     }
 
     fn log(&self, of: &str) -> PathBuf {
-        self.stack.root().join("target").join(format!("{}.{of}.log", self.topic))
+        std::env::temp_dir().join(format!("{}.{of}.log", self.topic))
     }
 
     /// The exchange goes away.
