@@ -38,7 +38,7 @@ impl Ingest {
         self.deep = Deep::default();
         self.tools.part.waiting(what);
         if let (Some(topic), Some(clock)) = (self.topic, self.clock) {
-            let from = topic.reconciled_through - OVERLAP;
+            let from = self.read_from(topic);
             self.sequencer.advance(from, from, clock.now(now));
         }
     }
@@ -81,7 +81,7 @@ impl Ingest {
             self.items.push(Item::Topic(topic));
         }
         self.sequencer.begin(topic.start);
-        let from = topic.reconciled_through - OVERLAP;
+        let from = self.read_from(topic);
         let reach = clock - REACH;
         if from >= reach {
             return self.begin_scan(from, clock);
@@ -128,7 +128,7 @@ impl Ingest {
     /// Begins to compare what was published with history, when it is time.
     fn compare(&mut self, clock: Millis) {
         let Some(topic) = self.topic else { return };
-        let from = topic.reconciled_through - OVERLAP;
+        let from = self.read_from(topic);
         let since = clock - self.scan_ended;
         if since >= self.settings.reconcile_interval || (!self.confirmed && since >= LAG) {
             self.scan = Some(Scan::new(&self.settings.scopes, from, clock - STREAM_DELAY));
@@ -164,17 +164,25 @@ impl Ingest {
         }
     }
 
-    /// Everything up to `until` was compared.
+    /// Everything up to `until` was compared, except where a gap is still open.
     fn scan_ended(&mut self, until: Millis, clock: Millis) {
         self.scanned = self.scanned.max(until);
         self.scan_ended = clock;
-        self.whole_through(until);
+        let open = self.sequencer.oldest_gap().map_or(until, |since| since - OVERLAP);
+        self.read_through(until.min(open));
     }
 
-    /// What was published up to then was compared: nobody needs to read that again, not even after a lost connection or a restart. What
-    /// still waits was not published.
-    fn whole_through(&mut self, through: Millis) {
-        let through = self.sequencer.oldest_waiting().map_or(through, |oldest| through.min(oldest - 1));
+    /// From where history is to be read again: this process knows of what waits, and asks about it.
+    fn read_from(&self, topic: Topic) -> Millis {
+        self.read_through.max(topic.reconciled_through) - OVERLAP
+    }
+
+    /// What there is up to then was compared: this process need not read it again, and the next one not what was published. What still
+    /// waits is known to this process only.
+    fn read_through(&mut self, through: Millis) {
+        self.read_through = self.read_through.max(through);
+        let oldest = self.sequencer.oldest_waiting();
+        let through = oldest.map_or(self.read_through, |oldest| self.read_through.min(oldest - 1));
         let Some(topic) = self.topic.as_mut() else { return };
         if through > topic.reconciled_through {
             topic.reconciled_through = through;
@@ -206,10 +214,10 @@ impl Ingest {
         let reached = scan.reached();
         if let (Phase::CatchingUp, Some(clock)) = (self.phase, self.clock) {
             self.sequencer.advance(reached, reached, clock.now(now));
-            let known = self.topic.map_or(reached, |topic| topic.reconciled_through);
+            let known = self.topic.map_or(reached, |topic| self.read_through.max(topic.reconciled_through));
             if self.sequencer.gaps() == 0 && reached - known > OVERLAP {
                 self.put_out();
-                self.whole_through(reached - 1);
+                self.read_through(reached - 1);
             }
         }
     }

@@ -106,6 +106,8 @@ pub struct Ingest {
     phase: Phase,
     scan: Option<Scan>,
     deep: Deep,
+    /// Up to where history was compared; what waits of it is known to this process only.
+    read_through: Millis,
     /// History has been read up to here by the last scan.
     scanned: Millis,
     /// When the last scan ended, by the exchange's clock.
@@ -146,6 +148,7 @@ impl Ingest {
             phase: Phase::Waiting,
             scan: None,
             deep: Deep::default(),
+            read_through: Millis::MIN,
             scanned: 0,
             scan_ended: 0,
             found_by_scan: 0,
