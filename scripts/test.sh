@@ -65,7 +65,8 @@ step "real servers: where averages begin" e2e start_points
 step "real servers: every trade once" every_trade_once
 step "dev build with failpoints" cargo build --locked --workspace --features e2e/real-servers
 step "real servers: every trade once, wherever the producer ends" e2e crash_ingest
-step "real servers: every trade once, whatever breaks" e2e chaos_ingest
+# All faults at once, with thirty kills, take longer than there is time for here: make chaos-ingest.
+step "real servers: every trade once, whatever breaks" e2e chaos_ingest --skip whatever_breaks_at_once
 step "real servers: averages, whatever crashes" e2e chaos_averages
 step "real servers: rows, whatever breaks" e2e chaos_sink
 step "pipeline on the simulator" env FEED=sim scripts/run.sh 7>&-
