@@ -15,7 +15,7 @@ COPY patches ./patches
 RUN --mount=type=cache,id=kstream-agg-crates,target=/usr/local/cargo/registry,sharing=locked \
     --mount=type=cache,id=kstream-agg-target,target=/src/target,sharing=locked \
     find crates config connect patches -type f -exec touch {} + \
- && cargo build --release --workspace --locked \
+ && cargo build --release --workspace --locked --features common/kafka-tls-vendored \
  && install -D --target-directory=/out \
         target/release/raw-producer target/release/agg-producer target/release/jdbc-sink target/release/deribit-sim
 

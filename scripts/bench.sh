@@ -11,8 +11,8 @@ beside() { cargo bench --locked --package "$1" --benches; }
 e2e_bench() { cargo bench --locked --workspace --features e2e/real-servers --bench "$1" -- "${@:2}"; }
 
 make_bed
-step "packages, downloads" scripts/native/prepare.sh sim
-step "release build" scripts/native/build.sh
+step "packages" scripts/native/prepare.sh sim
+step "release build, downloads" scripts/native/build.sh
 step "simulator" beside deribit-sim
 step "frames" beside raw-producer
 step "windows" beside agg-producer

@@ -7,8 +7,8 @@ source "$(dirname "$0")/lib/bed.sh"
 what=$1
 export FOR=${FOR:-10m}
 make_bed
-step "packages, downloads" scripts/native/prepare.sh
-step "release build" scripts/native/build.sh
+step "packages" scripts/native/prepare.sh
+step "release build, downloads" scripts/native/build.sh
 step "servers" scripts/servers.sh 7>&-
 step "chaos-$what for $FOR" e2e "chaos_$what"
 printf '%s\n' "${STEPS[@]}"

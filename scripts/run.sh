@@ -18,11 +18,16 @@ lock_state
 mode=$(decide_mode)
 require_programs "make run" curl=curl ca-certificates=ca-certificates
 feed=$(decide_feed)
+[[ $feed != sim ]] || settle_market
+# As the last time, unless it is said anew.
+export CONSOLES=${CONSOLES:-$(remembered consoles)}
 fresh=$([[ -n $(remembered feed) ]] || say yes)
-part "packages, downloads" "$ROOT/scripts/$mode/prepare.sh" "$feed"
-part "build" "$ROOT/scripts/$mode/build.sh"
+part "packages" "$ROOT/scripts/$mode/prepare.sh" "$feed"
+part "build, downloads" "$ROOT/scripts/$mode/build.sh"
 remember mode "$mode"
 remember feed "$feed"
+remember market "$(asked_market)"
+remember consoles "$CONSOLES"
 part "servers and services" "$ROOT/scripts/$mode/services.sh" "$feed"
 part "the first average" "$ROOT/scripts/first_average.sh" "$mode" "$fresh"
 

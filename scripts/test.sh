@@ -25,17 +25,6 @@ check_dependencies() {
     fi
 }
 
-# The raw producer between an exchange and a real Kafka, in topics of its own.
-every_trade_once() {
-    (
-        load_ports
-        set -a
-        eval "$(settings raw-producer)"
-        unset KSTREAM__ADMIN__LISTEN
-        e2e broker --ignored
-    )
-}
-
 # refused_with CODE COMMAND...
 refused_with() {
     local code=0
@@ -56,17 +45,19 @@ step "shell scripts" check_shell
 step "compose files" scripts/check-compose.sh
 step "dependencies" check_dependencies
 step "clippy" cargo clippy --locked --workspace --all-targets --features e2e/real-servers -- -D warnings
-step "unit and mock-cluster tests" cargo test --locked --workspace
-step "packages, downloads" scripts/native/prepare.sh sim
-step "release build" scripts/native/build.sh
+# With the failpoints, as the tests over the real servers are built: so the services are compiled once.
+step "unit and mock-cluster tests" cargo test --locked --workspace --features raw-producer/failpoints
+step "packages" scripts/native/prepare.sh sim
+step "release build, downloads" scripts/native/build.sh
 step "servers" scripts/servers.sh 7>&-
 step "real servers: what is refused" e2e refusals
 step "real servers: where averages begin" e2e start_points
-step "real servers: every trade once" every_trade_once
+step "real servers: who comes and goes" e2e rebalances
+step "real servers: every trade once" e2e every_trade_once
 step "dev build with failpoints" cargo build --locked --workspace --features e2e/real-servers
 step "real servers: every trade once, wherever the producer ends" e2e crash_ingest
-# All faults at once, with thirty kills, take longer than there is time for here: make chaos-ingest.
-step "real servers: every trade once, whatever breaks" e2e chaos_ingest --skip whatever_breaks_at_once
+step "real servers: every trade once, whatever breaks" e2e chaos_ingest
+step "real servers: averages, wherever the aggregator ends" e2e crash_averages
 step "real servers: averages, whatever crashes" e2e chaos_averages
 step "real servers: rows, whatever breaks" e2e chaos_sink
 step "pipeline on the simulator" env FEED=sim scripts/run.sh 7>&-

@@ -1,7 +1,8 @@
 # shellcheck shell=bash
 # A test bed: servers with a state folder and ports of their own, so that a pipeline that runs is not disturbed, made anew and
-# thrown away in the end. Sourced instead of base.sh, with BED (its name) and BED_PORT_OFFSET set.
-export KSTREAM_STATE=.run/$BED KSTREAM_PORT_OFFSET=$BED_PORT_OFFSET SERVERS=native
+# thrown away in the end; the folder lies beside the pipeline's own, which make clean removes. Sourced instead of base.sh, with BED
+# (its name) and BED_PORT_OFFSET set.
+export KSTREAM_STATE=.run.$BED KSTREAM_PORT_OFFSET=$BED_PORT_OFFSET SERVERS=native
 unset "${!KSTREAM__@}" CONSOLES
 # shellcheck source=scripts/lib/base.sh
 source "$(dirname "${BASH_SOURCE[0]}")/base.sh"

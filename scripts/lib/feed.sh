@@ -21,3 +21,22 @@ decide_feed() {
         say sim
     fi
 }
+
+# asked_market: what the environment says of the simulator's market, a setting a line
+asked_market() { env | sed -n '/^KSTREAM__MARKET__/p' | sort; }
+
+# settle_market: another market is another exchange. What the data's was asked for with is asked for again; something else does not go
+# with them.
+settle_market() {
+    local asked kept setting
+    asked=$(asked_market)
+    kept=$(remembered market)
+    [[ -n $(remembered feed) ]] || return 0
+    if [[ -n $asked && $asked != "$kept" ]]; then
+        fail "$EXIT_CONFIG" "the simulator is asked for ${asked//$'\n'/ }, but the data of this checkout came from ${kept:-its defaults}, and two markets do not mix" \
+            "go on without these settings, or throw the data away first: make clean"
+    fi
+    while IFS= read -r setting; do
+        [[ -z $setting ]] || export "${setting?}"
+    done <<<"$kept"
+}

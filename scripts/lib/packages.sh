@@ -34,6 +34,7 @@ program_there() {
     postgres) [[ -n $(postgres_bin) ]] ;;
     python3-venv) python_with_venv >/dev/null ;;
     ca-certificates) [[ -e /etc/ssl/certs/ca-certificates.crt || -e /etc/pki/tls/certs/ca-bundle.crt || -e /etc/ssl/cert.pem ]] ;;
+    openssl-headers) pkg-config --exists openssl ;;
     *) has "$1" ;;
     esac
 }
@@ -120,9 +121,9 @@ disable_at_boot() {
     fi
 }
 
-# require_cargo: Rust's own tools, and what building librdkafka, zstd and OpenSSL from source takes
+# require_cargo: Rust's own tools, and what building librdkafka and zstd from source takes
 require_cargo() {
-    require_programs "building" gcc=gcc g++=g++ make=make cmake=cmake perl=perl pkg-config=pkg-config
+    require_programs "building" gcc=gcc g++=g++ make=make cmake=cmake pkg-config=pkg-config openssl-headers=libssl-dev
     has cargo || [[ ! -x ${HOME:-/root}/.cargo/bin/cargo ]] || PATH=$PATH:${HOME:-/root}/.cargo/bin
     has cargo || fail "$EXIT_UNAVAILABLE" "cargo is missing (Rust $(sed -n 's/^channel = "\(.*\)"/\1/p' "$ROOT/rust-toolchain.toml"))" \
         "install it: curl --proto '=https' --tlsv1.2 -sSf https://sh.rustup.rs | sh   (https://rustup.rs)" \

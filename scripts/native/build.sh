@@ -1,14 +1,30 @@
 #!/usr/bin/env bash
-# Our binaries, as they are released; a configuration that is wrong is found before anything starts.
+# Our binaries, as they are released; a configuration that is wrong is found before anything starts. What the servers need is fetched
+# beside it: the one waits for the network, the other for the processors.
 source "$(dirname "$0")/../lib/base.sh"
 source "$ROOT/scripts/lib/state.sh"
 source "$ROOT/scripts/lib/packages.sh"
 source "$ROOT/scripts/lib/service_env.sh"
 
+# A fetch that fails ends the build, which would only delay what it has to say.
+fetch() {
+    local code=0
+    "$ROOT/scripts/native/fetch.sh" 2>"$COMPLAINTS" || code=$?
+    ((code == 0)) || pkill -P $$ -x cargo || true
+    return "$code"
+}
+
 require_cargo
 cd "$ROOT"
-cargo build --release --workspace --locked 9>&- ||
-    fail 1 "cargo build failed" "the messages above say why"
+mkdir -p "$STATE/logs"
+COMPLAINTS=$STATE/logs/fetch.err
+fetch 9>&- &
+fetching=$! built=0 fetched=0
+cargo build --release --workspace --locked 9>&- || built=$?
+wait "$fetching" || fetched=$?
+cat "$COMPLAINTS" >&2
+((fetched == 0)) || exit "$fetched"
+((built == 0)) || fail 1 "cargo build failed" "the messages above say why"
 for service in deribit-sim agg-producer jdbc-sink raw-producer; do
     "$(binary "$service")" --check-config || exit
 done

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# prepare.sh [FEED]: everything that the servers need is on the machine afterwards, and the ports of the servers (with a feed: of the
-# services too) are free; nothing is started.
+# prepare.sh [FEED]: the packages that the servers need are on the machine afterwards, and the ports of the servers (with a feed: of
+# the services too) are free; nothing is started.
 source "$(dirname "$0")/../lib/base.sh"
 source "$ROOT/scripts/lib/native.sh"
 
@@ -14,14 +14,3 @@ mkdir -p "$CACHE" 2>/dev/null || fail 1 "$CACHE cannot be made" "the servers' fi
 mkdir -p "$STATE"/{etc/programs,etc/prometheus/targets,logs,started,tmp}
 require_programs "the servers" curl=curl ca-certificates=ca-certificates flock=util-linux setpriv=util-linux pgrep=procps postgres=postgresql python3-venv=python3-venv mvn=maven
 want_programs prometheus=prometheus kcat=kcat
-venv supervisor
-SUPERVISOR=$VENV
-fetch_parts
-find_java
-
-write_if_changed "$STATE/etc/native.env" "$(
-    printf '%s=%q\n' JAVA "$JAVA" JAVA_VERSION "$JAVA_VERSION" SUPERVISOR "$SUPERVISOR" \
-        KAFKA_LIBS "$(part_folder kafka)" REGISTRY_HOME "$(part_folder registry)" ZIPKIN_HOME "$(part_folder zipkin)" \
-        JMX_AGENT "$(part_folder jmx-agent)" \
-        PLUGIN_PATH "$(dirname "$(part_folder avro-converter)"),$(dirname "$(part_folder jdbc-connector)")"
-)"

@@ -51,6 +51,7 @@ configure() {
 }
 
 load_ports
+"$ROOT/scripts/native/fetch.sh"
 # shellcheck source=/dev/null
 source "$STATE/etc/native.env"
 require_free_for "$@"

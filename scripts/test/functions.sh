@@ -79,4 +79,13 @@ echo sim >"$folder/.run/feed"
 is "the feed as before" sim "$(there decide_feed)"
 is "another feed than before" "error: FEED=live, but the data of this checkout came from FEED=sim, and the two do not mix" \
     "$(there FEED=live decide_feed)"
+rate='settle_market; echo "${KSTREAM__MARKET__RATE:-}"'
+is "another market than before" \
+    "error: the simulator is asked for KSTREAM__MARKET__RATE=9, but the data of this checkout came from its defaults, and two markets do not mix" \
+    "$(there KSTREAM__MARKET__RATE=9 "$rate")"
+echo KSTREAM__MARKET__RATE=5 >"$folder/.run/market"
+is "the market as before" 5 "$(there "$rate")"
+is "the same market once more" 5 "$(there KSTREAM__MARKET__RATE=5 "$rate")"
+rm "$folder/.run/feed"
+is "a market for the first time" 7 "$(there KSTREAM__MARKET__RATE=7 "$rate")"
 say "the scripts' functions: as they should be"

@@ -1,13 +1,15 @@
 //! One partition's state: trades in, closed windows out. No I/O, no clock.
 
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use common::model::EventTime;
 use foldhash::fast::FixedState;
 
 use crate::average::Average;
+use crate::sealed::Sealed;
 use crate::slice::{Slice, Tick};
+use crate::slices::Slices;
 use crate::weights::Weights;
 use crate::window::{SliceIndex, TimeWindows, Window};
 
@@ -48,7 +50,7 @@ pub struct Late {
     pub slice: Window,
 }
 
-/// Where reading must begin for every slice to be rebuilt that a later window needs.
+/// Where reading must begin for every slice to be rebuilt that a later window needs and that has no candle.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ReplayPoint {
     /// The first record to read.
@@ -100,10 +102,11 @@ pub struct Aggregator {
     instruments: HashMap<Box<str>, Slices, FixedState>,
     /// The last slice of the next window that holds a trade.
     next: Option<SliceIndex>,
-    /// For every slice of `instruments`, where its first trade is to be read.
+    /// For every slice of `instruments` that has no candle, where its first trade is to be read.
     sources: BTreeMap<SliceIndex, ReplayPoint>,
     /// Sampled trades are few: they have their own place, so that the others carry nothing for them.
     traces: BTreeMap<SliceIndex, HashMap<Box<str>, String, FixedState>>,
+    sealed: Sealed,
 }
 
 impl Aggregator {
@@ -123,6 +126,7 @@ impl Aggregator {
             next: None,
             sources: BTreeMap::new(),
             traces: BTreeMap::new(),
+            sealed: Sealed::default(),
         }
     }
 
@@ -130,6 +134,29 @@ impl Aggregator {
     #[must_use]
     pub fn meeting(self, jumps: Vec<Jump>) -> Self {
         Self { jumps, ..self }
+    }
+
+    /// The same, where slices have closed before: trades of those that stand in the candles are passed over, and the candles are to be
+    /// [put back](Self::put_back).
+    #[must_use]
+    pub fn beside(self, sealed: Sealed) -> Self {
+        Self { sealed, ..self }
+    }
+
+    /// Puts a slice back as its candle has it. Tells whether it was not there already.
+    pub fn put_back(&mut self, instrument: &str, index: SliceIndex, slice: Slice) -> bool {
+        let Self { instruments, windows, .. } = self;
+        let new = match instruments.get_mut(instrument) {
+            Some(slices) => slices.put_back(index, slice, windows),
+            None => instruments.insert(instrument.into(), Slices::of_one(index, slice)).is_none(),
+        };
+        if new {
+            self.sealed.add(index, 1);
+            // The windows up to the newest candle's are published.
+            let next = self.sealed.through().map_or(index, |through| through.plus(1));
+            self.next = Some(self.next.map_or(next, |earlier| earlier.min(next)));
+        }
+        new
     }
 
     /// Moves stream time, and adds the trade to its slice unless that has closed.
@@ -151,14 +178,18 @@ impl Aggregator {
             }
             return Placement::Late(Late { stream_time, slice: span });
         }
+        if self.sealed.holds(index) {
+            return Placement::InTime(index);
+        }
         self.sources.entry(index).or_insert(ReplayPoint { offset: trade.offset, stream_time: before });
         self.next = Some(self.next.map_or(index, |next| next.min(index)));
         let weight = self.weights.of_trade(span.end - trade.timestamp);
         let tick = Tick { price: trade.price, amount: trade.amount, weight };
         if let Some(slices) = self.instruments.get_mut(trade.instrument) {
-            slices.add(index, tick);
+            slices.add(index, tick, &self.windows);
         } else {
-            self.instruments.insert(trade.instrument.into(), Slices::starting_with(index, tick));
+            let slices = Slices::of_one(index, Slice::starting_with(tick));
+            self.instruments.insert(trade.instrument.into(), slices);
         }
         Placement::InTime(index)
     }
@@ -195,23 +226,44 @@ impl Aggregator {
     /// The first one of `emit`, which is not called again then. The state is past the window all the same: it has to be restored.
     pub fn close_next<E>(&mut self, mut emit: impl FnMut(Closed<'_>) -> Result<(), E>) -> Result<(), E> {
         let Some(last) = self.due_slice() else { return Ok(()) };
-        let Self { windows, weights, instruments, .. } = self;
-        let traces = self.traces.remove(&last);
-        let needed_from = windows.first_of_window(last.plus(1));
-        let mut outcome = Ok(());
-        let mut next = None;
-        instruments.retain(|name, slices| {
+        let (windows, weights, traces) = (self.windows, Arc::clone(&self.weights), self.traces.remove(&last));
+        let (mut outcome, mut candles) = (Ok(()), 0);
+        self.pass(last, |name, slices| {
             if outcome.is_ok()
-                && let Some(average) = slices.average(last, windows, weights)
+                && let Some(average) = slices.average(last, &windows, &weights)
             {
+                let slice = slices.get(last).map(|slice| (windows.slice(last), slice));
+                candles += u64::from(slice.is_some());
                 outcome = emit(Closed {
                     instrument: name,
                     window: windows.window_with_last(last),
                     average,
-                    slice: slices.get(last).map(|slice| (windows.slice(last), slice)),
+                    slice,
                     trace: traces.as_ref().and_then(|traces| traces.get(name)).map(String::as_str),
                 });
             }
+        });
+        self.sealed.add(last, candles);
+        self.sealed.forget_before(self.windows.first_of_window(last.plus(1)));
+        self.forget_sources();
+        outcome
+    }
+
+    /// As [`Self::close_next`], of a window that is not to be published, or has been.
+    pub fn close_next_silently(&mut self) {
+        let Some(last) = self.due_slice() else { return };
+        self.traces.remove(&last);
+        self.pass(last, |_, _| {});
+        self.forget_sources();
+    }
+
+    /// Goes past a window: each instrument's slices are seen, and then those dropped that no later window needs.
+    fn pass(&mut self, last: SliceIndex, mut see: impl FnMut(&str, &Slices)) {
+        let needed_from = self.windows.first_of_window(last.plus(1));
+        let instruments = &mut self.instruments;
+        let mut next = None;
+        instruments.retain(|name, slices| {
+            see(name, slices);
             let oldest = slices.forget_before(needed_from);
             next = next.into_iter().chain(oldest.map(|oldest| oldest.max(last.plus(1)))).min();
             oldest.is_some()
@@ -221,9 +273,20 @@ impl Aggregator {
         }
         self.next = next;
         self.sources = self.sources.split_off(&needed_from);
+    }
+
+    /// What stands in the candles need not be read again, nor what only those trades would meet.
+    fn forget_sources(&mut self) {
+        let sealed = &self.sealed;
+        self.sources.retain(|slice, _| !sealed.holds(*slice));
         let replay_from = self.replay_point().map(|point| point.offset);
         self.jumps.retain(|jump| replay_from.is_some_and(|from| from <= jump.offset));
-        outcome
+    }
+
+    /// Where the windows lie.
+    #[must_use]
+    pub const fn windows(&self) -> &TimeWindows {
+        &self.windows
     }
 
     /// The highest timestamp or watermark seen.
@@ -244,6 +307,12 @@ impl Aggregator {
     #[must_use]
     pub fn replay_point(&self) -> Option<ReplayPoint> {
         self.sources.values().min_by_key(|point| point.offset).copied()
+    }
+
+    /// What a restart has in the candles.
+    #[must_use]
+    pub const fn sealed(&self) -> &Sealed {
+        &self.sealed
     }
 
     /// What a restart has to be told besides.
@@ -267,49 +336,5 @@ impl Aggregator {
 
     fn due_slice(&self) -> Option<SliceIndex> {
         self.next.filter(|next| self.stream_time.is_some_and(|time| self.windows.closes_at(*next) <= time))
-    }
-}
-
-/// The slices of one instrument that hold a trade, in time order.
-#[derive(Debug)]
-struct Slices(VecDeque<(SliceIndex, Slice)>);
-
-impl Slices {
-    fn starting_with(index: SliceIndex, tick: Tick) -> Self {
-        Self(VecDeque::from([(index, Slice::starting_with(tick))]))
-    }
-
-    fn add(&mut self, index: SliceIndex, tick: Tick) {
-        // From the newest backwards: past it only as many as are open at once, which is one but for the grace.
-        let newer = self.0.iter().rev().take_while(|(at, _)| *at > index).count();
-        let behind = self.0.len() - newer;
-        match behind.checked_sub(1).and_then(|at| self.0.get_mut(at)) {
-            Some((at, slice)) if *at == index => slice.add(tick),
-            _ => self.0.insert(behind, (index, Slice::starting_with(tick))),
-        }
-    }
-
-    fn get(&self, index: SliceIndex) -> Option<&Slice> {
-        self.0
-            .iter()
-            .rev()
-            .find(|(at, _)| *at <= index)
-            .filter(|(at, _)| *at == index)
-            .map(|(_, slice)| slice)
-    }
-
-    /// The average over the window that ends with `last`; slices in front of that window have been forgotten.
-    fn average(&self, last: SliceIndex, windows: &TimeWindows, weights: &Weights) -> Option<Average> {
-        let first = windows.first_of_window(last);
-        let within = self.0.iter().skip_while(|(at, _)| *at < first).take_while(|(at, _)| *at <= last);
-        Average::over(within.map(|(at, slice)| (slice, weights.of_slice(last.distance_from(*at)))))
-    }
-
-    /// Drops what is older than `first`; gives the oldest that is left.
-    fn forget_before(&mut self, first: SliceIndex) -> Option<SliceIndex> {
-        while self.0.front().is_some_and(|(at, _)| *at < first) {
-            self.0.pop_front();
-        }
-        self.0.front().map(|(at, _)| *at)
     }
 }

@@ -15,6 +15,7 @@ use tokio::runtime::Handle;
 
 use crate::Config;
 use crate::metrics::AggregatorMetrics;
+use crate::owners::Owners;
 use crate::runner::{Pairs, SchemaIds};
 
 /// The service, built and not yet running.
@@ -69,8 +70,12 @@ impl App {
         let Self { pairs, admin, health, metrics } = self;
         // Before anybody can ask whether they are ready.
         let seats = pairs.seats();
+        let members = seats.iter().map(|seat| (seat.member.clone(), seat.rejoin.clone())).collect();
+        let owners = Owners::new(&pairs.config, members, (&health, &pairs.metrics))?;
         let _serving = admin.serve(health, metrics, shutdown.clone());
-        let mut tasks = Tasks::new(shutdown);
+        let mut tasks = Tasks::new(shutdown.clone());
+        let runtime = pairs.runtime.clone();
+        tasks.spawn_thread("group", move || owners.run(&runtime, &shutdown))?;
         for seat in seats {
             let pairs = pairs.clone();
             tasks.spawn_thread(seat.name, move || pairs.make(seat)?.run())?;

@@ -46,7 +46,11 @@ pub struct Checkpoint {
     pub stream_time: Option<EventTime>,
     /// Every window that ends at or before this has been published, or is not to be.
     pub emitted_through: Option<EventTime>,
-    /// Where to read from, so that every slice is whole that a later window needs; the committed offset where none is.
+    /// How many candles there are of the slices that a later window needs.
+    pub candles: u64,
+    /// Slices that end at or before this have none, as their windows were not to be published.
+    pub silent_through: Option<EventTime>,
+    /// Where to read from, so that every other slice is whole that a later window needs; the committed offset where none is.
     pub replay: ReplayPoint,
     /// Stream times that the records read again would not meet by themselves.
     pub jumps: Vec<Jump>,
@@ -77,6 +81,9 @@ struct Metadata {
     settings: serde_json::Value,
     stream_time: Option<EventTime>,
     emitted_through: Option<EventTime>,
+    candles: u64,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    silent_through: Option<EventTime>,
     replay_offset: i64,
     replay_stream_time: Option<EventTime>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -85,7 +92,7 @@ struct Metadata {
 
 impl Checkpoint {
     /// Goes up when the metadata's meaning changes.
-    const VERSION: u32 = 2;
+    const VERSION: u32 = 3;
 
     /// As text, for the offset's metadata.
     #[must_use]
@@ -95,6 +102,8 @@ impl Checkpoint {
             settings: serde_json::to_value(fingerprint).expect("numbers and texts always become JSON"),
             stream_time: self.stream_time,
             emitted_through: self.emitted_through,
+            candles: self.candles,
+            silent_through: self.silent_through,
             replay_offset: self.replay.offset.0,
             replay_stream_time: self.replay.stream_time,
             jumps: self.jumps.iter().map(|jump| (jump.offset.0, jump.stream_time)).collect(),
@@ -129,6 +138,8 @@ impl Checkpoint {
         Ok(Self {
             stream_time: metadata.stream_time,
             emitted_through: metadata.emitted_through,
+            candles: metadata.candles,
+            silent_through: metadata.silent_through,
             replay: ReplayPoint {
                 offset: Offset(metadata.replay_offset),
                 stream_time: metadata.replay_stream_time,
@@ -163,6 +174,8 @@ mod tests {
     const CHECKPOINT: Checkpoint = Checkpoint {
         stream_time: Some(1_700_000_000_123),
         emitted_through: Some(1_699_999_990_000),
+        candles: 30_000,
+        silent_through: None,
         replay: ReplayPoint { offset: Offset(41), stream_time: None },
         jumps: Vec::new(),
     };
@@ -179,7 +192,8 @@ mod tests {
     fn as_many_jumps_as_there_can_be_fit_into_what_kafka_takes_by_default() {
         let fingerprint = fingerprint(10, &"c".repeat(249));
         let jumps = (0..Aggregator::MOST_JUMPS).map(|_| jump((i64::MAX, 1 << 53))).collect();
-        let checkpoint = Checkpoint { jumps, ..CHECKPOINT };
+        let most = Checkpoint { candles: u64::MAX, silent_through: Some(1 << 53), ..CHECKPOINT };
+        let checkpoint = Checkpoint { jumps, ..most };
         let text = checkpoint.to_metadata(&fingerprint);
         assert_eq!(Checkpoint::from_metadata(&text, Offset(41), &fingerprint), Ok(checkpoint));
         assert!(text.len() < 4096, "{} bytes", text.len());
@@ -200,7 +214,7 @@ mod tests {
     #[test]
     fn metadata_of_other_programs_and_versions_is_foreign() {
         let fingerprint = fingerprint(10, "c");
-        let newer = CHECKPOINT.to_metadata(&fingerprint).replace("\"version\":2", "\"version\":3");
+        let newer = CHECKPOINT.to_metadata(&fingerprint).replace("\"version\":3", "\"version\":4");
         for text in ["", "{}", "AAE=", newer.as_str()] {
             let refused = Checkpoint::from_metadata(text, Offset(50), &fingerprint).unwrap_err();
             assert!(matches!(refused, CheckpointError::Foreign(_)), "{refused}");

@@ -125,6 +125,16 @@ impl Config {
         }
         invalid
     }
+
+    /// Candles are what windows are put together from after a restart.
+    fn check_retention(&self) -> Option<Invalid> {
+        let most = *self.topics.retention / 2;
+        let windows = self.window.windows().ok()?;
+        (windows.lifetime() > most).then(|| {
+            let allowed = format!("with window.grace at most half of topics.retention, {}", Duration(most));
+            Invalid::new("window.size", self.window.size, allowed)
+        })
+    }
 }
 
 const MOST_THREADS: usize = 256;
@@ -144,6 +154,7 @@ impl ServiceConfig for Config {
         let mut invalid = self.kafka.check();
         invalid.extend(self.topics.check());
         invalid.extend(self.window.build().err());
+        invalid.extend(self.check_retention());
         invalid.extend(self.check_names());
         invalid.extend(self.check_numbers());
         invalid
@@ -178,6 +189,11 @@ mod tests {
     fn what_is_refused_is_named_with_its_value_and_what_is_allowed() {
         let refusals = [
             ("WINDOW__SIZE", "15s", "window.size: got 15s, takes a multiple of window.advance"),
+            (
+                "TOPICS__RETENTION",
+                "10m",
+                "window.size: got 5m, takes with window.grace at most half of topics.retention, 5m",
+            ),
             ("WINDOW__ADVANCE", "0s", "window.advance: got 0s, takes whole milliseconds, at least one"),
             ("WINDOW__GRACE", "1us", "window.grace: got 1us, takes whole milliseconds"),
             (

@@ -1,5 +1,6 @@
 //! From a record to a trade, or to the reason why it is none.
 
+use std::borrow::Cow;
 use std::time::Duration;
 
 use common::avro::Schema;
@@ -16,15 +17,32 @@ const ANSWER_WITHIN: Duration = Duration::from_secs(2);
 /// Beyond this (the year 287,396) milliseconds are no whole doubles any more.
 const LAST_TIMESTAMP: EventTime = 1 << 53;
 
+/// What is needed of a trade.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Traded<'r> {
+    /// What was traded.
+    pub instrument: Cow<'r, str>,
+    /// Event time.
+    pub timestamp: EventTime,
+    /// In the instrument's quote currency.
+    pub price: f64,
+    /// As the exchange counts it.
+    pub amount: f64,
+}
+
+impl<'r> From<Trade<'r>> for Traded<'r> {
+    #[inline]
+    fn from(trade: Trade<'r>) -> Self {
+        let Trade { instrument_name: instrument, timestamp, price, amount, .. } = trade;
+        Self { instrument, timestamp, price, amount }
+    }
+}
+
 /// What is known of a record.
 #[derive(Debug)]
-#[expect(
-    clippy::large_enum_variant,
-    reason = "nearly every record is a trade, and a box for each is what is to be avoided"
-)]
 pub enum Verdict<'r> {
     /// A trade.
-    Trade(Trade<'r>),
+    Trade(Traded<'r>),
     /// Not a trade, and never will be: the reason.
     Undecodable(String),
     /// Not known yet, as the registry does not tell: the reason.
@@ -69,9 +87,7 @@ impl Schemas {
         let ask = async { tokio::time::timeout(ANSWER_WITHIN, self.registry.schema(id)).await };
         match self.runtime.block_on(ask) {
             Ok(Ok(schema)) => Ok(schema),
-            Ok(Err(error @ (RegistryError::UnknownId(_) | RegistryError::NotAvro { .. }))) => {
-                Err(SchemaError::None(error))
-            }
+            Ok(Err(error)) if error.is_verdict() => Err(SchemaError::None(error)),
             Ok(Err(error @ RegistryError::Away { .. })) => Err(SchemaError::Away(error.to_string())),
             Ok(Err(error)) => Err(SchemaError::Refused(error)),
             Err(_) => Err(SchemaError::Away(format!(
@@ -97,7 +113,7 @@ impl TradeDecoder {
     /// Judges a record by its value and timestamp. Blocks while the registry is asked.
     pub fn decode<'r>(&mut self, value: Option<&'r [u8]>, timestamp: Timestamp) -> Verdict<'r> {
         let Some(value) = value else { return Verdict::Undecodable("the value is null".into()) };
-        let mut decoded = self.decoder.decode_trade(value);
+        let mut decoded = self.decoder.decode_part(value, Traded::from);
         if let Err(DecodeError::UnknownSchema(id)) = decoded {
             match self.schemas.ask(id) {
                 Ok(schema) => self.decoder.learn(id, schema),
@@ -105,7 +121,7 @@ impl TradeDecoder {
                 Err(SchemaError::Away(why)) => return Verdict::RegistryAway(why),
                 Err(SchemaError::Refused(error)) => return Verdict::Refused(error.to_string()),
             }
-            decoded = self.decoder.decode_trade(value);
+            decoded = self.decoder.decode_part(value, Traded::from);
         }
         match decoded.map_err(|error| error.to_string()).and_then(|trade| checked(trade, timestamp)) {
             Ok(trade) => Verdict::Trade(trade),
@@ -115,7 +131,7 @@ impl TradeDecoder {
 }
 
 /// A trade is sorted into its windows by its own timestamp, and found again by the record's: they must agree.
-fn checked(trade: Trade<'_>, record: Timestamp) -> Result<Trade<'_>, String> {
+fn checked(trade: Traded<'_>, record: Timestamp) -> Result<Traded<'_>, String> {
     let time = trade.timestamp;
     if record != Timestamp::CreateTime(time) {
         return Err(format!(

@@ -63,6 +63,7 @@ pub struct AggregatorMetrics {
     transaction_time: Histogram,
     aborted: Counter,
     rebalances: Family<RebalanceLabels, Counter>,
+    ownerless: Gauge,
     lag: Family<PartitionLabels, Gauge>,
     behind: Family<PartitionLabels, FloatGauge>,
     open_slices: Family<PartitionLabels, Gauge>,
@@ -87,6 +88,7 @@ impl AggregatorMetrics {
                 .seconds("transaction_seconds", "Begin of a transaction until it is committed"),
             aborted: metrics.counter("transactions_aborted", "Transactions that were not committed"),
             rebalances: metrics.family("rebalances", "Times that partitions came or went, by kind"),
+            ownerless: metrics.gauge("ownerless_partitions", "Partitions that no member of the group has"),
             lag: metrics.family("lag", "Records behind the end of the partition that may be read"),
             behind: metrics.family("stream_time_behind_seconds", "Wall clock less stream time"),
             open_slices: metrics.family("open_slices", "Slices that have not closed yet"),
@@ -142,6 +144,11 @@ impl AggregatorMetrics {
         }
         self.open_slices.get_or_create(&labels).set(count(standing.open_slices));
         self.instruments.get_or_create(&labels).set(count(standing.instruments));
+    }
+
+    /// So many partitions belong to no member of the group.
+    pub fn ownerless(&self, partitions: usize) {
+        self.ownerless.set(i64::try_from(partitions).unwrap_or(i64::MAX));
     }
 
     /// A partition is another member's now: what was known of it is not shown any more.

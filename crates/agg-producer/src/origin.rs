@@ -23,7 +23,8 @@ use crate::window::TimeWindows;
 
 /// How long one question may take; what has no answer by then is asked again.
 const ANSWER_WITHIN: Duration = Duration::from_secs(2);
-/// What is about to be deleted is not worth publishing: so much before the outputs forget, they are begun with.
+/// What is about to be deleted is not worth publishing: so much before the outputs forget, or a window's length if that is more, as
+/// candles must outlast the windows that need them.
 const MARGIN: Duration = Duration::from_secs(24 * 3600);
 
 /// What has been published where nothing is committed.
@@ -84,26 +85,17 @@ impl Origin {
         Self { kafka, topics, group_id, windows }
     }
 
-    /// What has been published of a partition, if anything. Blocks, and takes two clients for as long: it is seldom asked.
+    /// Means to see what has been published: two clients, for as long as it is needed, which is seldom.
     ///
     /// # Errors
-    /// If Kafka does not tell; also while another's transaction is open there, since what it will hold cannot be seen.
-    pub fn published(&self, partition: i32) -> KafkaResult<Option<Published>> {
+    /// librdkafka's.
+    pub fn lookout(&self) -> KafkaResult<Lookout<'_>> {
         let client = |role| client::config(&self.kafka, Config::SERVICE.name(), &role).create();
-        let (reader, uncommitted): (BaseConsumer, BaseConsumer) =
-            (client(Role::Reader)?, client(Role::UncommittedReader)?);
-        let Self { topics: TopicsConfig { candles, moving_averages, late, .. }, group_id, .. } = self;
-        for topic in [candles, moving_averages, late] {
-            let (first, end) = uncommitted.fetch_watermarks(topic, partition, ANSWER_WITHIN)?;
-            let Some(record) = first_record(&reader, (topic, partition), first..=end)? else { continue };
-            let (topic, group) = (topic.clone(), group_of(&record));
-            return Ok(Some(match group {
-                Some(group) if group == *group_id => Published::ByThisGroup { topic },
-                Some(group) => Published::ByGroup { topic, group },
-                None => Published::BySomebody { topic },
-            }));
-        }
-        Ok(None)
+        Ok(Lookout {
+            origin: self,
+            reader: client(Role::Reader)?,
+            uncommitted: client(Role::UncommittedReader)?,
+        })
     }
 
     /// The first record whose windows the outputs still keep, of those that are `readable`. Blocks.
@@ -117,7 +109,7 @@ impl Origin {
         readable: &RangeInclusive<Offset>,
     ) -> KafkaResult<Beginning> {
         let (first, end) = (*readable.start(), *readable.end());
-        let since = oldest_to_publish(*self.topics.retention, SystemTime::now());
+        let since = oldest_to_publish(*self.topics.retention, self.windows.lifetime(), SystemTime::now());
         if since <= 0 {
             return Ok(Beginning { from: first, not_before: None });
         }
@@ -138,14 +130,43 @@ impl Origin {
     }
 }
 
+/// Sees what has been published.
+pub struct Lookout<'o> {
+    origin: &'o Origin,
+    reader: BaseConsumer,
+    uncommitted: BaseConsumer,
+}
+
+impl Lookout<'_> {
+    /// What has been published of a partition, if anything. Blocks.
+    ///
+    /// # Errors
+    /// If Kafka does not tell; also while another's transaction is open there, since what it will hold cannot be seen.
+    pub fn published(&self, partition: i32) -> KafkaResult<Option<Published>> {
+        let Origin { topics: TopicsConfig { candles, moving_averages, late, .. }, group_id, .. } =
+            self.origin;
+        for topic in [candles, moving_averages, late] {
+            let (first, end) = self.uncommitted.fetch_watermarks(topic, partition, ANSWER_WITHIN)?;
+            let Some(record) = first_record(&self.reader, (topic, partition), first..=end)? else { continue };
+            let (topic, group) = (topic.clone(), group_of(&record));
+            return Ok(Some(match group {
+                Some(group) if group == *group_id => Published::ByThisGroup { topic },
+                Some(group) => Published::ByGroup { topic, group },
+                None => Published::BySomebody { topic },
+            }));
+        }
+        Ok(None)
+    }
+}
+
 /// The end of the last window that begins before an instant.
 fn last_end_begun_before(windows: &TimeWindows, instant: EventTime) -> EventTime {
     windows.slice(windows.slice_at(instant.saturating_add(windows.size()).saturating_sub(1))).start
 }
 
 /// In milliseconds since the epoch; before the epoch where everything is young enough.
-fn oldest_to_publish(retention: Duration, now: SystemTime) -> EventTime {
-    let kept = retention.saturating_sub(MARGIN.min(retention / 2));
+fn oldest_to_publish(retention: Duration, window: Duration, now: SystemTime) -> EventTime {
+    let kept = retention.saturating_sub(MARGIN.min(retention / 2).max(window));
     let oldest = now.checked_sub(kept).and_then(|at| at.duration_since(SystemTime::UNIX_EPOCH).ok());
     oldest.and_then(|at| i64::try_from(at.as_millis()).ok()).unwrap_or(0)
 }
@@ -191,10 +212,12 @@ mod tests {
     fn an_empty_group_begins_a_day_before_the_outputs_forget() {
         let now = SystemTime::UNIX_EPOCH + DAY * 100;
         let days = |days: i64| days * 24 * 3_600_000;
-        assert_eq!(oldest_to_publish(DAY * 30, now), days(71));
-        assert_eq!(oldest_to_publish(DAY, now), days(100) - days(1) / 2, "short retention: half of it");
-        assert_eq!(oldest_to_publish(DAY * 1000, now), 0);
-        assert_eq!(oldest_to_publish(Duration::MAX, now), 0);
+        let hour = DAY / 24;
+        assert_eq!(oldest_to_publish(DAY * 30, hour, now), days(71));
+        assert_eq!(oldest_to_publish(DAY, hour, now), days(100) - days(1) / 2, "short retention: half of it");
+        assert_eq!(oldest_to_publish(DAY * 30, DAY * 7, now), days(77), "a long window: its length");
+        assert_eq!(oldest_to_publish(DAY * 1000, hour, now), 0);
+        assert_eq!(oldest_to_publish(Duration::MAX, hour, now), 0);
     }
 
     #[test]

@@ -2,14 +2,14 @@
 
 use std::borrow::Cow;
 
-use common::avro::codec::Encoder;
+use common::avro::codec::SchemaId;
+use common::avro::window_encoder;
 use common::config::TopicsConfig;
 use common::kafka::transaction::{Transaction, TransactionError};
 use common::model::{Candle, MovingAverage};
 use common::telemetry::trace::{self, Kind, TRACEPARENT};
 use rdkafka::message::{Header, Message as _, OwnedHeaders, OwnedMessage};
 use rdkafka::producer::BaseRecord;
-use serde::Serialize;
 use tracing::Span;
 
 use crate::aggregator::{Closed, Late};
@@ -35,18 +35,18 @@ pub enum Aside {
 pub struct Publisher {
     topics: TopicsConfig,
     group_id: String,
-    candles: Encoder,
-    averages: Encoder,
+    /// The registry's ids of candles and averages.
+    ids: (SchemaId, SchemaId),
     average_span: String,
     value: Vec<u8>,
 }
 
 impl Publisher {
-    /// With encoders for the records of the topics that are the service's own.
+    /// With the registry's ids of candles and averages.
     #[must_use]
-    pub fn new(topics: TopicsConfig, group_id: String, (candles, averages): (Encoder, Encoder)) -> Self {
+    pub fn new(topics: TopicsConfig, group_id: String, ids: (SchemaId, SchemaId)) -> Self {
         let average_span = format!("{} publish", topics.moving_averages);
-        Self { topics, group_id, candles, averages, average_span, value: Vec::with_capacity(256) }
+        Self { topics, group_id, ids, average_span, value: Vec::with_capacity(256) }
     }
 
     /// Begins to fill a transaction.
@@ -102,8 +102,8 @@ impl Batch<'_, '_> {
 
     /// The group stands in a header: candles are this group's changelog, and no other's.
     fn candle(&mut self, partition: i32, candle: &Candle<'_>) -> Result<(), TransactionError> {
-        let Publisher { topics, group_id, candles, value, .. } = &mut *self.publisher;
-        encode(candles, candle, value);
+        let Publisher { topics, group_id, ids, value, .. } = &mut *self.publisher;
+        window_encoder::candle(ids.0, candle, value);
         let group = OwnedHeaders::new().insert(Header { key: GROUP, value: Some(group_id) });
         self.transaction.send(
             BaseRecord::to(&topics.candles)
@@ -123,8 +123,8 @@ impl Batch<'_, '_> {
         average: &MovingAverage<'_>,
         trace: Option<&str>,
     ) -> Result<(), TransactionError> {
-        let Publisher { topics, averages, average_span, value, .. } = &mut *self.publisher;
-        encode(averages, average, value);
+        let Publisher { topics, ids, average_span, value, .. } = &mut *self.publisher;
+        window_encoder::average(ids.1, average, value);
         let mut record = BaseRecord::to(&topics.moving_averages)
             .partition(partition)
             .key(average.instrument_name.as_bytes())
@@ -166,13 +166,6 @@ impl Batch<'_, '_> {
         *count += 1;
         Ok(())
     }
-}
-
-/// The types of the contract are what its schemas describe, field for field, so that only the value could be at fault.
-fn encode(encoder: &Encoder, record: &impl Serialize, into: &mut Vec<u8>) {
-    encoder
-        .encode(record, into)
-        .expect("candles and averages are numbers and a name, which every schema of ours takes");
 }
 
 fn late_headers(late: &Late) -> OwnedHeaders {

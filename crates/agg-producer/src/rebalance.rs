@@ -4,10 +4,12 @@ use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
 
+use common::kafka::records::pause_beforehand;
+use common::kafka::trouble::told;
 use rdkafka::TopicPartitionList;
 use rdkafka::client::ClientContext;
 use rdkafka::consumer::{BaseConsumer, Consumer as _, ConsumerContext};
-use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::error::{KafkaError, KafkaResult, RDKafkaErrorCode};
 use rdkafka::producer::{DeliveryResult, ProducerContext};
 use rdkafka::topic_partition_list::TopicPartitionListElem;
 use rdkafka::types::RDKafkaRespErr;
@@ -79,17 +81,20 @@ impl ConsumerContext for Rebalances {
     }
 }
 
-fn assign_paused(
+/// Assigns partitions of which nothing is fetched before they are sought and resumed.
+///
+/// # Errors
+/// librdkafka's.
+pub fn assign_paused(
     consumer: &BaseConsumer<Rebalances>,
     partitions: &mut TopicPartitionList,
-) -> Result<(), KafkaError> {
+) -> KafkaResult<()> {
     // Any number will do, as nothing is fetched before the seek; but it must be one. Without it, or with a logical offset, librdkafka
-    // looks one up, and when that answer comes after the seek it asks again and goes there.
+    // looks one up, and when that answer comes after the seek it asks again and goes there. Were it fetched from and out of range,
+    // librdkafka would give the partition up.
     partitions.set_all_offsets(rdkafka::Offset::Offset(0))?;
-    // Before as well, so that nothing is fetched in between.
-    consumer.pause(partitions)?;
-    consumer.incremental_assign(partitions)?;
-    consumer.pause(partitions)
+    pause_beforehand(consumer, partitions)?;
+    consumer.incremental_assign(partitions)
 }
 
 impl ClientContext for Rebalances {
@@ -157,14 +162,5 @@ impl ProducerContext for Deliveries {
                 tracing::warn!(%error, "a record was not delivered");
             }
         }
-    }
-}
-
-/// One broker connection or another is lost all the time; that all are is worth a line.
-fn told(error: &KafkaError, reason: &str) {
-    if error.rdkafka_error_code() == Some(RDKafkaErrorCode::BrokerTransportFailure) {
-        tracing::debug!(%error, reason, "kafka");
-    } else {
-        tracing::warn!(%error, reason, "kafka");
     }
 }

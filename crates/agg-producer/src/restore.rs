@@ -1,8 +1,10 @@
 //! Where an assigned partition begins: where the group left it, or where nothing was ever committed.
 
+use std::cell::OnceCell;
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
+use common::failpoint::without;
 use common::kafka::offsets;
 use common::kafka::records::Records;
 use rdkafka::TopicPartitionList;
@@ -10,9 +12,9 @@ use rdkafka::consumer::{BaseConsumer, Consumer as _};
 use rdkafka::error::{KafkaError, KafkaResult};
 use rdkafka::topic_partition_list::TopicPartitionListElem;
 
-use crate::aggregator::Offset;
+use crate::aggregator::{Offset, ReplayPoint};
 use crate::checkpoint::{Checkpoint, CheckpointError, Fingerprint};
-use crate::origin::{Beginning, Origin, Published};
+use crate::origin::{Beginning, Lookout, Origin, Published};
 use crate::partition::{Partition, Windowing};
 use crate::rebalance::Rebalances;
 
@@ -28,6 +30,8 @@ pub struct Start {
     pub number: i32,
     /// Its state, empty.
     pub partition: Partition,
+    /// How many candles are put back into it.
+    pub candles: u64,
     /// Where reading begins. Never one of librdkafka's logical offsets: a seek to one can be undone by an answer that comes late.
     pub from: Offset,
     /// What is committed; `from` if nothing is.
@@ -63,12 +67,24 @@ pub enum Refusal {
         /// What is wrong with it.
         why: CheckpointError,
     },
+    /// One that is needed, and that nothing can be made of.
+    #[error("a candle cannot be put back: {0}")]
+    Candle(String),
+    /// They are not there any more.
+    #[error("{missing} candles that later windows need are not in {topic} any more")]
+    CandlesGone {
+        /// Where they were.
+        topic: String,
+        /// How many.
+        missing: u64,
+    },
     /// No commit, and yet results.
     #[error("nothing is committed, but {0}")]
     Published(Published),
     /// It was not there at the start.
     #[error(
-        "the topic had topics.partitions = {0}, now it has more: an instrument's trades may go to another partition than before, and the          other topics have none for it"
+        "the topic had topics.partitions = {0}, now it has more: an instrument's trades may go to another partition than before, and the \
+         other topics have none for it"
     )]
     Added(i32),
 }
@@ -78,6 +94,8 @@ pub enum Refusal {
 pub struct Restore {
     /// The trades' topic.
     pub topic: String,
+    /// The candles'.
+    pub candles: String,
     /// The windows in force.
     pub windowing: Windowing,
     /// The settings in force, with which what is committed must agree.
@@ -105,52 +123,8 @@ impl Restore {
         let answered = consumer.committed_offsets(asked, ANSWER_WITHIN)?;
         let metadata = offsets::metadata(&answered);
         let answers = answered.elements().into_iter().zip(metadata);
-        answers.map(|(element, metadata)| self.start(consumer, &element, &metadata)).collect()
-    }
-
-    fn start(
-        &self,
-        consumer: &BaseConsumer<Rebalances>,
-        element: &TopicPartitionListElem<'_>,
-        metadata: &[u8],
-    ) -> Result<Start, RestoreError> {
-        element.error()?;
-        let number = element.partition();
-        let refused = |why| RestoreError::Refused { topic: self.topic.clone(), partition: number, why };
-        if number >= self.partitions {
-            return Err(refused(Refusal::Added(self.partitions)));
-        }
-        let rdkafka::Offset::Offset(offset) = element.offset() else {
-            if let Some(published) = self.origin.published(number)? {
-                return Err(refused(Refusal::Published(published)));
-            }
-            return self.beginning(consumer, number);
-        };
-        let committed = Offset(offset);
-        let metadata = String::from_utf8_lossy(metadata);
-        let checkpoint = Checkpoint::from_metadata(&metadata, committed, &self.fingerprint)
-            .map_err(|why| refused(Refusal::Checkpoint { offset, why }))?;
-        Ok(Start {
-            number,
-            partition: Partition::resumed(&self.windowing, committed, &checkpoint),
-            from: checkpoint.replay.offset,
-            committed,
-        })
-    }
-
-    fn beginning(&self, consumer: &BaseConsumer<Rebalances>, number: i32) -> Result<Start, RestoreError> {
-        let readable = self.readable(consumer, number)?;
-        let Beginning { from, not_before } = self.origin.beginning(consumer, number, &readable)?;
-        if let Some(not_before) = not_before {
-            tracing::info!(
-                partition = number,
-                from = from.0,
-                not_before,
-                "older trades are passed over, as topics.retention would forget their windows at once"
-            );
-        }
-        let partition = Partition::new(&self.windowing, not_before);
-        Ok(Start { number, partition, from, committed: from })
+        let starter = Starter { restore: self, consumer, lookout: OnceCell::new() };
+        answers.map(|(element, metadata)| starter.start(&element, &metadata)).collect()
     }
 
     /// From which offset up to which a partition can be read. Blocks.
@@ -201,5 +175,69 @@ impl Restore {
         let mut begun = TopicPartitionList::new();
         begun.add_partition(&self.topic, start.number);
         consumer.resume(&begun)
+    }
+}
+
+/// Decides where partitions begin, one after another.
+struct Starter<'r> {
+    restore: &'r Restore,
+    consumer: &'r BaseConsumer<Rebalances>,
+    lookout: OnceCell<Lookout<'r>>,
+}
+
+impl<'r> Starter<'r> {
+    fn start(&self, element: &TopicPartitionListElem<'_>, metadata: &[u8]) -> Result<Start, RestoreError> {
+        let Restore { topic, windowing, fingerprint, partitions, .. } = self.restore;
+        element.error()?;
+        let number = element.partition();
+        let refused = |why| RestoreError::Refused { topic: topic.clone(), partition: number, why };
+        if number >= *partitions {
+            return Err(refused(Refusal::Added(*partitions)));
+        }
+        let rdkafka::Offset::Offset(offset) = element.offset() else {
+            if let Some(published) = self.lookout()?.published(number)? {
+                return Err(refused(Refusal::Published(published)));
+            }
+            return self.beginning(number);
+        };
+        let committed = Offset(offset);
+        let metadata = String::from_utf8_lossy(metadata);
+        let mut checkpoint = Checkpoint::from_metadata(&metadata, committed, fingerprint)
+            .map_err(|why| refused(Refusal::Checkpoint { offset, why }))?;
+        if without("restore") {
+            checkpoint.candles = 0;
+            checkpoint.replay = ReplayPoint { offset: committed, stream_time: checkpoint.stream_time };
+        }
+        Ok(Start {
+            number,
+            partition: Partition::resumed(windowing, committed, &checkpoint),
+            candles: checkpoint.candles,
+            from: checkpoint.replay.offset,
+            committed,
+        })
+    }
+
+    fn lookout(&self) -> KafkaResult<&Lookout<'r>> {
+        if let Some(lookout) = self.lookout.get() {
+            return Ok(lookout);
+        }
+        let lookout = self.restore.origin.lookout()?;
+        Ok(self.lookout.get_or_init(|| lookout))
+    }
+
+    fn beginning(&self, number: i32) -> Result<Start, RestoreError> {
+        let Self { restore, consumer, .. } = self;
+        let readable = restore.readable(consumer, number)?;
+        let Beginning { from, not_before } = restore.origin.beginning(consumer, number, &readable)?;
+        if let Some(not_before) = not_before {
+            tracing::info!(
+                partition = number,
+                from = from.0,
+                not_before,
+                "older trades are passed over, as topics.retention would forget their windows at once"
+            );
+        }
+        let partition = Partition::new(&restore.windowing, not_before);
+        Ok(Start { number, partition, candles: 0, from, committed: from })
     }
 }

@@ -80,6 +80,12 @@ impl TimeWindows {
         self.slices_per_window.saturating_mul(self.advance)
     }
 
+    /// From a window's start until it closes.
+    #[must_use]
+    pub const fn lifetime(&self) -> Duration {
+        Duration::from_millis(self.size().saturating_add(self.grace).unsigned_abs())
+    }
+
     /// Length of a slice, and the time from one window to the next, in milliseconds.
     #[must_use]
     pub const fn advance(&self) -> i64 {
@@ -133,7 +139,13 @@ impl TimeWindows {
     /// The newest slice that is closed at `stream_time`.
     #[must_use]
     pub const fn newest_closed(&self, stream_time: EventTime) -> SliceIndex {
-        self.slice_at(stream_time.saturating_sub(self.grace)).plus(-1)
+        self.newest_ended(stream_time.saturating_sub(self.grace))
+    }
+
+    /// The newest slice that ends at or before `time`.
+    #[must_use]
+    pub const fn newest_ended(&self, time: EventTime) -> SliceIndex {
+        self.slice_at(time).plus(-1)
     }
 }
 

@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use agg_producer::Config;
 use agg_producer::metrics::AggregatorMetrics;
@@ -150,27 +150,7 @@ async fn registry(failures: u32) -> String {
 }
 
 fn trade(instrument: &str, timestamp: i64, price: f64) -> Trade<'_> {
-    Trade {
-        instrument_name: Cow::Borrowed(instrument),
-        trade_seq: 1,
-        trade_id: "1".into(),
-        timestamp,
-        price,
-        amount: 2.0,
-        index_price: price,
-        direction: "buy".into(),
-        tick_direction: 0,
-        received_at: timestamp * 1000,
-        mark_price: None,
-        contracts: None,
-        iv: None,
-        liquidation: None,
-        block_trade_id: None,
-        combo_id: None,
-        combo_trade_id: None,
-        block_trade_leg_count: None,
-        block_rfq_id: None,
-    }
+    Trade { instrument_name: Cow::Borrowed(instrument), timestamp, price, amount: 2.0, ..Trade::default() }
 }
 
 fn encoded(trade: &Trade<'_>) -> Vec<u8> {
@@ -315,6 +295,22 @@ async fn offsets_that_are_not_told_are_asked_for_again_and_never_taken_for_none(
     send_trades(&rig.producer(), 0, &[(1_000, 10.0), (12_000, 20.0)]);
     let average: MovingAverage<'_> = decoded(&MOVING_AVERAGE, AVERAGE_ID, &rig.read(TOPICS[2], 1)[0]);
     assert_eq!((average.window_end, average.sma), (10_000, 10.0));
+    rig.stop();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn offsets_that_are_not_told_for_longer_than_a_transaction_may_be_open_are_swept_and_nothing_is_lost() {
+    use rdkafka::types::{RDKafkaApiKey, RDKafkaRespErr};
+    let begun = Instant::now();
+    let open = [RDKafkaRespErr::RD_KAFKA_RESP_ERR_UNSTABLE_OFFSET_COMMIT; 40];
+    let rig = Rig::start_after(0, |cluster| {
+        cluster.request_errors(RDKafkaApiKey::OffsetFetch, &open);
+    })
+    .await;
+    send_trades(&rig.producer(), 0, &[(1_000, 10.0), (12_000, 20.0)]);
+    let average: MovingAverage<'_> = decoded(&MOVING_AVERAGE, AVERAGE_ID, &rig.read(TOPICS[2], 1)[0]);
+    assert_eq!((average.window_end, average.sma), (10_000, 10.0));
+    assert!(begun.elapsed() > Duration::from_secs(15), "so long nothing is swept");
     rig.stop();
 }
 

@@ -10,13 +10,16 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use agg_producer::aggregator::{Aggregator, Closed, Offset, Placement, Trade};
+use agg_producer::average::Average;
 use agg_producer::checkpoint::Checkpoint;
-use agg_producer::partition::{Partition, Windowing};
+use agg_producer::partition::{Partition, Unfit, Windowing};
+use agg_producer::slice::Slice;
 use agg_producer::watermark::CompleteThrough;
 use agg_producer::weights::{Tau, Weights};
 use agg_producer::window::TimeWindows;
+use common::model::Candle;
 use proptest::prelude::*;
-use reference::{Published, Settings, publish, publish_with};
+use reference::{AVERAGE, CANDLE, Published, Settings, numbers, publish, publish_with};
 
 fn windowing(settings: &Settings) -> Windowing {
     let ms = |ms: i64| Duration::from_millis(ms.unsigned_abs());
@@ -29,6 +32,8 @@ fn windowing(settings: &Settings) -> Windowing {
 #[derive(Default)]
 struct Run {
     published: Published,
+    /// The candles' topic.
+    candles: Vec<Candle<'static>>,
     /// Window ends of each instrument in the order in which they came.
     order: BTreeMap<String, Vec<i64>>,
 }
@@ -54,38 +59,47 @@ impl Run {
     }
 
     fn keep(&mut self, closed: &Closed<'_>) {
-        let average = closed.average;
+        let Average { trade_count, sma, ema, vwap, open, high, low, close, volume } = closed.average;
+        let average = numbers(trade_count, &AVERAGE, [sma, ema, vwap, open, high, low, close, volume]);
         let key = (closed.instrument.to_owned(), closed.window.end);
-        let numbers = BTreeMap::from([
-            ("trade_count", average.trade_count),
-            ("sma", average.sma.to_bits()),
-            ("ema", average.ema.to_bits()),
-            ("vwap", average.vwap.to_bits()),
-            ("open", average.open.to_bits()),
-            ("high", average.high.to_bits()),
-            ("low", average.low.to_bits()),
-            ("close", average.close.to_bits()),
-            ("volume", average.volume.to_bits()),
-        ]);
         self.order.entry(key.0.clone()).or_default().push(key.1);
-        assert_eq!(self.published.averages.insert(key, numbers), None, "a window was published twice");
+        assert_eq!(self.published.averages.insert(key, average), None, "a window was published twice");
         if let Some((span, slice)) = closed.slice {
-            let numbers = BTreeMap::from([
-                ("trade_count", slice.trade_count),
-                ("open", slice.open.to_bits()),
-                ("high", slice.high.to_bits()),
-                ("low", slice.low.to_bits()),
-                ("close", slice.close.to_bits()),
-                ("volume", slice.volume.to_bits()),
-                ("turnover", slice.turnover.to_bits()),
-                ("price_sum", slice.price_sum.to_bits()),
-                ("ema_sum", slice.ema_sum.to_bits()),
-                ("ema_weight", slice.ema_weight.to_bits()),
-            ]);
+            self.candles.push(candle(closed.instrument, (span.start, span.end), slice));
+            let Slice { trade_count, open, high, low, close, volume, .. } = *slice;
+            let Slice { turnover, price_sum, ema_sum, ema_weight, .. } = *slice;
+            let doubles = [open, high, low, close, volume, turnover, price_sum, ema_sum, ema_weight];
             let key = (closed.instrument.to_owned(), span.end);
-            assert_eq!(self.published.candles.insert(key, numbers), None, "a slice was published twice");
+            let candle = numbers(trade_count, &CANDLE, doubles);
+            assert_eq!(self.published.candles.insert(key, candle), None, "a slice was published twice");
         }
     }
+}
+
+fn candle(instrument: &str, (start, end): (i64, i64), slice: &Slice) -> Candle<'static> {
+    let Slice { trade_count, open, high, low, close, volume, turnover, price_sum, ema_sum, ema_weight } =
+        *slice;
+    let (instrument_name, trade_count) = (instrument.to_owned().into(), trade_count.try_into().unwrap());
+    Candle {
+        instrument_name,
+        start,
+        end,
+        trade_count,
+        open,
+        high,
+        low,
+        close,
+        volume,
+        turnover,
+        price_sum,
+        ema_sum,
+        ema_weight,
+    }
+}
+
+fn put_back(partition: &mut Partition, candles: &[Candle<'_>]) {
+    candles.iter().for_each(|candle| partition.put_back(candle).unwrap());
+    assert_eq!(partition.missing(), None);
 }
 
 fn offset(place: usize) -> Offset {
@@ -137,29 +151,42 @@ proptest! {
 
     /// A commit may fall between any two records and between any two windows that one record closes. Whatever was done since the
     /// last one is lost, which is what an aborted transaction means. Watermarks come when they like, and the producer may be wrong in
-    /// what it says by them.
+    /// what it says by them. The first windows may be ones that are not to be published.
     #[test]
     fn a_restart_anywhere_changes_nothing(
         settings in settings(),
         trades in trades(),
         fates in fates(),
+        silence in prop_oneof![Just(None), (0..1_000i64).prop_map(Some)],
     ) {
-        let mut story = Story::new(&settings, &trades);
+        let not_before = silence.zip(trades.first()).map(|(after, first)| first.timestamp + after);
+        let mut story = Story::new(&settings, &trades, not_before);
         let mut fates = fates.into_iter().cycle();
         while story.place < trades.len() || story.partition.is_due() {
             story.go_on(fates.next().unwrap());
         }
-        prop_assert_eq!(story.now.published, publish_with(&settings, &trades, &story.watermarks));
+        let mut expected = publish_with(&settings, &trades, &story.watermarks);
+        expected.averages.retain(|(_, end), _| Some(*end) > not_before);
+        expected.candles.retain(|(_, end), _| Some(*end) > not_before);
+        prop_assert_eq!(story.now.published, expected);
     }
 }
 
-/// Where a transaction has been committed: how many trades had been read, and what else there was.
-type Committed = (usize, Checkpoint, Published, Vec<(usize, i64)>);
+/// What a transaction has committed.
+struct Committed {
+    /// How many trades had been read.
+    place: usize,
+    checkpoint: Checkpoint,
+    published: Published,
+    candles: Vec<Candle<'static>>,
+    watermarks: Vec<(usize, i64)>,
+}
 
 /// A partition's life, with restarts.
 struct Story<'a> {
     windowing: Windowing,
     trades: &'a [reference::Trade],
+    not_before: Option<i64>,
     partition: Partition,
     now: Run,
     place: usize,
@@ -170,11 +197,21 @@ struct Story<'a> {
 }
 
 impl<'a> Story<'a> {
-    fn new(settings: &Settings, trades: &'a [reference::Trade]) -> Self {
+    fn new(settings: &Settings, trades: &'a [reference::Trade], not_before: Option<i64>) -> Self {
         let windowing = windowing(settings);
-        let partition = Partition::new(&windowing, None);
+        let partition = Partition::new(&windowing, not_before);
         let (now, watermarks) = (Run::default(), Vec::new());
-        Self { windowing, trades, partition, now, place: 0, watermarks, committed: None, crashes: 0 }
+        Self {
+            windowing,
+            trades,
+            not_before,
+            partition,
+            now,
+            place: 0,
+            watermarks,
+            committed: None,
+            crashes: 0,
+        }
     }
 
     fn go_on(&mut self, fate: Fate) {
@@ -198,9 +235,13 @@ impl<'a> Story<'a> {
                 }
             }
             Fate::Commit if !rebuilding => {
-                let checkpoint = self.partition.checkpoint(offset(self.place));
-                let published = self.now.published.clone();
-                self.committed = Some((self.place, checkpoint, published, self.watermarks.clone()));
+                self.committed = Some(Committed {
+                    place: self.place,
+                    checkpoint: self.partition.checkpoint(offset(self.place)),
+                    published: self.now.published.clone(),
+                    candles: self.now.candles.clone(),
+                    watermarks: self.watermarks.clone(),
+                });
             }
             Fate::Crash if self.crashes < 20 => self.crash(),
             Fate::Read | Fate::Close | Fate::Watermark(_) | Fate::Commit | Fate::Crash => {}
@@ -209,15 +250,17 @@ impl<'a> Story<'a> {
 
     fn crash(&mut self) {
         self.crashes += 1;
-        let restarted = match &self.committed {
-            None => (Partition::new(&self.windowing, None), Published::default(), 0, Vec::new()),
-            Some((place, checkpoint, published, watermarks)) => {
-                let replay = usize::try_from(checkpoint.replay.offset.0 / 2).unwrap();
-                let partition = Partition::resumed(&self.windowing, offset(*place), checkpoint);
-                (partition, published.clone(), replay, watermarks.clone())
-            }
+        let Some(committed) = &self.committed else {
+            self.partition = Partition::new(&self.windowing, self.not_before);
+            (self.now, self.place, self.watermarks) = (Run::default(), 0, Vec::new());
+            return;
         };
-        (self.partition, self.now.published, self.place, self.watermarks) = restarted;
+        let Committed { place, checkpoint, published, candles, watermarks } = committed;
+        self.partition = Partition::resumed(&self.windowing, offset(*place), checkpoint);
+        put_back(&mut self.partition, candles);
+        self.place = usize::try_from(checkpoint.replay.offset.0 / 2).unwrap();
+        (self.now.published, self.now.candles) = (published.clone(), candles.clone());
+        self.watermarks.clone_from(watermarks);
     }
 }
 
@@ -303,13 +346,59 @@ fn a_trade_within_the_grace_counts_and_one_after_it_is_late_even_for_windows_sti
 }
 
 #[test]
-fn a_restart_reads_no_more_than_the_windows_that_are_still_open_need() {
+fn a_restart_reads_the_candles_of_a_window_and_the_trades_of_what_has_not_closed() {
     let trades: Vec<_> = (0..10_000).map(|second| trade("A", second * 1_000)).collect();
     let (_, partition) = run(&by_default(), &trades);
     let checkpoint = partition.checkpoint(offset(10_000));
     let replayed = (offset(10_000).0 - checkpoint.replay.offset.0) / 2;
-    assert!((290..=310).contains(&replayed), "{replayed} trades of one a second for windows of 300 s");
-    assert_eq!(checkpoint.emitted_through, Some(9_990_000));
+    assert_eq!((checkpoint.emitted_through, checkpoint.candles), (Some(9_990_000), 29));
+    assert_eq!(replayed, 10, "trades of one a second since then");
+}
+
+#[test]
+fn candles_of_other_times_are_passed_over_and_those_that_fit_nothing_refused() {
+    let (run, partition) = run(&by_default(), &[trade("A", 5_000), trade("B", 5_000), trade("A", 15_000)]);
+    let checkpoint = partition.checkpoint(offset(3));
+    let mut restarted = Partition::resumed(&windowing(&by_default()), offset(3), &checkpoint);
+    assert_eq!(restarted.missing(), Some((2, -270_000)));
+    let of = |start, end| Candle { start, end, ..run.candles[0].clone() };
+    restarted.put_back(&of(-290_000, -280_000)).unwrap();
+    restarted.put_back(&of(10_000, 20_000)).unwrap();
+    assert_eq!(restarted.missing(), Some((2, -270_000)));
+    let no_slice = [of(5_000, 10_000), of(-10_000, 10_000), Candle { trade_count: 0, ..of(0, 10_000) }];
+    for candle in no_slice {
+        assert!(matches!(restarted.put_back(&candle), Err(Unfit::NoSlice { .. })), "{candle:?}");
+    }
+    restarted.put_back(&run.candles[0]).unwrap();
+    assert!(matches!(restarted.put_back(&run.candles[0]), Err(Unfit::Twice { .. })));
+    put_back(&mut restarted, &run.candles[1..]);
+    let more = Candle { instrument_name: "C".into(), ..run.candles[0].clone() };
+    assert!(matches!(restarted.put_back(&more), Err(Unfit::Surplus { .. })));
+}
+
+#[test]
+fn a_restart_while_windows_are_still_closed_in_silence_reads_the_trades_that_have_no_candle() {
+    let (windowing, mut run) = (windowing(&by_default()), Run::default());
+    let mut partition = Partition::new(&windowing, Some(50_000));
+    let mut restarts = Vec::new();
+    for place in 0..60 {
+        let position = offset(place);
+        let checkpoint = partition.checkpoint(position);
+        partition = Partition::resumed(&windowing, position, &checkpoint);
+        put_back(&mut partition, &run.candles);
+        let replayed = usize::try_from(checkpoint.replay.offset.0 / 2).unwrap()..place;
+        restarts.push((replayed.len(), checkpoint.candles));
+        for place in replayed.chain([place]) {
+            run.add(&mut partition, place, &trade("A", i64::try_from(place).unwrap() * 10_000));
+        }
+        while partition.is_due() {
+            run.close_one(&mut partition);
+        }
+    }
+    let ends: Vec<i64> = (6..=58).map(|slice| slice * 10_000).collect();
+    assert_eq!(run.order["A"], ends);
+    assert!(run.published.averages.values().skip(30).all(|numbers| numbers["trade_count"] == 30));
+    assert_eq!([restarts[5], restarts[10], restarts[59]], [(5, 0), (10, 3), (2, 29)]);
 }
 
 #[test]
@@ -348,24 +437,45 @@ fn a_quiet_instrument_closes_by_watermark_once_the_records_below_its_offset_are_
 }
 
 #[test]
-fn what_a_watermark_closed_stays_closed_though_the_restart_does_not_know_of_it() {
+fn a_trade_that_nothing_but_a_watermark_made_late_is_not_added_by_a_restart_either() {
+    let windowing = windowing(&by_default());
+    let mut partition = Partition::new(&windowing, None);
+    let mut run = Run::default();
+    run.add(&mut partition, 0, &trade("QUIET", 5_000));
+    partition.watermark(CompleteThrough { time: 12_000, offset: offset(1) }, offset(1));
+    // The producer was wrong: this one is late, by nothing but the watermark.
+    run.add(&mut partition, 1, &trade("QUIET", 6_000));
+    assert_eq!(run.published.late, [(1, 12_000, 0, 10_000)]);
+    // The window is due and not published yet: its trades are read again.
+    let checkpoint = partition.checkpoint(offset(2));
+    assert_eq!((checkpoint.candles, checkpoint.replay.offset), (0, offset(0)));
+    let mut restarted = Partition::resumed(&windowing, offset(2), &checkpoint);
+    for (place, timestamp) in [(0, 5_000), (1, 6_000), (2, 22_000)] {
+        run.add(&mut restarted, place, &trade("QUIET", timestamp));
+    }
+    run.close_one(&mut restarted);
+    run.close_one(&mut restarted);
+    assert_eq!(run.published.averages[&("QUIET".into(), 20_000)]["trade_count"], 1);
+    assert_eq!(run.published.late.len(), 1);
+}
+
+#[test]
+fn what_a_watermark_closed_comes_back_from_its_candles_though_the_restart_does_not_know_of_it() {
     let windowing = windowing(&by_default());
     let mut partition = Partition::new(&windowing, None);
     let mut run = Run::default();
     run.add(&mut partition, 0, &trade("QUIET", 5_000));
     partition.watermark(CompleteThrough { time: 12_000, offset: offset(1) }, offset(1));
     run.close_one(&mut partition);
-    // The producer was wrong: this one is late, by nothing but the watermark.
-    run.add(&mut partition, 1, &trade("QUIET", 6_000));
-    assert_eq!(run.published.late, [(1, 12_000, 0, 10_000)]);
-    let checkpoint = partition.checkpoint(offset(2));
-    let mut restarted = Partition::resumed(&windowing, offset(2), &checkpoint);
-    for (place, timestamp) in [(0, 5_000), (1, 6_000), (2, 22_000)] {
-        run.add(&mut restarted, place, &trade("QUIET", timestamp));
-    }
+    let checkpoint = partition.checkpoint(offset(1));
+    assert_eq!((checkpoint.candles, checkpoint.replay.offset), (1, offset(1)));
+    let mut restarted = Partition::resumed(&windowing, offset(1), &checkpoint);
+    put_back(&mut restarted, &run.candles);
+    run.add(&mut restarted, 1, &trade("QUIET", 6_000));
+    run.add(&mut restarted, 2, &trade("QUIET", 22_000));
     run.close_one(&mut restarted);
+    assert_eq!(run.published.late, [(1, 12_000, 0, 10_000)]);
     assert_eq!(run.published.averages[&("QUIET".into(), 20_000)]["trade_count"], 1);
-    assert_eq!(run.published.late.len(), 1);
 }
 
 #[test]

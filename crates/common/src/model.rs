@@ -11,8 +11,8 @@ pub type EventTime = i64;
 
 /// One trade, as published to `deribit.trades`.
 ///
-/// Borrows from the frame it was parsed from where it can; [`Trade::into_owned`] cuts the loan.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+/// Borrows from the frame it was parsed from where it can; [`Trade::into_owned`] cuts the loan. By default its texts are empty and its numbers 0.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct Trade<'a> {
     /// Record key, as in `BTC-PERPETUAL`.
     pub instrument_name: Cow<'a, str>,

@@ -20,7 +20,7 @@ pub async fn trades(stack: &Stack, from: i64, to: i64) -> anyhow::Result<Vec<Fie
 #[must_use]
 pub fn contract_fields(mut exchange: Fields) -> Fields {
     const IDS: [&str; 4] = ["trade_id", "block_trade_id", "combo_id", "combo_trade_id"];
-    let known = fields(&sample());
+    let known = fields(&Trade::default());
     exchange.retain(|name, value| known.contains_key(name) && !value.is_null());
     for id in IDS {
         if let Some(value) = exchange.get_mut(id).filter(|value| value.is_number()) {
@@ -33,9 +33,14 @@ pub fn contract_fields(mut exchange: Fields) -> Fields {
 /// A trade of the topic in the same form; `received_at` is ours, not the exchange's.
 #[must_use]
 pub fn topic_fields(trade: &Trade<'_>) -> Fields {
-    let mut fields = fields(trade);
-    fields.retain(|name, value| !value.is_null() && name != "received_at");
-    fields.into_iter().map(|(name, value)| (name, comparable(value))).collect()
+    row_fields(fields(trade))
+}
+
+/// A row of the table in the same form, its columns by name and its time in milliseconds.
+#[must_use]
+pub fn row_fields(mut row: Fields) -> Fields {
+    row.retain(|name, value| !value.is_null() && name != "received_at");
+    row.into_iter().map(|(name, value)| (name, comparable(value))).collect()
 }
 
 /// Numbers by the bits of their double, so that `10` equals `10.0` and nothing else does.
@@ -50,29 +55,5 @@ fn fields(trade: &Trade<'_>) -> Fields {
     match serde_json::to_value(trade) {
         Ok(Value::Object(fields)) => fields,
         other => unreachable!("a trade serializes to an object: {other:?}"),
-    }
-}
-
-fn sample() -> Trade<'static> {
-    Trade {
-        instrument_name: "".into(),
-        trade_seq: 0,
-        trade_id: "".into(),
-        timestamp: 0,
-        price: 0.0,
-        amount: 0.0,
-        index_price: 0.0,
-        direction: "".into(),
-        tick_direction: 0,
-        received_at: 0,
-        mark_price: None,
-        contracts: None,
-        iv: None,
-        liquidation: None,
-        block_trade_id: None,
-        combo_id: None,
-        combo_trade_id: None,
-        block_trade_leg_count: None,
-        block_rfq_id: None,
     }
 }

@@ -1,9 +1,10 @@
-//! What the fault tests do to the servers, and for how long they do it.
+//! What the fault tests do to the servers, by what chance, and for how long.
 
 use std::process::Command;
 use std::time::Duration;
 
 use anyhow::{Context as _, ensure};
+use fastrand::Rng;
 
 use crate::Stack;
 
@@ -39,4 +40,17 @@ pub fn time_asked() -> anyhow::Result<Option<Duration>> {
     let time =
         humantime::parse_duration(&text).with_context(|| format!("FOR is '{text}', not a time like 10m"))?;
     Ok(Some(time))
+}
+
+/// Chance for the tests that strike at random: another each time, and said, so that a run can be repeated by `SEED`.
+pub fn chance() -> anyhow::Result<Rng> {
+    let seed = match std::env::var("SEED") {
+        Ok(seed) => seed.parse().with_context(|| format!("SEED is '{seed}', not a number"))?,
+        Err(_) => fastrand::u64(..),
+    };
+    #[expect(clippy::print_stdout, reason = "for whoever wants to see it again")]
+    {
+        println!("SEED={seed}");
+    }
+    Ok(Rng::with_seed(seed))
 }

@@ -4,7 +4,6 @@
 
 #![expect(clippy::missing_errors_doc, reason = "an error here is a test that fails, and says why itself")]
 
-pub mod dice;
 pub mod exchange;
 pub mod faults;
 pub mod group;
@@ -13,6 +12,7 @@ pub mod metrics;
 pub mod pipeline;
 pub mod postgres;
 pub mod process;
+pub mod produce;
 pub mod published;
 pub mod queries;
 pub mod sink;

@@ -2,9 +2,11 @@
 
 use std::time::{Duration, Instant};
 
-use anyhow::bail;
+use anyhow::{Context as _, bail};
+use common::avro::Schema;
+use common::avro::codec::SchemaId;
 use common::avro::registry::Registry;
-use common::avro::schema::{TRADE, WATERMARK};
+use common::avro::schema::{Contract, TRADE, WATERMARK};
 use common::config::{Duration as ConfigDuration, TopicsConfig};
 use common::kafka::admin::{TopicSpec, ensure_topics};
 use common::kafka::client::{Role, config};
@@ -25,8 +27,39 @@ pub struct Pipeline {
     pub stack: Stack,
     /// The topics' names.
     pub topics: TopicsConfig,
-    /// The registry's ids for trades and watermarks.
-    pub schemas: (u32, u32),
+    /// The registry's ids.
+    pub schemas: Schemas,
+}
+
+/// What the registry calls the schemas of a pipeline's input.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Schemas {
+    /// Of trades.
+    pub trade: SchemaId,
+    /// Of trades by somebody whose schema lacks the contract's last field, an optional one, and has one more instead.
+    pub foreign: SchemaId,
+    /// Of watermarks.
+    pub watermark: SchemaId,
+}
+
+/// The contract's schema for trades with its last field left out and another one added.
+fn foreign() -> anyhow::Result<Contract> {
+    let mut json: serde_json::Value = serde_json::from_str(TRADE.text)?;
+    let fields = json.get_mut("fields").and_then(serde_json::Value::as_array_mut).context("no fields")?;
+    fields.pop();
+    fields.push(serde_json::json!({ "name": "venue", "type": ["null", "string"], "default": null }));
+    let schema = Schema::parse(&json)?;
+    // As often as there are pipelines in a test.
+    Ok(Contract { text: json.to_string().leak(), schema })
+}
+
+/// Makes of a trade without a last field, in the wire format, what that writer would have written.
+pub fn make_foreign(trade: &mut Vec<u8>, id: SchemaId) {
+    let [a, b, c, d] = id.to_be_bytes();
+    trade.splice(1..5, [a, b, c, d]);
+    trade.pop();
+    // The union's second branch, a text of one byte.
+    trade.extend([2, 2, b'x']);
 }
 
 impl Pipeline {
@@ -44,13 +77,16 @@ impl Pipeline {
             replication_factor: -1,
             retention: ConfigDuration(Duration::from_secs(30 * 24 * 3600)),
         };
-        let pipeline = Self { stack: stack.clone(), topics, schemas: (0, 0) };
+        let pipeline = Self { stack: stack.clone(), topics, schemas: Schemas::default() };
         let specs = [TopicSpec::trades(&pipeline.topics), TopicSpec::watermarks(&pipeline.topics)];
         ensure_topics(&stack.kafka()?, "e2e", &specs, DEADLINE).await?;
         let registry = Registry::new(&stack.registry()?)?;
-        let trades = registry.register(&pipeline.topics.trades, &TRADE).await?;
-        let watermarks = registry.register(&pipeline.watermarks(), &WATERMARK).await?;
-        Ok(Self { schemas: (trades, watermarks), ..pipeline })
+        let schemas = Schemas {
+            trade: registry.register(&pipeline.topics.trades, &TRADE).await?,
+            foreign: registry.register(&pipeline.topics.trades, &foreign()?).await?,
+            watermark: registry.register(&pipeline.watermarks(), &WATERMARK).await?,
+        };
+        Ok(Self { schemas, ..pipeline })
     }
 
     /// The topic of watermarks.
@@ -110,8 +146,7 @@ impl Pipeline {
 
     /// Waits until the group has committed that it has read every trade there is.
     pub fn wait_until_read(&self) -> anyhow::Result<()> {
-        let role = Role::GroupObserver { group_id: self.group() };
-        let observer: BaseConsumer = config(&self.stack.kafka()?, "e2e", &role).create()?;
+        let observer = self.observer()?;
         let until = Instant::now() + PATIENCE;
         let mut behind = String::new();
         while Instant::now() < until {
@@ -127,8 +162,11 @@ impl Pipeline {
 
     /// How many records the group has read, over all partitions, by what it has committed.
     pub fn committed(&self) -> anyhow::Result<i64> {
-        let role = Role::GroupObserver { group_id: self.group() };
-        let observer: BaseConsumer = config(&self.stack.kafka()?, "e2e", &role).create()?;
+        self.committed_by(&self.observer()?)
+    }
+
+    /// The same, asked by one [`Self::observer`] again and again.
+    pub fn committed_by(&self, observer: &BaseConsumer) -> anyhow::Result<i64> {
         let mut asked = TopicPartitionList::new();
         asked.add_partition_range(&self.topics.trades, 0, self.topics.partitions - 1);
         let committed = observer.committed_offsets(asked, PATIENCE)?;
@@ -136,11 +174,16 @@ impl Pipeline {
     }
 
     /// How many records there are, over all partitions.
-    pub fn end(&self) -> anyhow::Result<i64> {
-        let reader: BaseConsumer = config(&self.stack.kafka()?, "e2e", &Role::Reader).create()?;
+    pub fn end_by(&self, observer: &BaseConsumer) -> anyhow::Result<i64> {
         let ends = (0..self.topics.partitions)
-            .map(|partition| Ok(reader.fetch_watermarks(&self.topics.trades, partition, PATIENCE)?.1));
+            .map(|partition| Ok(observer.fetch_watermarks(&self.topics.trades, partition, PATIENCE)?.1));
         ends.sum()
+    }
+
+    /// Asks how far the group has come, and is no member of it.
+    pub fn observer(&self) -> anyhow::Result<BaseConsumer> {
+        let role = Role::GroupObserver { group_id: self.group() };
+        Ok(config(&self.stack.kafka()?, "e2e", &role).create()?)
     }
 
     /// A partition that has not been read to its end.

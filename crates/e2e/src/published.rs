@@ -1,27 +1,20 @@
 //! Trades and averages as the services would publish them, made from their sequence numbers: for tests of what comes behind the topics.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::thread::JoinHandle;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use anyhow::{Context as _, anyhow};
+use anyhow::Context as _;
 use common::avro::codec::Encoder;
 use common::avro::registry::Registry;
 use common::avro::schema::{MOVING_AVERAGE, TRADE};
 use common::kafka::client::{Role, config};
 use common::model::{MovingAverage, Trade};
-use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::producer::{BaseRecord, DefaultProducerContext, Producer as _, ThreadedProducer};
 
 use crate::Stack;
+use crate::produce::send;
 
 /// How long what was written may take to be acknowledged, faults of the broker included.
 const FLUSH_WITHIN: Duration = Duration::from_secs(180);
-/// From one handful of records to the next.
-const TICK: Duration = Duration::from_millis(20);
-/// One average comes with so many trades.
-const TRADES_AN_AVERAGE: u64 = 20;
 /// The instruments that take turns.
 pub const INSTRUMENTS: u64 = 40;
 
@@ -54,7 +47,7 @@ impl Publisher {
         let (topic, encoder) = &self.trades;
         encoder.encode(trade, &mut self.bytes)?;
         let key = trade.instrument_name.as_ref();
-        self.send(BaseRecord::to(topic).key(key).timestamp(trade.timestamp).payload(&self.bytes))
+        send(&self.producer, BaseRecord::to(topic).key(key).timestamp(trade.timestamp).payload(&self.bytes))
     }
 
     /// Writes an average.
@@ -62,82 +55,22 @@ impl Publisher {
         let (topic, encoder) = &self.averages;
         encoder.encode(average, &mut self.bytes)?;
         let key = average.instrument_name.as_ref();
-        self.send(BaseRecord::to(topic).key(key).timestamp(average.window_end).payload(&self.bytes))
+        send(
+            &self.producer,
+            BaseRecord::to(topic).key(key).timestamp(average.window_end).payload(&self.bytes),
+        )
     }
 
     /// Writes any value, or none, into one of the topics.
     pub fn raw(&self, topic: &str, value: Option<&[u8]>) -> anyhow::Result<()> {
         let mut record = BaseRecord::<str, [u8]>::to(topic).key("POISON");
         record.payload = value;
-        self.send(record)
-    }
-
-    fn send(
-        &self,
-        mut record: BaseRecord<'_, str, impl rdkafka::message::ToBytes + ?Sized>,
-    ) -> anyhow::Result<()> {
-        loop {
-            match self.producer.send(record) {
-                Ok(()) => return Ok(()),
-                Err((KafkaError::MessageProduction(RDKafkaErrorCode::QueueFull), again)) => {
-                    record = again;
-                    std::thread::park_timeout(Duration::from_millis(5));
-                }
-                Err((error, _)) => return Err(error.into()),
-            }
-        }
+        send(&self.producer, record)
     }
 
     /// Waits until everything is acknowledged.
     pub fn flush(&self) -> anyhow::Result<()> {
         self.producer.flush(FLUSH_WITHIN).context("what was written is not acknowledged")
-    }
-}
-
-/// How much was written.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Written {
-    /// Trades.
-    pub trades: u64,
-    /// Averages.
-    pub averages: u64,
-}
-
-/// A steady stream of trades and averages, until it is stopped.
-pub struct Load {
-    stop: Arc<AtomicBool>,
-    thread: JoinHandle<anyhow::Result<Written>>,
-}
-
-impl Load {
-    /// Writes so many trades a tick of a fiftieth of a second.
-    #[must_use]
-    pub fn start(mut publisher: Publisher, trades_a_tick: u64) -> Self {
-        let stop = Arc::new(AtomicBool::new(false));
-        let asked = Arc::clone(&stop);
-        let thread = std::thread::spawn(move || {
-            let mut written = Written::default();
-            while !asked.load(Ordering::Relaxed) {
-                for _ in 0..trades_a_tick {
-                    publisher.trade(&trade(written.trades, now()))?;
-                    written.trades += 1;
-                    if written.trades.is_multiple_of(TRADES_AN_AVERAGE) {
-                        publisher.average(&average(written.averages))?;
-                        written.averages += 1;
-                    }
-                }
-                std::thread::park_timeout(TICK);
-            }
-            publisher.flush()?;
-            Ok(written)
-        });
-        Self { stop, thread }
-    }
-
-    /// Stops it, and says how much was written and acknowledged.
-    pub fn stop(self) -> anyhow::Result<Written> {
-        self.stop.store(true, Ordering::Relaxed);
-        self.thread.join().map_err(|_| anyhow!("the writer panicked"))?
     }
 }
 

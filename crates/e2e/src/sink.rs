@@ -30,15 +30,19 @@ pub struct Sink {
 impl Sink {
     /// Makes topics and database.
     pub async fn make(name: &str) -> anyhow::Result<Self> {
-        let stack = Stack::find()?;
         // What an earlier run left in its topics is not this one's.
         let prefix = format!("{name}-{}", crate::published::now());
+        Self::of(name, (format!("{prefix}.trades"), format!("{prefix}.moving-averages"))).await
+    }
+
+    /// The same for topics of trades and averages that others fill.
+    pub async fn of(name: &str, (trades, averages): (String, String)) -> anyhow::Result<Self> {
         let sink = Self {
-            trades: format!("{prefix}.trades"),
-            averages: format!("{prefix}.moving-averages"),
-            log: std::env::temp_dir().join(format!("{name}-{}.log", std::process::id())),
+            stack: Stack::find()?,
+            trades,
+            averages,
             name: name.to_owned(),
-            stack,
+            log: std::env::temp_dir().join(format!("{name}-{}.log", std::process::id())),
         };
         let specs = [&sink.trades, &sink.averages].map(|topic| TopicSpec {
             name: topic.clone(),

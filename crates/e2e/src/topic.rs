@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail, ensure};
 use common::avro::codec::{DecodeError, Decoder};
-use common::avro::registry::{Registry, RegistryError};
+use common::avro::registry::Registry;
 use common::avro::schema::Contract;
 use common::kafka::client::{Role, config};
 use rdkafka::consumer::{BaseConsumer, Consumer as _};
@@ -126,7 +126,7 @@ impl<T: DeserializeOwned> Reader<T> {
         match self.decoder.decode(value) {
             Err(DecodeError::UnknownSchema(id)) => match self.registry.schema(id).await {
                 Ok(schema) => self.decoder.learn(id, schema),
-                Err(RegistryError::UnknownId(_) | RegistryError::NotAvro { .. }) => return Ok(None),
+                Err(error) if error.is_verdict() => return Ok(None),
                 Err(error) => return Err(error.into()),
             },
             decoded => return Ok(decoded.ok()),

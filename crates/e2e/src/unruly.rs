@@ -11,10 +11,10 @@ use common::kafka::client::{Role, config};
 use common::model::{EventTime, Trade, Watermark};
 use fastrand::Rng;
 use rdkafka::consumer::{BaseConsumer, Consumer as _};
-use rdkafka::error::{KafkaError, RDKafkaErrorCode};
-use rdkafka::producer::{BaseProducer, BaseRecord, Producer as _};
+use rdkafka::producer::{BaseRecord, DefaultProducerContext, Producer as _, ThreadedProducer};
 
-use crate::pipeline::Pipeline;
+use crate::pipeline::{Pipeline, Schemas, make_foreign};
+use crate::produce::send;
 
 const PATIENCE: Duration = Duration::from_secs(300);
 
@@ -27,16 +27,18 @@ pub struct Unruliness {
     pub old: u32,
     /// Of a thousand records, so many are none that anybody can read.
     pub garbage: u32,
+    /// Of a thousand trades, so many come from a writer whose schema lacks an optional field of the contract's and has one more.
+    pub foreign: u32,
 }
 
 impl Unruliness {
     /// In order, every one of them a trade.
-    pub const NONE: Self = Self { disordered: 0, old: 0, garbage: 0 };
+    pub const NONE: Self = Self { disordered: 0, old: 0, garbage: 0, foreign: 0 };
 }
 
 /// Writes them.
 pub struct Load {
-    producer: BaseProducer,
+    producer: ThreadedProducer<DefaultProducerContext>,
     reader: BaseConsumer,
     trade: Encoder,
     watermark: Encoder,
@@ -60,7 +62,7 @@ impl Load {
         now: EventTime,
     ) -> anyhow::Result<Self> {
         let kafka = pipeline.stack.kafka()?;
-        let (trade, watermark) = pipeline.schemas;
+        let Schemas { trade, watermark, .. } = pipeline.schemas;
         Ok(Self {
             producer: config(&kafka, "e2e", &Role::Producer).create()?,
             reader: config(&kafka, "e2e", &Role::Reader).create()?,
@@ -74,6 +76,13 @@ impl Load {
             now,
             written: 0,
         })
+    }
+
+    /// Hands each record to Kafka at once, for whoever measures what comes of it.
+    pub fn at_once(self) -> anyhow::Result<Self> {
+        let mut kafka = self.pipeline.stack.kafka()?;
+        kafka.properties.insert("linger.ms".to_owned(), "0".to_owned());
+        Ok(Self { producer: config(&kafka, "e2e", &Role::Producer).create()?, ..self })
     }
 
     /// Writes so many trades while event time goes on by `millis`, and waits until Kafka has them.
@@ -109,7 +118,7 @@ impl Load {
             self.watermark.encode(&Watermark { partition, complete_through: time, offset }, &mut value)?;
             let key = partition.to_string();
             let record = BaseRecord::to(&topic).partition(partition).timestamp(time);
-            self.send(record.key(key.as_bytes()).payload(&value))?;
+            send(&self.producer, record.key(key.as_bytes()).payload(&value))?;
         }
         self.flush()
     }
@@ -157,26 +166,21 @@ impl Load {
             amount: self.rng.f64() * 1e4,
             index_price: price,
             direction: "buy".into(),
-            tick_direction: 0,
             received_at: timestamp * 1000,
             mark_price: Some(price),
-            contracts: None,
-            iv: None,
-            liquidation: None,
-            block_trade_id: None,
-            combo_id: None,
-            combo_trade_id: None,
-            block_trade_leg_count: None,
-            block_rfq_id: None,
+            ..Trade::default()
         };
         let mut value = Vec::new();
         self.trade.encode(&trade, &mut value)?;
+        if self.unruliness.foreign > 0 && self.chance(self.unruliness.foreign) {
+            make_foreign(&mut value, self.pipeline.schemas.foreign);
+        }
         self.put(at, timestamp, &value)
     }
 
     /// Bytes of no format, a schema that nobody knows, a trade that ends too early.
     fn garbage(&mut self) -> anyhow::Result<()> {
-        let [a, b, c, d] = self.pipeline.schemas.0.to_be_bytes();
+        let [a, b, c, d] = self.pipeline.schemas.trade.to_be_bytes();
         let value: &[u8] = match self.rng.u8(0..3) {
             0 => b"garbage",
             1 => &[0, 127, 0, 0, 1, 2, 3],
@@ -191,22 +195,8 @@ impl Load {
         let key = self.instruments.get(instrument).context("no instruments")?;
         let topic = &self.pipeline.topics.trades;
         let record = BaseRecord::to(topic).partition(partition).timestamp(timestamp);
-        self.send(record.key(key.as_bytes()).payload(value))?;
+        send(&self.producer, record.key(key.as_bytes()).payload(value))?;
         self.written += 1;
         Ok(())
-    }
-
-    fn send(&self, record: BaseRecord<'_, [u8], [u8]>) -> anyhow::Result<()> {
-        let mut record = record;
-        loop {
-            match self.producer.send(record) {
-                Ok(()) => return Ok(()),
-                Err((KafkaError::MessageProduction(RDKafkaErrorCode::QueueFull), back)) => {
-                    record = back;
-                    self.producer.poll(Duration::from_millis(10));
-                }
-                Err((error, _)) => return Err(error.into()),
-            }
-        }
     }
 }

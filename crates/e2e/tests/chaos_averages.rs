@@ -16,7 +16,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use averages::{Settings, Topics};
 use e2e::Stack;
-use e2e::faults::{Action, time_asked};
+use e2e::faults::{Action, chance, time_asked};
 use e2e::pipeline::Pipeline;
 use e2e::process::Process;
 use e2e::unruly::{Load, Unruliness};
@@ -31,9 +31,16 @@ const RECOVERY: Duration = Duration::from_secs(60);
 /// Past the session's timeout, so that partitions move.
 const LONG_STOP: Duration = Duration::from_millis(7_500);
 const MOST_PROCESSES: usize = 4;
+const HOUR: i64 = 3_600_000;
+/// How far behind the clock event time begins. Kafka forgets producers whose records are a day old when it starts again
+/// (producer.id.expiration.ms goes by their timestamps), and then takes twice what the test's own writer sends twice.
+const BEGIN: i64 = 22 * HOUR;
+/// What one says that ends because another has taken its name.
+const FENCED: &str = "fenced: another process has joined";
 
-/// Two groups side by side, with windows of their own.
-const FIRST: Settings = Settings { size: 60_000, advance: 5_000, grace: 2_000, tau: 30_000 };
+/// Two groups side by side, with windows of their own; the first one's are longer than the time between two faults, event time running
+/// twenty times as fast, so that each restart has slices to rebuild.
+const FIRST: Settings = Settings { size: 120_000, advance: 5_000, grace: 2_000, tau: 30_000 };
 const SECOND: Settings = Settings { size: 20_000, advance: 20_000, grace: 500, tau: 7_000 };
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -133,13 +140,35 @@ impl Fleet {
             ended.extend(process.ended().unwrap().map(|status| (*member, status)));
         }
         for (member, status) in ended {
-            let fenced = self.last_words().contains("fenced: another process has joined");
+            let fenced = self.last_words().contains(FENCED);
             let log = self.file("log");
             let log = log.display();
             assert!(status.code() == Some(1) && fenced, "process {member} ended with {status}, see {log}");
             println!("fenced off by itself and started again");
             self.processes.remove(&member);
             self.start(member);
+        }
+    }
+
+    /// How often state was rebuilt from records, by what its processes said.
+    fn restores(&self) -> usize {
+        let said = std::fs::read_to_string(self.file("log")).unwrap();
+        said.lines().filter(|line| line.contains("\"live\"") && !line.contains("\"records\":0,")).count()
+    }
+
+    /// The one that is left of two of the same name. Mostly that is the younger one; but if both wait for Kafka to come back, it is
+    /// whichever joins last.
+    fn one_of(&self, [mut older, mut younger]: [Process; 2]) -> Process {
+        let until = Instant::now() + PATIENCE;
+        loop {
+            let ended = [older.ended().unwrap(), younger.ended().unwrap()];
+            if let Some(status) = ended.into_iter().flatten().next() {
+                let fenced = self.last_words().contains(FENCED);
+                assert!(status.code() == Some(1) && fenced, "{status}, see {}", self.file("log").display());
+                return if ended[0].is_some() { younger } else { older };
+            }
+            assert!(Instant::now() < until, "two of the same name, see {}", self.file("log").display());
+            wait(Duration::from_millis(20));
         }
     }
 
@@ -175,9 +204,8 @@ impl Fleet {
                 self.end(member);
             }
             Fault::Namesake => {
-                let namesake = self.process(member);
-                let older = self.processes.insert(member, namesake).unwrap();
-                assert_eq!(older.end(PATIENCE).unwrap().code(), Some(1), "the older one ends");
+                let both = [self.processes.remove(&member).unwrap(), self.process(member)];
+                self.processes.insert(member, self.one_of(both));
             }
             Fault::KafkaDies => {
                 self.pipeline.stack.fault(Action::Kill, "kafka").unwrap();
@@ -201,13 +229,19 @@ fn wait(time: Duration) {
     }
 }
 
-/// Writes until told to stop, twenty times as fast as event time; then closes every window.
+fn now() -> i64 {
+    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap();
+    i64::try_from(now.as_millis()).unwrap()
+}
+
+/// Writes until told to stop, twenty times as fast as event time until that is an hour behind the clock; then closes every window.
 fn write(load: &mut Load, stop: &AtomicBool) {
     let mut rng = Rng::with_seed(11);
     while !stop.load(Ordering::Relaxed) {
-        load.write(200, 2_000).unwrap();
+        let behind = load.now < now() - HOUR;
+        load.write(200, if behind { 2_000 } else { 100 }).unwrap();
         load.watermarks().unwrap();
-        if rng.u8(0..100) == 0 {
+        if behind && rng.u8(0..100) == 0 {
             // A night: whatever was open closes by watermark alone, with the next trade far away.
             load.now += 600_000;
             load.watermarks().unwrap();
@@ -250,14 +284,9 @@ fn whatever_breaks_each_window_is_published_once_and_right_to_the_last_bit() {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
     let stack = Stack::find().unwrap();
     let pipeline = runtime.block_on(Pipeline::make(&stack, "chaos-averages", 6)).unwrap();
-    let seed = fastrand::u64(..);
-    println!("seed {seed}");
-    let mut rng = Rng::with_seed(seed);
-    let unruliness = Unruliness { disordered: 10, old: 5, garbage: 2 };
-    let days = Duration::from_secs(25 * 24 * 3600);
-    let start = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap() - days;
-    let start = i64::try_from(start.as_millis()).unwrap();
-    let mut load = Load::new(&pipeline, 200, unruliness, start).unwrap();
+    let mut rng = chance().unwrap();
+    let unruliness = Unruliness { disordered: 10, old: 5, garbage: 2, foreign: 20 };
+    let mut load = Load::new(&pipeline, 200, unruliness, now() - BEGIN).unwrap();
     let kafka_away = Rc::new(Cell::new(None));
     let mut fleets = [
         Fleet::new(pipeline.clone(), FIRST, &kafka_away),
@@ -287,13 +316,16 @@ fn whatever_breaks_each_window_is_published_once_and_right_to_the_last_bit() {
         drop(stopping);
         writer.join().unwrap();
     });
-    println!("{} faults tried: {tried:?}", tried.values().sum::<usize>());
+    let faults = tried.values().sum::<usize>();
+    println!("{faults} faults tried: {tried:?}");
     for fleet in &mut fleets {
         let topics = until_all_is_published(fleet, &runtime);
         let members: Vec<usize> = fleet.processes.keys().copied().collect();
         members.into_iter().for_each(|member| fleet.end(member));
         let compared = topics.compare(&fleet.settings);
-        println!("{}: {compared:?}; lost 0, doubled 0", fleet.pipeline.group());
+        let restores = fleet.restores();
+        println!("{}: {compared:?}; lost 0, doubled 0; {restores} restores", fleet.pipeline.group());
+        assert!(restores >= faults / 4, "{restores} restores for {faults} faults prove nothing");
         assert_eq!(
             compared.trades + compared.undecodable,
             load.written,

@@ -8,13 +8,16 @@ use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use common::avro::schema::{CANDLE, TRADE};
+use common::kafka::client::{self, Role};
 use common::model::{Candle, Trade};
 use deribit_sim::faults::Kind;
-use e2e::dice::Dice;
-use e2e::faults::{Action, time_asked};
+use e2e::faults::{Action, chance, time_asked};
 use e2e::group::has_read;
 use e2e::ingest::{Ingest, PATIENCE};
 use e2e::topic::Topic;
+use raw_producer::deribit::events;
+use raw_producer::ingest::engine;
+use raw_producer::publish::thread;
 use tokio::sync::RwLock;
 use tokio::time::sleep;
 
@@ -174,6 +177,52 @@ async fn a_gap_that_is_filled_while_it_holds_its_partition_makes_no_trade_late()
     assert!(late.is_empty(), "{late:?}");
 }
 
+/// What the producer may hold beyond what it always does, while Kafka takes nothing: each of its queues, full.
+fn queues() -> u64 {
+    /// A trade that waits, with everything that belongs to it; its record's value is some 200 bytes of that.
+    const TRADE: usize = 512;
+    let config: raw_producer::Config = common::config::load_from(None, Vec::new()).unwrap();
+    let role = Role::TransactionalProducer { transactional_id: String::new() };
+    let librdkafka = client::config(&config.kafka, "", &role);
+    let librdkafka: usize = librdkafka.get("queue.buffering.max.kbytes").unwrap().parse().unwrap();
+    // In an open transaction, and in the batch that is to follow in it.
+    let written = 2 * thread::FULL;
+    let trades = config.sequence.held_max + engine::ITEMS + written;
+    (events::BYTES + librdkafka * 1024 + trades * TRADE) as u64
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn while_kafka_is_away_the_producer_holds_what_its_queues_may_and_loses_nothing() {
+    let _kafka = KAFKA.write().await;
+    // In the ten seconds after which a transaction is given up, more than a transaction and the queue before it take.
+    let settings = [("MARKET__RATE", "3000"), ("MARKET__INSTRUMENTS", "300")];
+    let ingest = Ingest::open("kafka-away", "", &settings).await.unwrap();
+    let producer = ingest.produce().unwrap();
+    ingest.until_whole().await.unwrap();
+    let before = producer.usage().unwrap().resident;
+    kafka(&ingest, Action::Stop).await;
+    let (mut most, begun) = (0, Instant::now());
+    while begun.elapsed() < Duration::from_secs(20) {
+        most = most.max(producer.usage().unwrap().resident);
+        sleep(Duration::from_millis(100)).await;
+    }
+    kafka(&ingest, Action::Start).await;
+    let through = ingest.until_whole().await.unwrap();
+    let after = producer.usage().unwrap().resident;
+    Ingest::stop(producer).unwrap();
+    let compared = ingest.compare(through).await.unwrap();
+    let (megabyte, allowed) = (1_000_000, before + queues());
+    println!(
+        "kafka away for 20 s: resident before {} MB, at most {} MB, allowed {} MB, afterwards {} MB; {} trades compared, 0 lost, 0 doubled",
+        before / megabyte,
+        most / megabyte,
+        allowed / megabyte,
+        after / megabyte,
+        compared.trades
+    );
+    assert!(most <= allowed, "{most} of {allowed}");
+}
+
 /// What the test itself does, besides the exchange's plan.
 #[derive(Debug, Default)]
 struct Done {
@@ -215,16 +264,15 @@ async fn strike(ingest: &mut Ingest, done: &mut Done, (which, away): (u64, Durat
 async fn whatever_breaks_at_once_and_however_often_the_producer_is_killed_every_trade_is_there_once() {
     const KILLS: u64 = 30;
     let _kafka = KAFKA.write().await;
-    let (asked, mut dice) = (time_asked().unwrap(), Dice::new());
+    let (asked, mut rng) = (time_asked().unwrap(), chance().unwrap());
     let away = Duration::from_secs(if asked.is_some() { 60 } else { 5 });
-    println!("SEED={}", dice.seed());
-    let plan = format!("seed = {}\n{TOGETHER}", dice.below(1_000_000));
+    let plan = format!("seed = {}\n{TOGETHER}", rng.u32(0..1_000_000));
     let mut ingest = Ingest::open("together", &plan, &[]).await.unwrap();
     let (mut done, begun) = (Done::default(), Instant::now());
     while done.kills < KILLS || asked.is_some_and(|time| begun.elapsed() < time) {
         let producer = ingest.produce().unwrap();
         // Sometimes while it fences and reads, mostly while it writes.
-        sleep(Duration::from_millis(200 + dice.below(3_500))).await;
+        sleep(Duration::from_millis(rng.u64(200..3_700))).await;
         if done.kills % 10 == 5 {
             let which = done.kills / 10 % 3;
             strike(&mut ingest, &mut done, (which, away)).await;

@@ -20,8 +20,9 @@ use e2e::topic::Topic;
 use e2e::unruly::{Load, Unruliness};
 use rdkafka::admin::{AdminClient, AdminOptions, NewPartitions};
 use rdkafka::client::DefaultClientContext;
-use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer as _};
+use rdkafka::consumer::{CommitMode, Consumer as _};
 use rdkafka::error::KafkaResult;
+use rdkafka::producer::{BaseProducer, Producer as _};
 use rdkafka::types::RDKafkaErrorCode;
 use rdkafka::{Offset, TopicPartitionList};
 
@@ -85,11 +86,6 @@ impl Group {
         topic.read().await.unwrap().into_iter().map(|record| key(record.value)).collect()
     }
 
-    fn observer(&self) -> BaseConsumer {
-        let role = Role::GroupObserver { group_id: self.pipeline.group() };
-        config(&self.pipeline.stack.kafka().unwrap(), "e2e", &role).create().unwrap()
-    }
-
     /// Writes other offsets where the group's stood, as kafka-consumer-groups would.
     fn reset_offsets(&self, offset: i64, metadata: &str) {
         let mut offsets = TopicPartitionList::new();
@@ -98,7 +94,7 @@ impl Group {
             element.set_offset(Offset::Offset(offset)).unwrap();
             element.set_metadata(metadata);
         }
-        let observer = self.observer();
+        let observer = self.pipeline.observer().unwrap();
         when_the_member_is_gone(|| observer.commit(&offsets, CommitMode::Sync));
     }
 }
@@ -184,6 +180,24 @@ async fn records_that_are_gone_are_refused_whether_they_were_read_or_not() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn candles_that_are_gone_are_refused_if_a_window_needs_them() {
+    let group = Group::that_has_run("start-candles").await;
+    let published = group.averages().await;
+    let candles = group.pipeline.topics.candles.clone();
+    let observer = group.pipeline.observer().unwrap();
+    for left in [20, 0] {
+        let mut before = TopicPartitionList::new();
+        for partition in 0..2 {
+            let (_, end) = observer.fetch_watermarks(&candles, partition, PATIENCE).unwrap();
+            before.add_partition_offset(&candles, partition, Offset::Offset(end - left)).unwrap();
+        }
+        group.admin.delete_records(&before, &options()).await.unwrap();
+        group.refused(&[], &["candles that later windows need are not in", &candles, "--delete-offsets"]);
+    }
+    assert_eq!(group.averages().await, published);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_topic_of_trades_that_was_made_anew_is_refused() {
     let mut group = Group::that_has_run("start-anew").await;
     let published = group.averages().await;
@@ -194,6 +208,35 @@ async fn a_topic_of_trades_that_was_made_anew_is_refused() {
     group.load.write(3_000, 10 * MINUTE).unwrap();
     group.refused(&[], &["partition", "--delete-offsets"]);
     assert_eq!(group.averages().await, published);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn offsets_under_anothers_open_transaction_are_waited_for_and_what_is_done_about_it_meanwhile_changes_nothing()
+ {
+    let mut group = Group::that_has_run("start-open").await;
+    group.load.write(1_000, MINUTE).unwrap();
+    let before = group.averages().await.len();
+    let role = Role::TransactionalProducer { transactional_id: format!("{}.other", group.pipeline.group()) };
+    let mut settings = config(&group.pipeline.stack.kafka().unwrap(), "e2e", &role);
+    settings.set("transaction.timeout.ms", "30000");
+    let other: BaseProducer = settings.create().unwrap();
+    other.init_transactions(PATIENCE).unwrap();
+    let (observer, mut zero) = (group.pipeline.observer().unwrap(), TopicPartitionList::new());
+    for partition in 0..2 {
+        zero.add_partition_offset(&group.pipeline.topics.trades, partition, Offset::Offset(0)).unwrap();
+    }
+    when_the_member_is_gone(|| {
+        other.begin_transaction()?;
+        let sent = other.send_offsets_to_transaction(&zero, &observer.group_metadata().unwrap(), PATIENCE);
+        if sent.is_err() {
+            other.abort_transaction(PATIENCE)?;
+        }
+        sent
+    });
+    group.run();
+    let said = std::fs::read_to_string(group.log()).unwrap();
+    assert!(said.contains("ending what an older transaction of this member's may have left open"), "{said}");
+    assert!(as_set(group.averages().await).len() > before);
 }
 
 #[tokio::test(flavor = "multi_thread")]

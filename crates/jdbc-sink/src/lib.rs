@@ -5,7 +5,7 @@
 //! | [`config`] | the service's configuration |
 //! | [`postgres`] | the database: its address, a connection, the migrations |
 //! | [`connect`] | Kafka Connect: its REST API, the connectors as they ought to be, what makes them so |
-//! | [`pair`], [`table`] | topic and table: their records, their rows |
+//! | [`pair`], [`record`], [`table`] | topic and table, records and what they are as rows |
 //! | [`kafka`] | reading topics from end to end, and how far the connectors are |
 //! | [`status`] | how the connectors are and how far, asked once |
 //! | [`verify`] | the proof that a table holds what its topic holds |
@@ -24,6 +24,7 @@ pub mod letters;
 pub mod metrics;
 pub mod pair;
 pub mod postgres;
+pub mod record;
 pub mod status;
 pub mod table;
 pub mod verify;

@@ -7,11 +7,11 @@ use common::metrics::{Counter, Gauge, Metrics};
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::family::Family;
 
-use crate::connect::api::{State, Status};
+use crate::connect::answers::{State, Status};
 use crate::connect::apply::Applied;
 use crate::kafka::progress::Lag;
 use crate::letters::BROUGHT_BACK;
-use crate::pair::Reason;
+use crate::record::Reason;
 
 /// A connector of ours.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -182,7 +182,7 @@ impl SinkMetrics {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::connect::api::{Instance, Task};
+    use crate::connect::answers::{Instance, Task};
 
     fn instance(state: State) -> Instance {
         Instance { state, trace: None }

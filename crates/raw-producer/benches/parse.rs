@@ -53,7 +53,7 @@ fn notification() -> String {
     format!("{head}{}]}}}}", trades.join(","))
 }
 
-/// What a plain program would write.
+/// What a plain program would write, with the contract's fields.
 #[derive(Deserialize)]
 #[expect(dead_code, reason = "read by the parser only")]
 struct Owned {
@@ -68,10 +68,18 @@ struct Owned {
     tick_direction: i32,
     mark_price: Option<f64>,
     contracts: Option<f64>,
+    iv: Option<f64>,
+    liquidation: Option<String>,
+    block_trade_id: Option<String>,
+    combo_id: Option<String>,
+    combo_trade_id: Option<String>,
+    block_trade_leg_count: Option<i32>,
+    block_rfq_id: Option<i64>,
 }
 
 #[derive(Deserialize)]
 struct OwnedParams {
+    channel: String,
     data: Vec<Owned>,
 }
 
@@ -88,6 +96,7 @@ fn parse_plain_owned(bencher: Bencher<'_, '_>) {
 
 fn plain(text: &str) -> usize {
     let frame: OwnedFrame = serde_json::from_str(black_box(text)).unwrap();
+    black_box(&frame.params.channel);
     frame.params.data.len()
 }
 

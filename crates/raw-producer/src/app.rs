@@ -13,17 +13,17 @@ use common::kafka::admin::{TopicSpec, ensure_topics};
 use common::metrics::Metrics;
 use common::shutdown::{Shutdown, Tasks};
 use common::{Failure, backoff};
-use tokio::sync::mpsc;
 
 use crate::Config;
 use crate::clock::now_micros;
 use crate::config::SequenceConfig;
 use crate::deribit::conversation::Credentials;
+use crate::deribit::events;
 use crate::deribit::scope::Scope;
-use crate::deribit::session::{Event, Sessions};
+use crate::deribit::session::Sessions;
 use crate::ingest::Settings;
 use crate::ingest::engine::Engine;
-use crate::metrics::{FeedMetrics, SequenceMetrics, SessionMetrics, WriterMetrics};
+use crate::metrics::{FeedMetrics, QueueMetrics, SequenceMetrics, SessionMetrics, WriterMetrics};
 use crate::publish::book::Names;
 use crate::publish::state::Owner;
 use crate::sequence::{Limits, Millis};
@@ -89,6 +89,7 @@ impl App {
                 SequenceMetrics::new(&metrics),
                 WriterMetrics::new(&metrics),
             ),
+            queues: QueueMetrics::new(&metrics),
             owner: owner(),
             kafka: config.kafka,
         };
@@ -108,7 +109,7 @@ impl App {
     }
 }
 
-type MakeSessions = Box<dyn Fn(mpsc::Sender<Event>) -> Vec<Sessions> + Send + Sync>;
+type MakeSessions = Box<dyn Fn(events::Sender) -> Vec<Sessions> + Send + Sync>;
 
 fn sessions(config: &Config, health: &Health, metrics: &Metrics) -> Result<MakeSessions, Failure> {
     let (deribit, credentials) = (config.deribit.clone(), credentials(config)?);

@@ -115,6 +115,34 @@ impl FeedMetrics {
     }
 }
 
+/// What waits inside the process, and how much of it may.
+#[derive(Debug, Clone)]
+pub struct QueueMetrics {
+    /// Bytes of frames between the connections and the sequencer.
+    pub frames: Gauge,
+    /// Trades and whatever else is to be written, between the sequencer and the writer.
+    pub items: Gauge,
+    /// Their bounds; while one is reached, what is before it waits.
+    pub bounds: (Gauge, Gauge),
+}
+
+impl QueueMetrics {
+    /// Registers them.
+    #[must_use]
+    pub fn new(metrics: &Metrics) -> Self {
+        let bound = "While so many wait, the socket is not read";
+        Self {
+            frames: metrics
+                .gauge("frames_waiting_bytes", "Bytes read from sockets that wait to be looked at"),
+            items: metrics.gauge("items_waiting", "Trades and other records that wait for a transaction"),
+            bounds: (
+                metrics.gauge("frames_waiting_bytes_bound", bound),
+                metrics.gauge("items_waiting_bound", bound),
+            ),
+        }
+    }
+}
+
 /// Transactions and what goes with them.
 #[derive(Debug, Clone)]
 pub struct WriterMetrics {
@@ -126,6 +154,8 @@ pub struct WriterMetrics {
     pub commit: Histogram,
     /// Up to when the topic was compared with the exchange's history, in seconds since the epoch.
     pub reconciled_through: FloatGauge,
+    /// Records passed over at a start because they are no trades.
+    pub foreign: Counter,
     /// Times that everything had to be begun anew after a transaction had failed.
     pub restarts: Counter,
 }
@@ -142,6 +172,10 @@ impl WriterMetrics {
             reconciled_through: metrics.float_gauge(
                 "reconciled_through_seconds",
                 "Up to when the topic was compared with the exchange's history, in seconds since the epoch",
+            ),
+            foreign: metrics.counter(
+                "foreign_records",
+                "Records of the trades' topic that were passed over at a start, because they are no trades",
             ),
             restarts: metrics
                 .counter("restarts", "Times that a failed transaction made everything begin anew"),
@@ -168,6 +202,8 @@ pub struct SequenceMetrics {
     pub set_aside: Counter,
     /// Trades dropped for lack of room, to be asked for again.
     pub dropped: Counter,
+    /// Times that history was read because too much was missing to be asked for one by one.
+    pub overruns: Counter,
     /// Trades that wait.
     pub held: Gauge,
     /// Gaps open at present.
@@ -195,6 +231,10 @@ impl SequenceMetrics {
                 .counter("trades_set_aside", "Trades set aside: unreadable in history too, or far ahead"),
             dropped: metrics
                 .counter("trades_dropped", "Trades dropped for lack of room, and asked for again"),
+            overruns: metrics.counter(
+                "overruns",
+                "Times that too much was missing to be asked for gap by gap, and history was read instead",
+            ),
             held: metrics.gauge("trades_held", "Trades that wait for one before them"),
             open_gaps: metrics.gauge("open_gaps", "Gaps that are not filled yet"),
             credits: metrics.gauge("call_credits", "Calls that could be made at once"),

@@ -22,6 +22,8 @@ struct Part {
 /// A reading of history between two times, both included.
 #[derive(Debug)]
 pub struct Scan {
+    /// Which of several it is: an answer may come when another has begun.
+    pub number: u32,
     from: Millis,
     until: Millis,
     parts: Vec<Part>,
@@ -32,7 +34,7 @@ pub struct Scan {
 impl Scan {
     /// A reading that has not begun.
     #[must_use]
-    pub fn new(scopes: &[Scope], from: Millis, until: Millis) -> Self {
+    pub fn new(scopes: &[Scope], number: u32, (from, until): (Millis, Millis)) -> Self {
         let part = |scope: &Scope| Part {
             scope: scope.clone(),
             cursor: from,
@@ -40,7 +42,21 @@ impl Scan {
             in_flight: false,
             done: false,
         };
-        Self { from, until, parts: scopes.iter().map(part).collect(), trades: 0 }
+        Self { number, from, until, parts: scopes.iter().map(part).collect(), trades: 0 }
+    }
+
+    /// Goes on after a lost connection, up to a later time: each part from where it was. A part that had been read to its end goes back by
+    /// `overlap`, because history may have lagged there.
+    pub fn go_on(&mut self, until: Millis, overlap: Millis) {
+        for part in &mut self.parts {
+            if part.done {
+                part.cursor = self.from.max(self.until - overlap).min(part.cursor);
+                part.page_from = part.cursor;
+                part.done = false;
+            }
+            part.in_flight = false;
+        }
+        self.until = until;
     }
 
     /// The times that it is between.
@@ -64,6 +80,12 @@ impl Scan {
         part.in_flight = true;
         part.page_from = part.cursor;
         Some((at, part.scope.call((part.cursor, until))))
+    }
+
+    /// Questions that are on their way.
+    #[must_use]
+    pub fn in_flight(&self) -> usize {
+        self.parts.iter().filter(|part| part.in_flight).count()
     }
 
     /// A part's question was answered: with so many trades, the newest of that time, and perhaps more behind them.
@@ -127,7 +149,7 @@ mod tests {
 
     #[test]
     fn the_next_page_begins_with_the_millisecond_that_the_last_one_ended_with() {
-        let mut scan = Scan::new(&[scope("A")], 100, 200);
+        let mut scan = Scan::new(&[scope("A")], 1, (100, 200));
         assert_eq!(times(scan.next_call()), (0, (100, 200)));
         assert!(scan.next_call().is_none(), "one question at a time");
         scan.answered(0, (3, Some(150)), true);
@@ -147,7 +169,7 @@ mod tests {
 
     #[test]
     fn what_has_been_read_is_what_the_slowest_part_has_read() {
-        let mut scan = Scan::new(&[scope("A"), scope("B")], 0, 99);
+        let mut scan = Scan::new(&[scope("A"), scope("B")], 1, (0, 99));
         assert_eq!((times(scan.next_call()).0, times(scan.next_call()).0), (0, 1));
         scan.answered(0, (0, None), false);
         assert_eq!(scan.reached(), 0);
@@ -158,9 +180,24 @@ mod tests {
         assert_eq!(times(scan.next_call()), (1, (40, 99)));
     }
 
+    /// Where connections last for a page only, each part moves on all the same.
+    #[test]
+    fn after_a_lost_connection_each_part_goes_on_from_where_it_was() {
+        let mut scan = Scan::new(&[scope("A"), scope("B")], 1, (0, 99));
+        assert_eq!((times(scan.next_call()).0, times(scan.next_call()).0), (0, 1));
+        scan.answered(1, (9, None), false);
+        scan.go_on(199, 10);
+        assert_eq!(times(scan.next_call()), (0, (0, 199)));
+        assert!(scan.next_call().is_none(), "the one that is ahead waits");
+        scan.answered(0, (9, Some(95)), true);
+        scan.go_on(299, 10);
+        assert_eq!(scan.reached(), 89, "history may have lagged at the end");
+        assert_eq!((times(scan.next_call()), times(scan.next_call())), ((1, (89, 299)), (0, (95, 299))));
+    }
+
     #[test]
     fn an_empty_answer_ends_a_part() {
-        let mut scan = Scan::new(&[scope("A")], 0, 99);
+        let mut scan = Scan::new(&[scope("A")], 1, (0, 99));
         scan.next_call();
         scan.answered(0, (0, None), true);
         assert!(scan.is_done());

@@ -1,16 +1,27 @@
-//! Frames that no exchange would send: the stored ones of `tests/frames`, broken in as many ways as `FUZZ_RUNS` says (300,000 by itself), from a seed, so that
-//! what fails once fails again. None makes the producer panic, and none makes it take much more memory than it is long.
+//! Frames that no exchange would send: those of the corpus, and varied for as long as `FUZZ_FOR` says (10 s by itself). None makes the
+//! producer panic, and none makes it take much more memory than it is long.
+//!
+//! The corpus: `tests/frames` by hand, `fuzz/corpus/frames` as libFuzzer found it (docs/adr/0054). A frame that fails is printed; stored there, it
+//! is tried first from then on.
 
-#![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test may")]
+#![expect(clippy::unwrap_used, clippy::indexing_slicing, clippy::print_stderr, reason = "a test may")]
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
+use std::path::Path;
+use std::time::{Duration, Instant};
 
-use raw_producer::deribit::history;
-use raw_producer::deribit::message::{Frame, parse};
+use fastrand::Rng;
+use raw_producer::deribit::message::parse;
 
-/// Memory that reading may take for each byte read: a trade is 400 bytes in memory and may be written as `{}`, when it is unreadable.
-const BYTES_A_BYTE: usize = 600;
+#[path = "../fuzz/read.rs"]
+mod read;
+
+const BY_HAND: &str = "tests/frames";
+const FOUND: &str = "fuzz/corpus/frames";
+
+/// Memory that reading may take for each byte read: an unreadable trade takes 400 in memory, and may be written as `0,`.
+const BYTES_A_BYTE: usize = 250;
 
 /// Counts what this thread holds, and the most that it held.
 struct Counting;
@@ -46,38 +57,24 @@ unsafe impl GlobalAlloc for Counting {
 #[global_allocator]
 static ALLOCATOR: Counting = Counting;
 
-/// The most that was held while it ran, in bytes.
-fn most_held(work: impl FnOnce()) -> usize {
+/// Says which frame it was, should reading it panic.
+struct Reading<'a>(&'a [u8]);
+
+impl Drop for Reading<'_> {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            eprintln!("while this was read: {}", self.0.escape_ascii());
+        }
+    }
+}
+
+fn try_frame(frame: &[u8]) {
+    let _reading = Reading(frame);
     HELD.set((0, 0));
-    work();
-    usize::try_from(HELD.get().1).unwrap()
-}
-
-/// Everything that may be made of a frame.
-fn read(text: &str) {
-    if let Ok(Frame::Response { outcome: Ok(result), .. }) = parse(text, 1) {
-        history::page(result, 1).ok();
-        history::time(result).ok();
-        history::instruments(result).ok();
-    }
-}
-
-/// splitmix64
-struct Dice(u64);
-
-impl Dice {
-    fn below(&mut self, bound: usize) -> usize {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        usize::try_from((z ^ (z >> 31)) % bound.max(1) as u64).unwrap()
-    }
-
-    fn span(&mut self, of: &[u8]) -> std::ops::Range<usize> {
-        let (a, b) = (self.below(of.len() + 1), self.below(of.len() + 1));
-        a.min(b)..a.max(b)
-    }
+    read::frame(frame);
+    let most = usize::try_from(HELD.get().1).unwrap();
+    let allowed = 4_096 + BYTES_A_BYTE * frame.len();
+    assert!(most <= allowed, "{most} bytes of memory for {} of a frame", frame.len());
 }
 
 const TOKENS: [&str; 22] = [
@@ -105,49 +102,57 @@ const TOKENS: [&str; 22] = [
     "\"id\":1",
 ];
 
-fn broken(frame: &[u8], other: &[u8], dice: &mut Dice) -> Vec<u8> {
+fn span(of: &[u8], rng: &mut Rng) -> std::ops::Range<usize> {
+    let (a, b) = (rng.usize(..=of.len()), rng.usize(..=of.len()));
+    a.min(b)..a.max(b)
+}
+
+fn varied(frame: &[u8], other: &[u8], rng: &mut Rng) -> Vec<u8> {
     let mut bytes = frame.to_vec();
-    for _ in 0..=dice.below(4) {
-        let span = dice.span(&bytes);
+    for _ in 0..rng.u32(1..=5) {
+        let span = span(&bytes, rng);
         let at = span.start;
-        match dice.below(7) {
+        match rng.u32(..7) {
             0 => drop(bytes.drain(span)),
-            1 => drop(bytes.splice(at..at, TOKENS[dice.below(TOKENS.len())].bytes())),
-            2 => drop(bytes.splice(span, TOKENS[dice.below(TOKENS.len())].bytes())),
-            3 => drop(bytes.splice(span, other[dice.span(other)].iter().copied())),
+            1 => drop(bytes.splice(at..at, rng.choice(TOKENS).unwrap().bytes())),
+            2 => drop(bytes.splice(span, rng.choice(TOKENS).unwrap().bytes())),
+            3 => drop(bytes.splice(span, other[self::span(other, rng)].iter().copied())),
             4 => bytes = [&bytes[..span.end], &bytes[at..]].concat(),
-            5 => bytes = [&bytes[..at], "[".repeat(dice.below(2_000)).as_bytes(), &bytes[at..]].concat(),
-            _ => bytes.iter_mut().skip(at).take(1).for_each(|byte| *byte ^= 1 << dice.below(8)),
+            5 => bytes = [&bytes[..at], "[".repeat(rng.usize(..2_000)).as_bytes(), &bytes[at..]].concat(),
+            _ => bytes.iter_mut().skip(at).take(1).for_each(|byte| *byte ^= 1 << rng.u32(..8)),
         }
     }
     bytes
 }
 
-fn stored() -> Vec<Vec<u8>> {
-    let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/frames");
+fn stored(folder: &str) -> Vec<Vec<u8>> {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join(folder);
     let mut files: Vec<_> = std::fs::read_dir(folder).unwrap().map(|file| file.unwrap().path()).collect();
     files.sort();
     files.iter().map(|file| std::fs::read(file).unwrap()).collect()
 }
 
 #[test]
+fn every_frame_by_hand_is_understood() {
+    for frame in stored(BY_HAND) {
+        parse(std::str::from_utf8(&frame).unwrap(), 1).unwrap();
+    }
+}
+
+#[test]
 fn no_frame_makes_the_producer_panic_or_take_more_memory_than_it_deserves() {
-    let runs = std::env::var("FUZZ_RUNS").map_or(300_000, |runs| runs.parse().unwrap());
-    let frames = stored();
+    let asked = std::env::var("FUZZ_FOR").ok();
+    let time = asked.map_or(Duration::from_secs(10), |asked| humantime::parse_duration(&asked).unwrap());
+    let seed = std::env::var("SEED").map_or(1, |seed| seed.parse().unwrap());
+    let frames = [stored(BY_HAND), stored(FOUND)].concat();
     for frame in &frames {
-        parse(std::str::from_utf8(frame).unwrap(), 1).unwrap();
+        try_frame(frame);
     }
-    let mut dice = Dice(1);
-    for run in 0..runs {
-        let (frame, other) = (dice.below(frames.len()), dice.below(frames.len()));
-        let bytes = broken(&frames[frame], &frames[other], &mut dice);
-        // The websocket passes on nothing but UTF-8.
-        let text = String::from_utf8_lossy(&bytes);
-        let most = most_held(|| read(&text));
-        assert!(
-            most <= 4_096 + BYTES_A_BYTE * text.len(),
-            "run {run}: {most} bytes for {}: {text}",
-            text.len()
-        );
+    let (mut rng, mut runs, begun) = (Rng::with_seed(seed), 0_u64, Instant::now());
+    while begun.elapsed() < time {
+        let (frame, other) = (rng.choice(&frames).unwrap(), rng.choice(&frames).unwrap());
+        try_frame(&varied(frame, other, &mut rng));
+        runs += 1;
     }
+    println!("{} stored frames, {runs} varied ones, SEED={seed}", frames.len());
 }

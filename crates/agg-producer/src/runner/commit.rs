@@ -3,14 +3,16 @@
 use std::time::Instant;
 
 use common::Failure;
-use common::kafka::transaction::TransactionError;
+use common::failpoint::{failpoint, without};
+use common::kafka::transaction::{TransactionError, TransactionalProducer};
 use rdkafka::TopicPartitionList;
-use rdkafka::consumer::Consumer as _;
+use rdkafka::consumer::{Consumer as _, ConsumerGroupMetadata};
 
 use super::slot::{Running, Slot};
 use super::{Runner, Urgency};
 use crate::aggregator::Offset;
 use crate::publish::{Batch, Filled};
+use crate::rebalance::Deliveries;
 
 /// A transaction holds no more records than this, but for one window of all instruments: it has ten seconds.
 const MOST_RECORDS: u64 = 50_000;
@@ -21,13 +23,15 @@ impl Runner {
     pub(super) fn commit(&mut self) -> Result<(), Failure> {
         self.urgency = Urgency::Interval;
         self.look_where_we_are();
-        // A lost assignment is another's: the next poll tells which.
-        while self.writer.is_ready()
-            && self.slots.values().filter_map(Slot::running).any(Running::has_news)
-            && !self.consumer.assignment_lost()
-        {
+        while self.writer.is_ready() && self.slots.values().filter_map(Slot::running).any(Running::has_news) {
             let begun = Instant::now();
-            match self.transact() {
+            let group = self.writer.group_metadata();
+            // A lost assignment is another's: the next poll tells which. Asked after the metadata, so that these are of a member: those
+            // of none would pass for a commit from outside the group, which the broker does not fence.
+            if self.consumer.assignment_lost() {
+                break;
+            }
+            match self.transact(&group) {
                 Ok(filled) => {
                     self.metrics.committed(&filled.published, begun.elapsed());
                     self.retry.reset();
@@ -57,14 +61,11 @@ impl Runner {
     }
 
     /// Writes what there is to say, and commits it. What was written is given back with the spans that end now.
-    fn transact(&mut self) -> Result<Filled, TransactionError> {
-        let Self { consumer, writer, publisher, slots, restore, aborting, .. } = self;
+    fn transact(&mut self, group: &ConsumerGroupMetadata) -> Result<Filled, TransactionError> {
+        let Self { writer, publisher, slots, restore, aborting, .. } = self;
         let Some(producer) = writer.get() else { return Ok(Filled::default()) };
-        if *aborting {
-            producer.abort_failed()?;
-            *aborting = false;
-        }
-        let group = consumer.group_metadata().expect("the consumer has a group.id");
+        let begun = Instant::now();
+        finish_abort(producer, aborting)?;
         let mut offsets = TopicPartitionList::new();
         let transaction = producer.begin()?;
         let mut batch = publisher.fill(&transaction);
@@ -77,12 +78,26 @@ impl Runner {
                 Ok(())
             });
         let filled = batch.filled();
-        if let Err(error) = written.and_then(|()| transaction.offsets(&offsets, &group)) {
+        let transaction = if without("transaction") {
+            transaction.commit()?;
+            producer.begin()?
+        } else {
+            transaction
+        };
+        if filled.published.records() > 0 {
+            failpoint("filled");
+        }
+        let filling = begun.elapsed();
+        if let Err(error) = written.and_then(|()| transaction.offsets(&offsets, group)) {
             aborted(transaction.abort(), aborting)?;
             return Err(error);
         }
+        let sent_offsets = begun.elapsed();
         match transaction.commit() {
-            Ok(()) => {}
+            Ok(()) => {
+                let (records, committed) = (filled.published.records(), begun.elapsed());
+                tracing::debug!(records, ?filling, ?sent_offsets, ?committed, "transaction");
+            }
             Err(error @ TransactionError::Abortable(_)) => {
                 aborted(producer.abort_failed(), aborting)?;
                 return Err(error);
@@ -91,6 +106,7 @@ impl Runner {
             Err(TransactionError::Retriable(error)) => return Err(TransactionError::Fatal(error)),
             Err(error) => return Err(error),
         }
+        failpoint("published");
         for element in offsets.elements() {
             if let Some(running) = slots.get_mut(&element.partition()).and_then(Slot::running_mut) {
                 running.committed();
@@ -100,8 +116,23 @@ impl Runner {
     }
 }
 
+/// Asks again for an abort that Kafka has not answered.
+pub(super) fn finish_abort(
+    producer: &mut TransactionalProducer<Deliveries>,
+    unanswered: &mut bool,
+) -> Result<(), TransactionError> {
+    if *unanswered {
+        producer.abort_failed()?;
+        *unanswered = false;
+    }
+    Ok(())
+}
+
 /// Notes an abort that Kafka has not answered: before it has, nothing new can begin.
-fn aborted(outcome: Result<(), TransactionError>, unanswered: &mut bool) -> Result<(), TransactionError> {
+pub(super) fn aborted(
+    outcome: Result<(), TransactionError>,
+    unanswered: &mut bool,
+) -> Result<(), TransactionError> {
     match outcome {
         Err(TransactionError::Retriable(error)) => {
             tracing::warn!(%error, "kafka does not answer that the transaction is aborted");

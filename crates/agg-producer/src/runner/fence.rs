@@ -3,15 +3,17 @@
 //! That a transaction has timed out and that another process has taken the name look alike to a producer. But who takes a name also
 //! takes its place in the group, which ends the consumer: so after a fence the consumer is given the time to say so.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use common::Failure;
 use common::kafka::transaction::{TransactionError, TransactionalProducer};
 use rdkafka::ClientConfig;
+use rdkafka::consumer::{BaseConsumer, Consumer as _, ConsumerGroupMetadata};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 
 use super::Runner;
-use crate::rebalance::Deliveries;
+use crate::rebalance::{Deliveries, Rebalances};
 
 /// Two heartbeats: by then the group's coordinator has told the consumer if another has its place.
 const DOUBT: Duration = Duration::from_secs(3);
@@ -22,12 +24,22 @@ const ATTEMPT: Duration = Duration::from_secs(2);
 pub(super) struct Writer {
     producer: Option<TransactionalProducer<Deliveries>>,
     settings: ClientConfig,
+    /// The member in whose name offsets are committed.
+    member: Arc<BaseConsumer<Rebalances>>,
     next_attempt: Instant,
 }
 
 impl Writer {
-    pub(super) fn new(producer: TransactionalProducer<Deliveries>, settings: ClientConfig) -> Self {
-        Self { producer: Some(producer), settings, next_attempt: Instant::now() }
+    pub(super) fn new(
+        (producer, settings): (TransactionalProducer<Deliveries>, ClientConfig),
+        member: Arc<BaseConsumer<Rebalances>>,
+    ) -> Self {
+        Self { producer: Some(producer), settings, member, next_attempt: Instant::now() }
+    }
+
+    /// By which the broker tells a member that is in its place from one that was.
+    pub(super) fn group_metadata(&self) -> ConsumerGroupMetadata {
+        self.member.group_metadata().expect("the consumer has a group.id")
     }
 
     pub(super) fn get(&mut self) -> Option<&mut TransactionalProducer<Deliveries>> {

@@ -6,9 +6,11 @@
 mod commit;
 mod fence;
 mod pair;
+mod recall;
 mod record;
 mod slot;
 mod start;
+mod sweep;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -24,21 +26,32 @@ use rdkafka::message::Message as _;
 
 pub use pair::{Pairs, SchemaIds, Seat};
 
+use crate::candles::Candles;
 use crate::decode::TradeDecoder;
 use crate::metrics::AggregatorMetrics;
+use crate::owners::Rejoin;
 use crate::publish::Publisher;
 use crate::rebalance::Rebalances;
 use crate::restore::Restore;
 use crate::watermarks::Watermarks;
 use fence::Writer;
-use slot::{Running, Slot};
+use slot::{Restoring, Running, Slot};
 
-/// How long a window that is due may wait for others while records flow.
+/// How long a window that is due waits at most for those of other partitions, which are due at about the same time.
 const LINGER: Duration = Duration::from_millis(10);
+/// Records within that time that only a partition's past has: then nobody waits for the window, and a transaction for each would be what
+/// catching up takes longest for.
+const FLOOD: u64 = 500;
+/// How long it waits in such a flood at most: what is due waits in memory.
+const FLOOD_LINGER: Duration = Duration::from_millis(100);
+/// How long Kafka may take to write a transaction's markers. One that begins before is told to come back later, which takes longer.
+const SETTLE: Duration = Duration::from_millis(5);
 /// The longest that the loop waits for a record: how soon it notices that it is to stop.
 const LONGEST_WAIT: Duration = Duration::from_millis(100);
 /// The same while the group is joined, or a partition cannot be sought yet.
 const WAIT_TO_SEEK: Duration = Duration::from_millis(10);
+/// The same while candles are read, of which the consumer knows nothing.
+const WAIT_TO_RECALL: Duration = Duration::from_millis(1);
 /// How soon the group's changes and watermarks are noticed while records flow: a look costs as much as several records.
 const LOOK: Duration = Duration::from_millis(1);
 /// Waiting for the coordinator or the registry.
@@ -50,6 +63,7 @@ pub struct Runner {
     consumer: Arc<BaseConsumer<Rebalances>>,
     writer: Writer,
     watermarks: Option<Watermarks>,
+    candles: Candles,
     decoder: TradeDecoder,
     publisher: Publisher,
     restore: Restore,
@@ -57,14 +71,21 @@ pub struct Runner {
     identity: Identity,
     metrics: AggregatorMetrics,
     part: Part,
+    rejoin: Rejoin,
     heartbeat: Heartbeat,
     shutdown: Shutdown,
     commit_interval: Duration,
     process_span: String,
     urgency: Urgency,
+    /// Records since the start.
+    processed: u64,
     /// An abort is still to be answered.
     aborting: bool,
+    /// Offsets have been asked for in vain since then.
+    not_told_since: Option<Instant>,
     next_commit: Instant,
+    /// Kafka is done with the last transaction by then.
+    settled: Instant,
     next_report: Instant,
     next_start: Instant,
     next_look: Instant,
@@ -77,27 +98,15 @@ pub struct Runner {
 enum Urgency {
     /// When the interval is over.
     Interval,
-    /// When there is nothing more to read, or so long after a window has become due that it is well in time all the same: whoever
-    /// catches up on hours would commit thousands of times otherwise.
-    SoonAfter(Instant),
+    /// Soon after a window has become due.
+    SoonAfter {
+        /// When it became due.
+        due: Instant,
+        /// Records processed until then.
+        processed: u64,
+    },
     /// Before the next batch.
     Now,
-}
-
-impl Urgency {
-    /// A window is due.
-    fn due(&mut self) {
-        if matches!(self, Self::Interval) {
-            *self = Self::SoonAfter(Instant::now());
-        }
-    }
-}
-
-/// Whether there was more to read.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Supply {
-    Flowing,
-    Dry,
 }
 
 /// Who this is, for messages.
@@ -126,14 +135,14 @@ impl Runner {
                 self.next_look = Instant::now() + LOOK;
             }
             self.records.fetch(self.wait(), &mut batch);
-            let supply = if batch.is_empty() { Supply::Dry } else { Supply::Flowing };
+            self.processed += batch.len() as u64;
             for record in batch.drain(..) {
                 match record {
                     Ok(record) => self.process(&record)?,
                     Err(error) => self.judge(&error)?,
                 }
             }
-            self.turn(supply)?;
+            self.turn()?;
         }
         self.commit()
     }
@@ -158,22 +167,22 @@ impl Runner {
     }
 
     /// What is done between records: begin partitions, let paused ones go on, commit, report.
-    fn turn(&mut self, supply: Supply) -> Result<(), Failure> {
+    fn turn(&mut self) -> Result<(), Failure> {
         let now = Instant::now();
         self.make_producer()?;
+        self.take_candles()?;
         if now >= self.next_start && self.writer.is_ready() {
             self.start_partitions()?;
         }
-        let urgent = match self.urgency {
-            Urgency::Interval => false,
-            Urgency::SoonAfter(due) => supply == Supply::Dry || now >= due + LINGER,
-            Urgency::Now => true,
-        };
-        if urgent || now >= self.next_commit {
+        if now >= self.commit_at() {
             self.commit()?;
+            self.settled = Instant::now() + SETTLE;
             self.next_commit = now + self.commit_interval;
         }
         if now >= self.next_report {
+            if self.rejoin.take() {
+                self.rejoin()?;
+            }
             self.resume_paused(now);
             self.report();
             self.next_report = now + LONGEST_WAIT;
@@ -181,14 +190,39 @@ impl Runner {
         Ok(())
     }
 
+    /// When there has to be a commit, as things are.
+    fn commit_at(&self) -> Instant {
+        match self.urgency {
+            Urgency::Interval => self.next_commit,
+            Urgency::SoonAfter { .. } if self.all_are_due() => self.settled,
+            Urgency::SoonAfter { due, processed } => {
+                let flood = self.processed - processed >= FLOOD;
+                self.settled.max(due + if flood { FLOOD_LINGER } else { LINGER })
+            }
+            Urgency::Now => Instant::now(),
+        }
+    }
+
+    /// A window is due.
+    fn due(&mut self) {
+        if matches!(self.urgency, Urgency::Interval) {
+            self.urgency = Urgency::SoonAfter { due: Instant::now(), processed: self.processed };
+        }
+    }
+
+    /// Whether no other partition's windows are worth waiting for.
+    fn all_are_due(&self) -> bool {
+        self.slots.values().filter_map(Slot::running).all(Running::is_due_or_idle)
+    }
+
     fn wait(&self) -> Duration {
-        let longest = match self.urgency {
-            // To find out whether there is more to read.
-            Urgency::SoonAfter(_) | Urgency::Now => return Duration::ZERO,
-            Urgency::Interval if self.joined && self.starting().next().is_none() => LONGEST_WAIT,
-            Urgency::Interval => WAIT_TO_SEEK,
+        let all_begun = self.joined && self.starting().next().is_none();
+        let longest = match all_begun {
+            true => LONGEST_WAIT,
+            false if self.candles.is_reading() => WAIT_TO_RECALL,
+            false => WAIT_TO_SEEK,
         };
-        self.next_commit.saturating_duration_since(Instant::now()).min(longest)
+        self.commit_at().saturating_duration_since(Instant::now()).min(longest)
     }
 
     fn running(&mut self) -> impl Iterator<Item = (i32, &mut Running)> {
@@ -197,11 +231,10 @@ impl Runner {
 
     /// Lets watermarks count.
     fn take_watermarks(&mut self) {
-        let Some(watermarks) = &mut self.watermarks else { return };
-        while let Some((partition, watermark)) = watermarks.take() {
+        while let Some((partition, watermark)) = self.watermarks.as_mut().and_then(Watermarks::take) {
             let running = self.slots.get_mut(&partition).and_then(Slot::running_mut);
             if running.is_some_and(|running| running.watermark(watermark)) {
-                self.urgency.due();
+                self.due();
             }
         }
     }
@@ -212,15 +245,16 @@ impl Runner {
         let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
         let now = i64::try_from(now.as_millis()).unwrap_or(i64::MAX);
         let metrics = self.metrics.clone();
-        let (mut restoring, mut records, mut paused) = (self.starting().count(), 0, 0);
+        let (mut restoring, mut paused) = (self.starting().count(), 0);
+        let records: u64 = self.slots.values().map(Slot::to_restore).sum();
         for (partition, running) in self.running() {
             metrics.standing(partition, &running.standing(now));
-            if let Some(elapsed) = running.live_after() {
+            if let Some(Restoring { since, candles, records }) = running.restored() {
+                let elapsed = since.elapsed();
                 metrics.live_after(elapsed);
-                tracing::info!(partition, ?elapsed, "live");
+                tracing::info!(partition, ?elapsed, candles, records, "live");
             }
             restoring += usize::from(!running.is_live());
-            records += running.to_restore();
             paused += usize::from(running.paused_until.is_some());
         }
         match restoring {

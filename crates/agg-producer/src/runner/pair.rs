@@ -6,26 +6,29 @@ use std::time::{Duration, Instant};
 
 use common::Failure;
 use common::admin::{Health, Part};
-use common::avro::codec::{Encoder, SchemaId};
+use common::avro::codec::SchemaId;
 use common::avro::registry::Registry;
-use common::avro::schema::{CANDLE, MOVING_AVERAGE};
 use common::backoff::Backoff;
 use common::config::ServiceConfig as _;
+use common::failpoint::without;
 use common::kafka::admin::client_refused;
 use common::kafka::client::{self, Role};
 use common::kafka::records::Records;
 use common::kafka::transaction::{TransactionError, TransactionalProducer};
 use common::shutdown::Shutdown;
+use rdkafka::ClientConfig;
 use rdkafka::consumer::{BaseConsumer, Consumer as _};
 use tokio::runtime::Handle;
 
 use super::fence::Writer;
 use super::{Identity, RETRY, Runner, Urgency};
 use crate::Config;
+use crate::candles::Candles;
 use crate::checkpoint::Fingerprint;
 use crate::decode::{Schemas, TradeDecoder};
 use crate::metrics::AggregatorMetrics;
 use crate::origin::Origin;
+use crate::owners::Rejoin;
 use crate::partition::Windowing;
 use crate::publish::Publisher;
 use crate::rebalance::{Deliveries, Rebalances};
@@ -61,7 +64,7 @@ pub struct Pairs {
 /// What the registry calls our schemas.
 #[derive(Debug, Clone, Copy)]
 pub struct SchemaIds {
-    /// Written.
+    /// Written, and read back.
     pub candles: SchemaId,
     /// Written.
     pub averages: SchemaId,
@@ -74,8 +77,11 @@ pub struct SchemaIds {
 pub struct Seat {
     /// For people.
     pub name: &'static str,
+    /// Its `group.instance.id`.
+    pub member: String,
+    /// Asked of it from outside.
+    pub rejoin: Rejoin,
     part: Part,
-    thread: usize,
 }
 
 impl Pairs {
@@ -85,7 +91,8 @@ impl Pairs {
         let seat = |thread| {
             // As many as there are threads, once in the life of the process.
             let name: &'static str = format!("pair {thread}").leak();
-            Seat { name, part: self.health.part(name), thread }
+            let member = format!("{}-{thread}", self.config.instance);
+            Seat { name, member, rejoin: Rejoin::default(), part: self.health.part(name) }
         };
         (0..self.config.threads).map(seat).collect()
     }
@@ -97,11 +104,15 @@ impl Pairs {
     /// [`Failure::Unavailable`] if it does not within `startup_deadline`; [`Failure::Config`] for settings that librdkafka refuses.
     pub fn make(&self, seat: Seat) -> Result<Runner, Failure> {
         let config = &self.config;
-        let member = format!("{}-{}", config.instance, seat.thread);
-        let writer = self.writer(&member)?;
+        let Seat { name, member, rejoin, part } = seat;
+        let fenced = self.fenced(&member)?;
         let consumer = Arc::new(self.consumer(&member)?);
+        let writer = if without("fence") {
+            Writer::new(fenced, Arc::new(self.stranger()?))
+        } else {
+            Writer::new(fenced, Arc::clone(&consumer))
+        };
         let ids = self.schemas;
-        let encoders = (Encoder::new(&CANDLE, ids.candles), Encoder::new(&MOVING_AVERAGE, ids.averages));
         let schemas = Schemas::new(self.registry.clone(), self.runtime.clone());
         let watermarks = ids.watermarks.map(|id| Watermarks::new(config, id, schemas.clone())).transpose()?;
         let now = Instant::now();
@@ -110,10 +121,16 @@ impl Pairs {
             consumer,
             writer,
             watermarks,
+            candles: Candles::new(config, ids.candles, schemas.clone()),
             decoder: TradeDecoder::new(schemas),
-            publisher: Publisher::new(config.topics.clone(), config.group_id.clone(), encoders),
+            publisher: Publisher::new(
+                config.topics.clone(),
+                config.group_id.clone(),
+                (ids.candles, ids.averages),
+            ),
             restore: Restore {
                 topic: config.topics.trades.clone(),
+                candles: config.topics.candles.clone(),
                 windowing: self.windowing.clone(),
                 fingerprint: self.fingerprint.clone(),
                 origin: Origin::new(config, self.windowing.windows),
@@ -126,14 +143,18 @@ impl Pairs {
                 how_to_reset: how_to_reset(config),
             },
             metrics: self.metrics.clone(),
-            heartbeat: self.health.heartbeat(seat.name, LONGEST_SILENCE),
-            part: seat.part,
+            heartbeat: self.health.heartbeat(name, LONGEST_SILENCE),
+            part,
+            rejoin,
             shutdown: self.shutdown.clone(),
             commit_interval: *config.commit_interval,
             process_span: format!("{} process", config.topics.trades),
             urgency: Urgency::Interval,
+            processed: 0,
             aborting: false,
+            not_told_since: None,
             next_commit: now,
+            settled: now,
             next_report: now,
             next_start: now,
             next_look: now,
@@ -143,9 +164,13 @@ impl Pairs {
     }
 
     /// Fenced off before the group is joined: what an older incarnation has in flight must be decided before its offsets are read.
-    fn writer(&self, member: &str) -> Result<Writer, Failure> {
+    fn fenced(&self, member: &str) -> Result<(TransactionalProducer<Deliveries>, ClientConfig), Failure> {
         let config = &self.config;
-        let role = Role::TransactionalProducer { transactional_id: format!("{}-{member}", config.group_id) };
+        let mut transactional_id = format!("{}-{member}", config.group_id);
+        if without("fence") {
+            transactional_id = format!("{transactional_id}-{}", std::process::id());
+        }
+        let role = Role::TransformingProducer { transactional_id };
         let settings = client::config(&config.kafka, Config::SERVICE.name(), &role);
         let deadline = *config.startup_deadline;
         let fenced =
@@ -160,19 +185,28 @@ impl Pairs {
                 },
                 other => Failure::Other(anyhow::Error::from(other).context("cannot open transactions")),
             });
-        Ok(Writer::new(fenced?, settings))
+        Ok((fenced?, settings))
     }
 
     fn consumer(&self, member: &str) -> Result<BaseConsumer<Rebalances>, Failure> {
         let config = &self.config;
         let (group_id, topic) = (config.group_id.clone(), &config.topics.trades);
         let role = Role::GroupConsumer { group_id, group_instance_id: member.to_owned() };
-        let context = Rebalances::new(topic, self.metrics.clone());
-        let consumer: BaseConsumer<Rebalances> = client::config(&config.kafka, Config::SERVICE.name(), &role)
-            .create_with_context(context)
-            .map_err(|error| client_refused(&error))?;
+        let consumer = self.client(&role)?;
         consumer.subscribe(&[topic]).map_err(anyhow::Error::from)?;
         Ok(consumer)
+    }
+
+    /// One that knows the group and is no member of it: the broker does not ask whether a partition is its own.
+    fn stranger(&self) -> Result<BaseConsumer<Rebalances>, Failure> {
+        self.client(&Role::GroupObserver { group_id: self.config.group_id.clone() })
+    }
+
+    fn client(&self, role: &Role) -> Result<BaseConsumer<Rebalances>, Failure> {
+        let context = Rebalances::new(&self.config.topics.trades, self.metrics.clone());
+        client::config(&self.config.kafka, Config::SERVICE.name(), role)
+            .create_with_context(context)
+            .map_err(|error| client_refused(&error))
     }
 }
 

@@ -5,14 +5,13 @@ use std::time::Instant;
 
 use common::Failure;
 use common::kafka::records::Record;
-use common::model::Trade;
 use common::telemetry::trace::{self, Kind};
 use rdkafka::consumer::Consumer as _;
 
 use super::slot::{Added, Meeting, Running, Slot};
 use super::{Runner, Urgency};
 use crate::aggregator::{Offset, Placement};
-use crate::decode::Verdict;
+use crate::decode::{Traded, Verdict};
 use crate::publish::Aside;
 
 /// The header of a sampled trade, as librdkafka takes names.
@@ -50,11 +49,7 @@ impl Runner {
                 Added::Placed(Placement::InTime(slice)) => {
                     self.metrics.trade();
                     if let Some(context) = traced(record, &trade, &self.process_span) {
-                        running.partition.aggregator_mut().remember_trace(
-                            slice,
-                            &trade.instrument_name,
-                            context,
-                        );
+                        running.partition.aggregator_mut().remember_trace(slice, &trade.instrument, context);
                     }
                 }
             },
@@ -73,7 +68,7 @@ impl Runner {
         if running.asides.len() >= MOST_ASIDES {
             self.urgency = Urgency::Now;
         } else if running.partition.is_due() {
-            self.urgency.due();
+            self.due();
         }
         Ok(())
     }
@@ -113,10 +108,10 @@ impl Runner {
 }
 
 /// The span of processing a sampled trade; gives the context for what comes of it.
-fn traced(record: &Record, trade: &Trade<'_>, name: &str) -> Option<String> {
+fn traced(record: &Record, trade: &Traded<'_>, name: &str) -> Option<String> {
     let parent = record.header(TRACEPARENT).and_then(trace::extract)?;
     let span = trace::child(&parent, name, Kind::Consumer);
-    trace::tag(&span, "instrument_name", trade.instrument_name.to_string());
+    trace::tag(&span, "instrument_name", trade.instrument.to_string());
     trace::tag(&span, "partition", i64::from(record.partition()));
     trace::tag(&span, "offset", record.offset());
     trace::inject(&span)

@@ -2,44 +2,92 @@
 
 use std::time::{Duration, Instant};
 
-use common::model::Trade;
 use rdkafka::message::OwnedMessage;
 
 use crate::aggregator::{self, Offset, Placement};
 use crate::checkpoint::Checkpoint;
+use crate::decode::Traded;
 use crate::metrics::Standing;
 use crate::partition::Partition;
 use crate::publish::Aside;
 use crate::restore::Start;
 use crate::watermark::CompleteThrough;
 
+/// So long candles may take to become readable before it is asked whether they exist: what hides them is a transaction, and those end.
+pub(super) const DOUBT: Duration = Duration::from_secs(15);
+
 /// One assigned partition.
 pub(super) enum Slot {
-    /// Paused; where it begins has still to be found out.
-    Starting {
-        /// Since when.
-        since: Instant,
-    },
+    /// Paused.
+    Starting(Box<Starting>),
     /// Its records flow.
     Running(Box<Running>),
 }
 
+/// A partition that is paused until it can begin.
+pub(super) struct Starting {
+    /// Since when.
+    pub(super) since: Instant,
+    /// Where it begins, and with what, as soon as that is known.
+    pub(super) start: Option<Start>,
+    /// Candles are read.
+    pub(super) recalling: bool,
+    /// How often it could not be sought.
+    pub(super) refused: u32,
+    /// When candles that do not come are looked into.
+    pub(super) next_doubt: Instant,
+}
+
+impl Starting {
+    /// Whether it only has to be sought.
+    pub(super) fn is_whole(&self) -> bool {
+        self.start.is_some() && !self.recalling
+    }
+
+    /// Candles that have still to come.
+    pub(super) fn missing(&self) -> u64 {
+        self.start.as_ref().and_then(|start| start.partition.missing()).map_or(0, |(candles, _)| candles)
+    }
+}
+
 impl Slot {
     pub(super) fn starting() -> Self {
-        Self::Starting { since: Instant::now() }
+        let since = Instant::now();
+        Self::Starting(Box::new(Starting {
+            since,
+            start: None,
+            recalling: false,
+            refused: 0,
+            next_doubt: since + DOUBT,
+        }))
     }
 
     pub(super) fn running(&self) -> Option<&Running> {
         match self {
             Self::Running(running) => Some(running),
-            Self::Starting { .. } => None,
+            Self::Starting(_) => None,
         }
     }
 
     pub(super) fn running_mut(&mut self) -> Option<&mut Running> {
         match self {
             Self::Running(running) => Some(running),
-            Self::Starting { .. } => None,
+            Self::Starting(_) => None,
+        }
+    }
+
+    pub(super) fn starting_mut(&mut self) -> Option<&mut Starting> {
+        match self {
+            Self::Starting(starting) => Some(starting),
+            Self::Running(_) => None,
+        }
+    }
+
+    /// Records still to be read before it is live, as far as is known.
+    pub(super) fn to_restore(&self) -> u64 {
+        match self {
+            Self::Starting(starting) => starting.missing(),
+            Self::Running(running) => running.to_restore(),
         }
     }
 }
@@ -56,8 +104,19 @@ pub(super) struct Running {
     committed: Offset,
     /// The record with which state begins to be rebuilt, as long as it has not come.
     first: Option<Offset>,
-    /// Assigned then, and not live yet.
-    restoring_since: Option<Instant>,
+    /// As long as it is not live.
+    restoring: Option<Restoring>,
+}
+
+/// State that is rebuilt.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Restoring {
+    /// When the partition was assigned.
+    pub(super) since: Instant,
+    /// Candles that it was put together from.
+    pub(super) candles: u64,
+    /// Offsets of the records that it is rebuilt from.
+    pub(super) records: i64,
 }
 
 /// What a record is to the partition that it came from.
@@ -88,7 +147,11 @@ impl Running {
             position: start.from,
             committed: start.committed,
             first,
-            restoring_since: Some(since),
+            restoring: Some(Restoring {
+                since,
+                candles: start.candles,
+                records: start.committed.0 - start.from.0,
+            }),
         }
     }
 
@@ -103,9 +166,9 @@ impl Running {
         }
     }
 
-    pub(super) fn add(&mut self, offset: Offset, trade: &Trade<'_>) -> Added {
-        let Trade { timestamp, price, amount, .. } = *trade;
-        let instrument = trade.instrument_name.as_ref();
+    pub(super) fn add(&mut self, offset: Offset, trade: &Traded<'_>) -> Added {
+        let Traded { timestamp, price, amount, .. } = *trade;
+        let instrument = trade.instrument.as_ref();
         let added = self.partition.add(&aggregator::Trade { offset, instrument, timestamp, price, amount });
         added.map_or(Added::Restored, Added::Placed)
     }
@@ -128,12 +191,17 @@ impl Running {
         self.partition.rebuilding_up_to().is_none()
     }
 
-    /// How long it took to become live, once.
-    pub(super) fn live_after(&mut self) -> Option<Duration> {
+    /// What it took to become live, once.
+    pub(super) fn restored(&mut self) -> Option<Restoring> {
         if !self.is_live() {
             return None;
         }
-        self.restoring_since.take().map(|since| since.elapsed())
+        self.restoring.take()
+    }
+
+    /// Whether a transaction that waited would hold no more of it: a window is due, or it has none.
+    pub(super) fn is_due_or_idle(&self) -> bool {
+        self.partition.is_due() || self.partition.aggregator().instruments() == 0
     }
 
     /// Whether there is something to publish or to commit.
@@ -158,8 +226,9 @@ impl Running {
     }
 
     /// Records still to be read before it is live.
-    pub(super) fn to_restore(&self) -> i64 {
-        self.partition.rebuilding_up_to().map_or(0, |until| until.0 - self.position.0)
+    fn to_restore(&self) -> u64 {
+        let until = self.partition.rebuilding_up_to();
+        until.and_then(|until| u64::try_from(until.0 - self.position.0).ok()).unwrap_or(0)
     }
 
     /// As of `now`, in milliseconds since the epoch.

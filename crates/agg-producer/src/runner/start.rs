@@ -1,16 +1,22 @@
 //! Partitions that begin, begin again, or cannot.
+//!
+//! One begins in three steps: the coordinator tells where, its candles are read back, and it is sought and resumed.
 
 use std::time::Instant;
 
 use common::Failure;
+use common::failpoint::failpoint;
 use rdkafka::TopicPartitionList;
 use rdkafka::consumer::Consumer as _;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 
-use super::slot::{Running, Slot};
+use super::slot::{DOUBT, Running, Slot};
 use super::{Identity, Runner, WAIT_TO_SEEK};
-use crate::rebalance::Change;
+use crate::rebalance::{Change, assign_paused};
 use crate::restore::RestoreError;
+
+/// So often in a row a partition is sought in vain before it is assigned anew: for a second.
+const MOST_REFUSALS: u32 = 100;
 
 impl Runner {
     /// Follows changes of the assignment.
@@ -26,10 +32,12 @@ impl Runner {
                     self.next_start = Instant::now();
                 }
                 Change::Revoked(partitions) => {
+                    failpoint("revoked");
                     tracing::info!(member = self.identity.member, ?partitions, "revoked");
                     for partition in partitions {
                         self.slots.remove(&partition);
                         self.metrics.gone(partition);
+                        self.candles.leave(partition);
                         self.watermarks.iter_mut().for_each(|watermarks| watermarks.leave(partition));
                     }
                 }
@@ -43,32 +51,52 @@ impl Runner {
         Ok(())
     }
 
+    /// Leaves the group and joins it again, so that it rebalances.
+    pub(super) fn rejoin(&mut self) -> Result<(), Failure> {
+        self.commit()?;
+        self.consumer.unsubscribe();
+        Ok(self.consumer.subscribe(&[&self.restore.topic]).map_err(anyhow::Error::from)?)
+    }
+
     pub(super) fn starting(&self) -> impl Iterator<Item = i32> {
         self.slots.iter().filter(|(_, slot)| slot.running().is_none()).map(|(partition, _)| *partition)
     }
 
-    /// Begins what has been assigned, where the group left it.
+    /// Takes what has been assigned a step further, to where the group left it.
     pub(super) fn start_partitions(&mut self) -> Result<(), Failure> {
-        let starting: Vec<i32> = self.starting().collect();
-        if starting.is_empty() {
+        if self.starting().next().is_none() {
             return Ok(());
         }
-        match self.restore.starts(&self.consumer, starting) {
+        self.next_start = Instant::now() + WAIT_TO_SEEK;
+        self.find_starts()?;
+        let whole: Vec<i32> = self
+            .slots
+            .iter_mut()
+            .filter_map(|(partition, slot)| slot.starting_mut()?.is_whole().then_some(*partition))
+            .collect();
+        whole.into_iter().try_for_each(|partition| self.begin(partition))
+    }
+
+    /// Asks where those begin of which that is not known yet.
+    fn find_starts(&mut self) -> Result<(), Failure> {
+        let unknown = |slot: &Slot| matches!(slot, Slot::Starting(starting) if starting.start.is_none());
+        let asked: Vec<i32> =
+            self.slots.iter().filter(|(_, slot)| unknown(slot)).map(|(partition, _)| *partition).collect();
+        if asked.is_empty() {
+            return Ok(());
+        }
+        match self.restore.starts(&self.consumer, asked.iter().copied()) {
             Ok(starts) => {
-                self.next_start = Instant::now() + WAIT_TO_SEEK;
+                self.not_told_since = None;
                 for start in starts {
-                    let begun = self.restore.begin((&self.consumer, &mut self.records), &start);
-                    let Some(slot) = self.slots.get_mut(&start.number) else { continue };
-                    match (begun, &slot) {
-                        (Ok(()), Slot::Starting { since }) => {
-                            self.watermarks.iter_mut().for_each(|watermarks| watermarks.follow(start.number));
-                            *slot = Slot::Running(Box::new(Running::new(start, *since)));
-                        }
-                        (Ok(()), Slot::Running(_)) => {}
-                        (Err(error), _) => {
-                            tracing::debug!(partition = start.number, %error, "not to be sought yet");
-                        }
+                    let slot = self.slots.get_mut(&start.number);
+                    let Some(starting) = slot.and_then(Slot::starting_mut) else { continue };
+                    if let Some((_, ends_from)) = start.partition.missing() {
+                        self.candles.follow(start.number, ends_from)?;
+                        starting.recalling = true;
+                        starting.next_doubt = Instant::now() + DOUBT;
                     }
+                    starting.start = Some(start);
                 }
                 Ok(())
             }
@@ -76,18 +104,48 @@ impl Runner {
                 let retry_in = self.retry.next_delay();
                 tracing::warn!(%error, ?retry_in, "the group's offsets are not to be had");
                 self.next_start = Instant::now() + retry_in;
-                Ok(())
+                self.not_told(&asked)
             }
-            Err(refused @ RestoreError::Refused { .. }) => {
-                let Identity { group_id, how_to_reset, .. } = &self.identity;
-                Err(Failure::Config(format!("group {group_id}: {refused}; {how_to_reset}")))
-            }
+            Err(refused @ RestoreError::Refused { .. }) => Err(self.refused(&refused)),
         }
+    }
+
+    /// Why the group cannot go on, and the way out.
+    pub(super) fn refused(&self, refused: &RestoreError) -> Failure {
+        let Identity { group_id, how_to_reset, .. } = &self.identity;
+        Failure::Config(format!("group {group_id}: {refused}; {how_to_reset}"))
+    }
+
+    /// Lets a partition flow if it can be sought by now. One that never can has been given up by librdkafka, as it is after an offset
+    /// that is out of range: only another assignment makes it seekable again.
+    fn begin(&mut self, number: i32) -> Result<(), Failure> {
+        let Self { slots, restore, consumer, records, watermarks, .. } = self;
+        let Some(slot) = slots.get_mut(&number) else { return Ok(()) };
+        let Some(starting) = slot.starting_mut() else { return Ok(()) };
+        let Some(start) = starting.start.take() else { return Ok(()) };
+        let Err(error) = restore.begin((consumer, records), &start) else {
+            watermarks.iter_mut().for_each(|watermarks| watermarks.follow(number));
+            *slot = Slot::Running(Box::new(Running::new(start, starting.since)));
+            return Ok(());
+        };
+        tracing::debug!(partition = number, %error, "not to be sought yet");
+        starting.start = Some(start);
+        starting.refused += 1;
+        if starting.refused < MOST_REFUSALS {
+            return Ok(());
+        }
+        starting.refused = 0;
+        tracing::warn!(partition = number, %error, "assigned anew, as it cannot be sought");
+        let mut partition = self.list(&[number]);
+        let unassigned = self.consumer.incremental_unassign(&partition);
+        let assigned = unassigned.and_then(|()| assign_paused(&self.consumer, &mut partition));
+        Ok(assigned.map_err(anyhow::Error::from)?)
     }
 
     /// Takes partitions back to what is committed: their state is not what belongs to it.
     pub(super) fn restart(&mut self, partitions: &[i32]) -> Result<(), Failure> {
         self.consumer.pause(&self.list(partitions)).map_err(anyhow::Error::from)?;
+        partitions.iter().for_each(|partition| self.candles.leave(*partition));
         self.slots.extend(partitions.iter().map(|partition| (*partition, Slot::starting())));
         self.next_start = Instant::now() + self.retry.next_delay();
         Ok(())
@@ -102,7 +160,7 @@ impl Runner {
     }
 
     /// What an error of the consumer means.
-    pub(super) fn judge(&self, error: &KafkaError) -> Result<(), Failure> {
+    pub(super) fn judge(&mut self, error: &KafkaError) -> Result<(), Failure> {
         let Identity { group_id, member, .. } = &self.identity;
         if let Some((code, why)) = self.consumer.client().fatal_error() {
             return Err(match code {
@@ -114,7 +172,10 @@ impl Runner {
         }
         match error.rdkafka_error_code() {
             Some(RDKafkaErrorCode::AutoOffsetReset | RDKafkaErrorCode::OffsetOutOfRange) => {
-                self.check_positions()
+                self.check_positions()?;
+                // Librdkafka does not read on. If it was in error, or the question was not answered, the next start shows.
+                let all: Vec<i32> = self.slots.keys().copied().collect();
+                self.restart(&all)
             }
             Some(RDKafkaErrorCode::LogTruncation) => Err(self.records_gone("a partition")),
             Some(

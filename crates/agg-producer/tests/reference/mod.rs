@@ -43,6 +43,22 @@ pub(crate) struct Published {
 /// A record's numbers by name; doubles as their bits.
 pub(crate) type Numbers = BTreeMap<&'static str, u64>;
 
+/// The doubles of a candle.
+pub(crate) const CANDLE: [&str; 9] =
+    ["open", "high", "low", "close", "volume", "turnover", "price_sum", "ema_sum", "ema_weight"];
+/// The doubles of an average.
+pub(crate) const AVERAGE: [&str; 8] = ["sma", "ema", "vwap", "open", "high", "low", "close", "volume"];
+
+/// The numbers of a record of so many trades whose doubles have these names.
+pub(crate) fn numbers<const N: usize>(
+    trade_count: u64,
+    names: &[&'static str; N],
+    doubles: [f64; N],
+) -> Numbers {
+    let doubles = names.iter().copied().zip(doubles.map(f64::to_bits));
+    [("trade_count", trade_count)].into_iter().chain(doubles).collect()
+}
+
 /// The whole answer, without watermarks.
 pub(crate) fn publish(settings: &Settings, trades: &[Trade]) -> Published {
     publish_with(settings, trades, &[])
@@ -141,18 +157,9 @@ impl Sums {
     }
 
     fn candle(&self) -> Numbers {
-        BTreeMap::from([
-            ("trade_count", self.count),
-            ("open", self.open.to_bits()),
-            ("high", self.high.to_bits()),
-            ("low", self.low.to_bits()),
-            ("close", self.close.to_bits()),
-            ("volume", self.volume.to_bits()),
-            ("turnover", self.turnover.to_bits()),
-            ("price_sum", self.price_sum.to_bits()),
-            ("ema_sum", self.ema_sum.to_bits()),
-            ("ema_weight", self.ema_weight.to_bits()),
-        ])
+        let Self { open, high, low, close, volume, turnover, price_sum, ema_sum, ema_weight, .. } = *self;
+        let doubles = [open, high, low, close, volume, turnover, price_sum, ema_sum, ema_weight];
+        numbers(self.count, &CANDLE, doubles)
     }
 }
 
@@ -179,15 +186,5 @@ fn window(slices: &[(i64, &Sums)], window_end: i64, exponential: &Exponential) -
     let (open, high, low, close) = prices.unwrap();
     let sma = price_sum / count as f64;
     let vwap = if volume == 0.0 { sma } else { turnover / volume };
-    BTreeMap::from([
-        ("trade_count", count),
-        ("sma", sma.to_bits()),
-        ("ema", (ema_sum / ema_weight).to_bits()),
-        ("vwap", f64::to_bits(vwap)),
-        ("open", open.to_bits()),
-        ("high", high.to_bits()),
-        ("low", low.to_bits()),
-        ("close", close.to_bits()),
-        ("volume", f64::to_bits(volume)),
-    ])
+    numbers(count, &AVERAGE, [sma, ema_sum / ema_weight, vwap, open, high, low, close, volume])
 }

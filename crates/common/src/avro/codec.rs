@@ -9,8 +9,8 @@ use apache_avro::writer::datum::GenericDatumWriter;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use super::fast_decode;
 use super::schema::Contract;
+use super::trade_decoder;
 use crate::model::Trade;
 
 /// A schema's number in the registry.
@@ -131,18 +131,24 @@ fn malformed(error: apache_avro::Error) -> DecodeError {
 }
 
 impl Decoder<Trade<'static>> {
-    /// As [`Self::decode`], borrowing from `bytes` and faster, if the trade was written by the contract's own schema.
+    /// As [`Self::decode`], borrowing from `bytes` and faster, if the trade was written by the contract's own schema. All of it is
+    /// checked; what `part` leaves out is not put together.
     ///
     /// # Errors
     /// As [`Self::decode`].
-    pub fn decode_trade<'b>(&self, bytes: &'b [u8]) -> Result<Trade<'b>, DecodeError> {
+    #[inline]
+    pub fn decode_part<'b, P>(
+        &self,
+        bytes: &'b [u8],
+        part: impl FnOnce(Trade<'b>) -> P,
+    ) -> Result<P, DecodeError> {
         let (id, datum) = split(bytes)?;
         if self.own_id == Some(id)
-            && let Some(trade) = fast_decode::trade(datum)
+            && let Some(trade) = trade_decoder::decode(datum)
         {
-            return Ok(trade);
+            return Ok(part(trade));
         }
-        self.decode(bytes)
+        self.decode(bytes).map(part)
     }
 }
 
@@ -150,6 +156,7 @@ impl Decoder<Trade<'static>> {
 ///
 /// # Errors
 /// [`DecodeError::NotWireFormat`].
+#[inline]
 pub fn split(bytes: &[u8]) -> Result<(SchemaId, &[u8]), DecodeError> {
     match bytes {
         [MAGIC, a, b, c, d, datum @ ..] => Ok((SchemaId::from_be_bytes([*a, *b, *c, *d]), datum)),

@@ -1,9 +1,10 @@
 //! The Avro contract: schemas, the codec in Confluent's wire format, the registry.
 
 pub mod codec;
-pub mod fast_decode;
 pub mod registry;
 pub mod schema;
+pub mod trade_decoder;
 pub mod trade_encoder;
+pub mod window_encoder;
 
 pub use apache_avro::Schema;

@@ -58,6 +58,14 @@ pub enum RegistryError {
     },
 }
 
+impl RegistryError {
+    /// It answered, and there is no such Avro schema; everything else leaves open what a record was written by.
+    #[must_use]
+    pub fn is_verdict(&self) -> bool {
+        matches!(self, Self::UnknownId(_) | Self::NotAvro { .. })
+    }
+}
+
 impl Retryable for RegistryError {
     fn is_retryable(&self) -> bool {
         matches!(self, Self::Away { .. })

@@ -20,9 +20,7 @@ impl TradeEncoder {
 
     /// Replaces the content of `into` by the trade's wire form. The order is the schema's.
     pub fn encode(self, trade: &Trade<'_>, into: &mut Vec<u8>) {
-        into.clear();
-        into.push(MAGIC);
-        into.extend_from_slice(&self.id.to_be_bytes());
+        begin(self.id, into);
         text(&trade.instrument_name, into);
         long(trade.trade_seq, into);
         text(&trade.trade_id, into);
@@ -45,8 +43,17 @@ impl TradeEncoder {
     }
 }
 
+/// The wire format's first five bytes.
+#[inline]
+pub(super) fn begin(id: SchemaId, into: &mut Vec<u8>) {
+    into.clear();
+    into.push(MAGIC);
+    into.extend_from_slice(&id.to_be_bytes());
+}
+
 /// The sign in the last bit, seven bits a byte, the lowest first.
-fn long(number: i64, into: &mut Vec<u8>) {
+#[inline]
+pub(super) fn long(number: i64, into: &mut Vec<u8>) {
     let mut rest = ((number << 1) ^ (number >> 63)).cast_unsigned();
     while rest > 0x7f {
         into.push(low(rest) | 0x80);
@@ -59,11 +66,13 @@ fn low(rest: u64) -> u8 {
     (rest & 0x7f).to_le_bytes()[0]
 }
 
-fn double(number: f64, into: &mut Vec<u8>) {
+#[inline]
+pub(super) fn double(number: f64, into: &mut Vec<u8>) {
     into.extend_from_slice(&number.to_le_bytes());
 }
 
-fn text(text: &str, into: &mut Vec<u8>) {
+#[inline]
+pub(super) fn text(text: &str, into: &mut Vec<u8>) {
     long(i64::try_from(text.len()).unwrap_or(i64::MAX), into);
     into.extend_from_slice(text.as_bytes());
 }

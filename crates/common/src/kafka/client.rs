@@ -17,6 +17,12 @@ pub enum Role {
         /// Named after what it guards.
         transactional_id: String,
     },
+    /// As [`Role::TransactionalProducer`], of what is made of a group's records: asks whether a transaction is committed, never whether a
+    /// record has arrived.
+    TransformingProducer {
+        /// Named after what it guards.
+        transactional_id: String,
+    },
     /// Reads committed records as a static member of a group; commits only through a transaction.
     GroupConsumer {
         /// The group.
@@ -42,14 +48,17 @@ fn of_role(role: &Role) -> Vec<(&'static str, &str)> {
     match role {
         Role::Producer => producer().into_iter().chain([("message.timeout.ms", "0")]).collect(),
         Role::TransactionalProducer { transactional_id } => {
+            producer().into_iter().chain(in_transactions(transactional_id)).collect()
+        }
+        Role::TransformingProducer { transactional_id } => {
             let own = [
-                ("transactional.id", transactional_id.as_str()),
-                // An abandoned transaction holds up every read-committed reader until it times out.
-                ("transaction.timeout.ms", "10000"),
-                // As much as the dead-letter topic takes: what came in must also go there, with its headers.
-                ("message.max.bytes", "2097152"),
+                ("delivery.report.only.error", "true"),
+                // Filled in one go, and sent at once when it is.
+                ("linger.ms", "1"),
+                // A close makes two records of each instrument: so many wait in memory, the rest until there is room.
+                ("queue.buffering.max.messages", "2000"),
             ];
-            producer().into_iter().chain(own).collect()
+            producer().into_iter().chain(in_transactions(transactional_id)).chain(own).collect()
         }
         Role::GroupConsumer { group_id, group_instance_id } => {
             let own = [
@@ -65,8 +74,9 @@ fn of_role(role: &Role) -> Vec<(&'static str, &str)> {
                 ("auto.offset.reset", "error"),
                 // Where the lag of each partition is told.
                 ("statistics.interval.ms", "5000"),
-                // What waits here is what a process that catches up has in memory.
+                // What waits here, and what comes at once of each partition, compressed, is what a process that catches up has in memory.
                 ("queued.max.messages.kbytes", "1024"),
+                ("fetch.message.max.bytes", "131072"),
             ];
             consumer().into_iter().chain(own).collect()
         }
@@ -98,6 +108,19 @@ fn producer() -> [(&'static str, &'static str); 7] {
         // The bound of what waits in memory; a full queue is the producer's back-pressure.
         ("queue.buffering.max.messages", "100000"),
         ("queue.buffering.max.kbytes", "16384"),
+    ]
+}
+
+fn in_transactions(id: &str) -> [(&'static str, &str); 4] {
+    [
+        ("transactional.id", id),
+        // A transaction that begins while Kafka still writes the last one's markers is told to come back; at the default of 100 ms
+        // every reader would wait as long.
+        ("retry.backoff.ms", "10"),
+        // An abandoned transaction holds up every read-committed reader until it times out.
+        ("transaction.timeout.ms", "10000"),
+        // As much as the dead-letter topic takes: what came in must also go there, with its headers.
+        ("message.max.bytes", "2097152"),
     ]
 }
 
@@ -182,10 +205,11 @@ mod tests {
             .collect()
     }
 
-    fn roles() -> [Role; 7] {
+    fn roles() -> [Role; 8] {
         [
             Role::Producer,
             Role::TransactionalProducer { transactional_id: "t".into() },
+            Role::TransformingProducer { transactional_id: "t".into() },
             Role::GroupConsumer { group_id: "g".into(), group_instance_id: "g-0-0".into() },
             Role::Reader,
             Role::GroupObserver { group_id: "others".into() },
@@ -209,12 +233,19 @@ mod tests {
                     .to_owned(),
                 "acks=all bootstrap.servers=h:1 check.crcs=true client.id=svc compression.type=zstd \
                  enable.idempotence=true linger.ms=5 message.max.bytes=2097152 partitioner=murmur2_random \
-                 queue.buffering.max.kbytes=16384 queue.buffering.max.messages=100000 socket.keepalive.enable=true transaction.timeout.ms=10000 \
+                 queue.buffering.max.kbytes=16384 queue.buffering.max.messages=100000 retry.backoff.ms=10 socket.keepalive.enable=true \
+                 transaction.timeout.ms=10000 \
+                 transactional.id=t"
+                    .to_owned(),
+                "acks=all bootstrap.servers=h:1 check.crcs=true client.id=svc compression.type=zstd delivery.report.only.error=true \
+                 enable.idempotence=true linger.ms=1 message.max.bytes=2097152 partitioner=murmur2_random \
+                 queue.buffering.max.kbytes=16384 queue.buffering.max.messages=2000 retry.backoff.ms=10 socket.keepalive.enable=true \
+                 transaction.timeout.ms=10000 \
                  transactional.id=t"
                     .to_owned(),
                 format!(
                     "allow.auto.create.topics=false auto.offset.reset=error {base} enable.auto.commit=false \
-                     enable.auto.offset.store=false enable.partition.eof=false fetch.queue.backoff.ms=2 group.id=g \
+                     enable.auto.offset.store=false enable.partition.eof=false fetch.message.max.bytes=131072 fetch.queue.backoff.ms=2 group.id=g \
                      group.instance.id=g-0-0 group.protocol=classic heartbeat.interval.ms=1500 \
                      isolation.level=read_committed partition.assignment.strategy=cooperative-sticky \
                      queued.max.messages.kbytes=1024 session.timeout.ms=6000 socket.keepalive.enable=true \

@@ -1,7 +1,9 @@
-//! Kafka: client settings by role, topics, records, transactions.
+//! Kafka: client settings by role, topics, groups, records, transactions, troubles.
 
 pub mod admin;
 pub mod client;
+pub mod group;
 pub mod offsets;
 pub mod records;
 pub mod transaction;
+pub mod trouble;

@@ -5,11 +5,12 @@
 //! same.
 
 use std::collections::BTreeMap;
-use std::ffi::CString;
+use std::ffi::{CStr, CString};
 use std::ptr::{self, NonNull};
 use std::sync::Arc;
 use std::time::Duration;
 
+use rdkafka::TopicPartitionList;
 use rdkafka::bindings::{
     rd_kafka_consume_batch_queue, rd_kafka_header_get_last, rd_kafka_message_destroy,
     rd_kafka_message_headers, rd_kafka_message_t, rd_kafka_message_timestamp, rd_kafka_queue_destroy,
@@ -17,7 +18,7 @@ use rdkafka::bindings::{
     rd_kafka_timestamp_type_t,
 };
 use rdkafka::consumer::{BaseConsumer, Consumer as _, ConsumerContext};
-use rdkafka::error::{IsError as _, KafkaError};
+use rdkafka::error::{IsError as _, KafkaError, KafkaResult};
 use rdkafka::message::{OwnedMessage, Timestamp};
 
 /// Records in a batch at most.
@@ -27,6 +28,7 @@ const MOST: usize = 512;
 pub struct Record(NonNull<rd_kafka_message_t>);
 
 impl Record {
+    #[inline]
     #[expect(unsafe_code, reason = "the record is librdkafka's")]
     fn message(&self) -> &rd_kafka_message_t {
         // SAFETY: it was handed over by librdkafka, which leaves it alone until it is destroyed, in `drop`.
@@ -35,18 +37,21 @@ impl Record {
 
     /// Its partition.
     #[must_use]
+    #[inline]
     pub fn partition(&self) -> i32 {
         self.message().partition
     }
 
     /// Its offset.
     #[must_use]
+    #[inline]
     pub fn offset(&self) -> i64 {
         self.message().offset
     }
 
     /// Its key.
     #[must_use]
+    #[inline]
     pub fn key(&self) -> Option<&[u8]> {
         let message = self.message();
         bytes(message.key.cast(), message.key_len)
@@ -54,6 +59,7 @@ impl Record {
 
     /// Its value.
     #[must_use]
+    #[inline]
     pub fn value(&self) -> Option<&[u8]> {
         let message = self.message();
         bytes(message.payload.cast(), message.len)
@@ -77,7 +83,7 @@ impl Record {
     /// The last header of a name.
     #[must_use]
     #[expect(unsafe_code, reason = "librdkafka parses headers when it is asked")]
-    pub fn header(&self, name: &std::ffi::CStr) -> Option<&[u8]> {
+    pub fn header(&self, name: &CStr) -> Option<&[u8]> {
         let (mut headers, mut value, mut size) = (ptr::null_mut(), ptr::null(), 0);
         // SAFETY: the record is valid; headers and value belong to it and live as long.
         let found = unsafe {
@@ -105,6 +111,7 @@ impl Record {
 }
 
 /// Of a record: the lifetime is that of the reference to it.
+#[inline]
 #[expect(unsafe_code, reason = "librdkafka tells where they begin and how many they are")]
 fn bytes<'r>(begin: *const u8, length: usize) -> Option<&'r [u8]> {
     // SAFETY: both come from a record that the caller borrows, and nobody writes there.
@@ -128,6 +135,31 @@ impl Drop for Queue {
         // SAFETY: the reference was made for us; whoever forwards to the queue has its own.
         unsafe { rd_kafka_queue_destroy(self.0.as_ptr()) }
     }
+}
+
+/// The queue of one partition; makes the partition known to the client if it is not yet.
+#[expect(unsafe_code, reason = "the queue is librdkafka's")]
+fn queue_of<C: ConsumerContext>(consumer: &BaseConsumer<C>, topic: &CStr, partition: i32) -> Option<Queue> {
+    // SAFETY: the client is alive, as it is borrowed, and the name ends with a zero byte.
+    let queue =
+        unsafe { rd_kafka_queue_get_partition(consumer.client().native_ptr(), topic.as_ptr(), partition) };
+    NonNull::new(queue).map(Queue)
+}
+
+/// Pauses partitions that are about to be assigned: nothing is fetched from the first moment on. A partition that the client does not
+/// know yet would not be paused, and nobody would say so.
+///
+/// # Errors
+/// librdkafka's.
+pub fn pause_beforehand<C: ConsumerContext>(
+    consumer: &BaseConsumer<C>,
+    partitions: &TopicPartitionList,
+) -> KafkaResult<()> {
+    for element in partitions.elements() {
+        let topic = CString::new(element.topic()).expect("a topic's name has no zero byte");
+        queue_of(consumer, &topic, element.partition());
+    }
+    consumer.pause(partitions)
 }
 
 /// The records of a consumer, but for its group's changes.
@@ -164,14 +196,10 @@ impl<C: ConsumerContext> Records<C> {
     #[expect(unsafe_code, reason = "the queues are librdkafka's")]
     pub fn add(&mut self, partition: i32) {
         let Self { partitions, queue, topic, consumer, .. } = self;
-        // SAFETY: the client is alive and the name ends with a zero byte.
-        let from = unsafe {
-            rd_kafka_queue_get_partition(consumer.client().native_ptr(), topic.as_ptr(), partition)
-        };
-        if let Some(from) = NonNull::new(from) {
+        if let Some(from) = queue_of(consumer, topic, partition) {
             // SAFETY: both are queues of the same client.
-            unsafe { rd_kafka_queue_forward(from.as_ptr(), queue.0.as_ptr()) };
-            partitions.insert(partition, Queue(from));
+            unsafe { rd_kafka_queue_forward(from.0.as_ptr(), queue.0.as_ptr()) };
+            partitions.insert(partition, from);
         }
     }
 

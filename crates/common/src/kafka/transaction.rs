@@ -19,7 +19,9 @@ const ATTEMPT: Duration = Duration::from_secs(2);
 /// How long a transaction's end may take in all: as long as the broker keeps it open.
 const END_WITHIN: Duration = Duration::from_secs(10);
 /// One turn of waiting for deliveries; short, because a commit waits for it.
-const TURN: Duration = Duration::from_millis(1);
+const TURN: Duration = Duration::from_millis(TURN_MILLIS.unsigned_abs() as u64);
+/// The same, as librdkafka takes it.
+const TURN_MILLIS: i32 = 1;
 
 /// What went wrong, sorted by what is to be done.
 #[derive(Debug, thiserror::Error)]
@@ -131,7 +133,8 @@ impl<C: ProducerContext + 'static> Transaction<'_, C> {
                     if Instant::now() < end =>
                 {
                     record = back;
-                    self.producer.poll(TURN);
+                    send_at_once(self.producer);
+                    self.producer.poll(Duration::ZERO);
                 }
                 Err((error, _)) => return Err(TransactionError::sort(error)),
             }
@@ -150,7 +153,7 @@ impl<C: ProducerContext + 'static> Transaction<'_, C> {
         again(|| self.producer.send_offsets_to_transaction(offsets, group, ATTEMPT))
     }
 
-    /// Commits. Waits for every delivery first: librdkafka's own waiting comes in slices of 100 ms.
+    /// Commits. Waits for every delivery first: rdkafka's own waiting comes in slices of 100 ms.
     ///
     /// # Errors
     /// [`TransactionError`]; after [`TransactionError::Abortable`] nothing of the transaction is readable once the caller has aborted by
@@ -158,7 +161,8 @@ impl<C: ProducerContext + 'static> Transaction<'_, C> {
     pub fn commit(self) -> Result<(), TransactionError> {
         let end = Instant::now() + END_WITHIN;
         while self.producer.in_flight_count() > 0 && Instant::now() < end {
-            self.producer.poll(TURN);
+            send_at_once(self.producer);
+            self.producer.poll(Duration::ZERO);
         }
         failpoint("acknowledged");
         again(|| self.producer.commit_transaction(ATTEMPT))
@@ -181,6 +185,16 @@ impl<C: ProducerContext + 'static> TransactionalProducer<C> {
     pub fn abort_failed(&mut self) -> Result<(), TransactionError> {
         abort(&self.producer)
     }
+}
+
+/// Sends what lingers for company, as none will come, and waits a turn for it to be delivered.
+#[expect(
+    unsafe_code,
+    reason = "rdkafka's own flush is over before the threads that send have noticed it, or waits for 100 ms"
+)]
+fn send_at_once<C: ProducerContext + 'static>(producer: &BaseProducer<C>) {
+    // SAFETY: the client is alive, as it is borrowed. Whatever is left undelivered shows in the count of those in flight.
+    unsafe { rdkafka::bindings::rd_kafka_flush(producer.client().native_ptr(), TURN_MILLIS) };
 }
 
 /// What waits in the queue is purged first, and its reports served: librdkafka's abort waits for them but does not poll.

@@ -11,6 +11,8 @@ mod bare;
 use std::time::{Duration, Instant};
 
 use e2e::ingest::Ingest;
+use e2e::metrics::Histogram;
+use e2e::process::Process;
 
 /// Trades that were missed, and trades in a long topic.
 const MISSED: f64 = 1_000_000.0;
@@ -38,43 +40,49 @@ async fn main() -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Frames in to acknowledged records, by the CPU time that they take: then the machine's other work does not count.
+/// Frames in to acknowledged records, by the CPU time that they take: then the machine's other work does not count. The bare producer gets
+/// its records at the same pace, in transactions as large.
 async fn throughput() -> anyhow::Result<()> {
-    let ingest = open("bench-throughput", "20000").await?;
-    let producer = ingest.produce()?;
-    ingest.until_whole().await?;
-    let before = (producer.usage()?, ingest.gauge("trades_published_total").await?);
-    ingest.until_at_least("trades_published_total", before.1 + 300_000.0).await?;
-    let after = (producer.usage()?, ingest.gauge("trades_published_total").await?);
+    let mut ingest = open("bench-throughput", "20000").await?;
+    // At the exchange's limit of calls, history would be read no faster than it is made.
+    ingest.set("DERIBIT__CALLS_PER_SECOND", "200");
+    filled_for(&mut ingest, Duration::from_secs(60));
+    let producer = live(&ingest).await?;
+    let published = "trades_published_total";
+    let (begun, before) = (Instant::now(), (producer.usage()?, ingest.gauge(published).await?));
+    ingest.until_at_least(published, before.1 + 600_000.0).await?;
+    let after = (producer.usage()?, ingest.gauge(published).await?);
+    let (trades, pace) = (after.1 - before.1, (after.1 - before.1) / begun.elapsed().as_secs_f64());
     Ingest::stop(producer)?;
-    let ours = (after.1 - before.1) / (after.0.cpu - before.0.cpu).as_secs_f64();
+    let ours = trades / (after.0.cpu - before.0.cpu).as_secs_f64();
     let samples = ingest.samples()?;
     drop(ingest);
-    let bare = bare::trades_a_cpu_second(&samples, 300_000)?;
+    let bare = bare::trades_a_cpu_second(&samples, 600_000, Some(pace))?;
+    let flat_out = bare::trades_a_cpu_second(&samples, 600_000, None)?;
     println!(
-        "frames in to acknowledged records: {ours:.0} trades a CPU second, bare {bare:.0}, ratio {:.2}, goal >= 0.7",
+        "frames in to acknowledged records, {pace:.0} a second: {ours:.0} trades a CPU second, bare at that pace {bare:.0}, ratio {:.2}, goal >= 0.7; bare without pause {flat_out:.0}",
         ours / bare
     );
     Ok(())
 }
 
-/// Socket to acknowledgement at 1,000 trades a second.
+/// Socket to acknowledgement at 1,000 trades a second, over a minute: a comparison with history is in it.
 async fn latency() -> anyhow::Result<()> {
-    let ingest = open("bench-latency", "1000").await?;
-    let producer = ingest.produce()?;
-    ingest.until_whole().await?;
+    let mut ingest = open("bench-latency", "1000").await?;
+    filled_for(&mut ingest, Duration::from_secs(300));
+    let producer = live(&ingest).await?;
     let before = ingest.histogram("publish_delay_seconds").await?;
     let seen = ingest.gauge("trades_published_total").await?;
-    ingest.until_at_least("trades_published_total", seen + 20_000.0).await?;
-    let ours = ingest.histogram("publish_delay_seconds").await?.since(&before).quantile(0.99);
+    ingest.until_at_least("trades_published_total", seen + 60_000.0).await?;
+    let ours = ingest.histogram("publish_delay_seconds").await?.since(&before);
     Ingest::stop(producer)?;
     let samples = ingest.samples()?;
     drop(ingest);
-    let bare = bare::delays(&samples, 200)?.quantile(0.99);
+    let bare = bare::delays(&samples, 600)?;
+    let millis = |delays: &Histogram| [0.5, 0.99].map(|share| delays.quantile(share) * 1e3);
+    let ([ours_half, ours], [bare_half, bare]) = (millis(&ours), millis(&bare));
     println!(
-        "socket to acknowledgement at 1,000 trades a second, p99: {:.1} ms, bare {:.1} ms, ratio {:.2}, goal <= 1.2",
-        ours * 1e3,
-        bare * 1e3,
+        "socket to acknowledgement at 1,000 trades a second, p99: {ours:.1} ms, bare {bare:.1} ms, ratio {:.2}, goal <= 1.2; median {ours_half:.1} ms, bare {bare_half:.1} ms",
         ours / bare
     );
     Ok(())
@@ -90,10 +98,18 @@ async fn backfill((limits, credits): (&str, &str), (calls, goal): (u32, f64)) ->
     ingest.until_at_least("trades_published_total", 1.0).await?;
     let begun = Instant::now();
     ingest.until_at_least("trades_published_total", MISSED).await?;
-    let figure = MISSED / begun.elapsed().as_secs_f64();
+    let seconds = begun.elapsed().as_secs_f64();
+    let figure = MISSED / seconds;
     Ingest::stop(producer)?;
+    // A burst of five seconds' calls, and a thousand trades a call.
+    let allowed = f64::from(calls) * (seconds + 5.0) * 1_000.0;
+    let share = if credits == "true" {
+        format!(", {:.2} of what they allow", MISSED / allowed)
+    } else {
+        String::new()
+    };
     println!(
-        "backfill of 1,000,000 trades, limits {limits}: {figure:.0} trades a second, ratio {:.2} to the goal of {goal:.0}",
+        "backfill of 1,000,000 trades, limits {limits}: {figure:.0} trades a second, ratio {:.2} to the goal of {goal:.0}{share}",
         figure / goal
     );
     Ok(())
@@ -109,19 +125,47 @@ async fn large() -> anyhow::Result<()> {
     ingest.until_at_least("trades_published_total", LONG).await?;
     ingest.until_ready().await?;
     Ingest::stop(producer)?;
+    as_shipped(&mut ingest);
     let begun = Instant::now();
     let producer = ingest.produce()?;
     ingest.until_ready().await?;
     let start = begun.elapsed().as_secs_f64();
-    ingest.until_at_least("trades_published_total", 100_000.0).await?;
+    let mut most = 0.0_f64;
+    while ingest.gauge("trades_published_total").await? < 200_000.0 {
+        most = most.max(producer.usage()?.resident as f64 / 1e6);
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
     let resident = producer.usage()?.resident as f64 / 1e6;
     Ingest::stop(producer)?;
     println!(
-        "10,000 instruments live, 10,000,000 trades in the topic: start to ready {start:.1} s, goal <= 3; resident {resident:.1} MB, goal <= 30"
+        "10,000 instruments live, 10,000,000 trades in the topic: start to ready {start:.1} s, goal <= 3; resident {resident:.1} MB, goal <= 30, at most {most:.1} MB"
     );
     Ok(())
 }
 
+/// A producer that is live, and has compared history with the beginning of it.
+async fn live(ingest: &Ingest) -> anyhow::Result<Process> {
+    let producer = ingest.produce()?;
+    ingest.until_ready().await?;
+    tokio::time::sleep(Duration::from_secs(10)).await;
+    Ok(producer)
+}
+
+/// Of a new topic's instruments the first trade waits until history shows that there was none before it. In a topic that has been
+/// filled for a while that is rare.
+fn filled_for(ingest: &mut Ingest, time: Duration) {
+    ingest.start_before(time);
+}
+
+/// What the tests set otherwise is as its defaults are: they compare with history every two seconds, and ask as often as they like.
+fn as_shipped(ingest: &mut Ingest) {
+    ingest.set("SEQUENCE__RECONCILE_INTERVAL", "60s");
+    ingest.set("DERIBIT__CALLS_PER_SECOND", "20");
+}
+
 async fn open(name: &str, rate: &str) -> anyhow::Result<Ingest> {
-    Ingest::open(name, "", &[("MARKET__RATE", rate), ("MARKET__INSTRUMENTS", "1000")]).await
+    let mut ingest =
+        Ingest::open(name, "", &[("MARKET__RATE", rate), ("MARKET__INSTRUMENTS", "1000")]).await?;
+    as_shipped(&mut ingest);
+    Ok(ingest)
 }

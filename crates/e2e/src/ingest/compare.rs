@@ -1,6 +1,6 @@
 //! The topic held against the exchange.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 
 use anyhow::{Context as _, bail, ensure};
 use common::avro::schema::{TRADE, WATERMARK};
@@ -26,9 +26,14 @@ impl Ingest {
     /// Holds the topic against the exchange: of every instrument, the topic's trades are the exchange's from the start on, field by
     /// field, in order, once, at least through that time.
     pub async fn compare(&self, through: Millis) -> anyhow::Result<Compared> {
-        let records = Topic::<Trade<'static>>::new(&self.stack, &self.topic, &TRADE).read().await?;
+        let records = self.records().await?;
         ensure!(!records.is_empty(), "{} is empty", self.topic);
         let mut compared = Compared { trades: records.len(), ..Compared::default() };
+        for record in &records {
+            let Trade { instrument_name, timestamp, .. } = &record.value;
+            let agree = record.key == *instrument_name && record.timestamp == *timestamp;
+            ensure!(agree, "key and timestamp are the trade's: {record:?}");
+        }
         let newest = records.iter().map(|record| record.timestamp).max().unwrap_or(0);
         let mut expected = self.expected(Millis(u64::try_from(newest)?).max(through).plus(1))?;
         let mut wrong = Vec::new();
@@ -45,14 +50,29 @@ impl Ingest {
         Ok(compared)
     }
 
+    /// The topic's trades; of what is none, there is as much as others wrote.
+    async fn records(&self) -> anyhow::Result<Vec<Record<Trade<'static>>>> {
+        let topic = Topic::<Trade<'static>>::new(&self.stack, &self.topic, &TRADE);
+        let (records, undecodable) = topic.read_decodable().await?;
+        ensure!(
+            undecodable.len() == self.foreign,
+            "{} has records that do not decode: {undecodable:?}",
+            self.topic
+        );
+        Ok(records)
+    }
+
     /// Holds every watermark against the topic: no trade of that time or before lies behind it.
     pub async fn check_watermarks(&self) -> anyhow::Result<usize> {
-        let records = Topic::<Trade<'static>>::new(&self.stack, &self.topic, &TRADE).read().await?;
+        let records = self.records().await?;
         let name = format!("{}.watermarks", self.topic);
         let marks = Topic::<Watermark>::new(&self.stack, name, &WATERMARK).read().await?;
+        let offsets: HashSet<_> = records.iter().map(|record| (record.partition, record.offset)).collect();
         for mark in &marks {
             let Watermark { partition, complete_through, offset } = mark.value;
             ensure!(mark.partition == partition, "{mark:?} lies in another partition");
+            let directly = offset == 0 || offsets.contains(&(partition, offset - 1));
+            ensure!(directly, "{mark:?} is not directly behind a trade");
             let behind = records.iter().find(|record| {
                 record.partition == partition
                     && record.timestamp <= complete_through
@@ -66,7 +86,7 @@ impl Ingest {
     }
 
     /// What the exchange has from the topic's start to that time, by instrument and in order of numbers.
-    fn expected(&self, until: Millis) -> anyhow::Result<BTreeMap<String, Vec<(Millis, Fields)>>> {
+    pub fn expected(&self, until: Millis) -> anyhow::Result<BTreeMap<String, Vec<(Millis, Fields)>>> {
         let exchange = self.exchange.as_ref().context("the exchange is away")?;
         let mut trades = exchange.market().trades(self.start..until);
         trades.sort_by_key(|trade| trade.trade_seq);

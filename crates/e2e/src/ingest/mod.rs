@@ -1,6 +1,8 @@
 //! The raw producer between an exchange of the test's own, in this process, and the real Kafka; and what its topic must hold.
 
 mod compare;
+mod watch;
+mod write;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -8,21 +10,22 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant, UNIX_EPOCH};
 
 use anyhow::{Context as _, ensure};
-use common::avro::trade_encoder::TradeEncoder;
-use common::config::{KafkaConfig, load_from};
+use common::config::load_from;
 use deribit_sim::Simulator;
 use deribit_sim::faults::Kind;
 use deribit_sim::market::Millis;
-use raw_producer::deribit::message::{Frame, Readable, parse};
 
-use crate::metrics::Histogram;
 use crate::process::Process;
 use crate::{Stack, free_port};
 
 pub use compare::Compared;
+pub use write::Samples;
 
 /// Longer than anything takes that happens at all, on any machine.
 pub const PATIENCE: Duration = Duration::from_secs(600);
+
+/// How long Kafka may take for an answer.
+const ATTEMPT: Duration = Duration::from_secs(30);
 
 /// One topic, the exchange that it is filled from, and where the producer is told of both.
 pub struct Ingest {
@@ -38,17 +41,8 @@ pub struct Ingest {
     environment: BTreeMap<&'static str, String>,
     bin: Option<PathBuf>,
     failpoint: Option<String>,
-}
-
-/// Records as the producer writes them, for another to write.
-#[derive(Debug, Clone)]
-pub struct Samples {
-    /// Kafka.
-    pub kafka: KafkaConfig,
-    /// Where they belong.
-    pub topic: String,
-    /// Keys and values.
-    pub records: Vec<(String, Vec<u8>)>,
+    /// Records that somebody else wrote into the topic.
+    foreign: usize,
 }
 
 impl Ingest {
@@ -86,6 +80,7 @@ impl Ingest {
             environment,
             bin: None,
             failpoint: None,
+            foreign: 0,
         })
     }
 
@@ -113,6 +108,18 @@ impl Ingest {
     /// Takes the producer from another folder than the released one.
     pub fn use_binary_in(&mut self, folder: PathBuf) {
         self.bin = Some(folder);
+    }
+
+    /// Producers that are started from now on can be asked how they are, besides one that runs.
+    pub fn watch_another(&mut self) -> anyhow::Result<()> {
+        self.admin = free_port()?;
+        self.set("ADMIN__LISTEN", format!("127.0.0.1:{}", self.admin));
+        Ok(())
+    }
+
+    /// What its producers have logged.
+    pub fn logged(&self) -> anyhow::Result<String> {
+        Ok(std::fs::read_to_string(self.log("producer"))?)
     }
 
     /// The stack.
@@ -147,7 +154,7 @@ impl Ingest {
             ("SCHEMA_REGISTRY__URL", stack.registry()?.url.to_string()),
             ("TOPICS__TRADES", topic.clone()),
             ("TOPICS__CANDLES", format!("{topic}.candles")),
-            ("TOPICS__MOVING_AVERAGES", format!("{topic}.averages")),
+            ("TOPICS__MOVING_AVERAGES", self.averages()),
             ("TOPICS__LATE", format!("{topic}.late")),
             ("TOPICS__DEAD_LETTER", format!("{topic}.dlq")),
             ("GROUP_ID", topic.clone()),
@@ -159,6 +166,12 @@ impl Ingest {
         let environment: Vec<_> =
             settings.into_iter().map(|(key, value)| (format!("KSTREAM__{key}"), value)).collect();
         Process::start("agg-producer", &environment, &self.log("averages"))
+    }
+
+    /// The topic of that aggregator's averages.
+    #[must_use]
+    pub fn averages(&self) -> String {
+        format!("{}.averages", self.topic)
     }
 
     fn log(&self, of: &str) -> PathBuf {
@@ -204,88 +217,6 @@ impl Ingest {
     /// The exchange's time.
     pub fn now(&self) -> anyhow::Result<Millis> {
         Ok(self.exchange.as_ref().context("the exchange is away")?.clock().now())
-    }
-
-    /// Waits until the producer has compared everything before the present time with history, or made it whole. Tells that time.
-    pub async fn until_whole(&self) -> anyhow::Result<Millis> {
-        let through = self.now()?;
-        self.until_at_least("reconciled_through_seconds", through.0 as f64 / 1000.0).await?;
-        Ok(through)
-    }
-
-    /// Waits until one of the producer's metrics is that high.
-    pub async fn until_at_least(&self, name: &str, value: f64) -> anyhow::Result<()> {
-        let end = Instant::now() + PATIENCE;
-        while self.gauge(name).await.unwrap_or(0.0) < value {
-            ensure!(Instant::now() < end, "{}: {name} is below {value}", self.topic);
-            tokio::time::sleep(Duration::from_millis(100)).await;
-        }
-        Ok(())
-    }
-
-    /// Waits until each of these faults has been done so often in all.
-    pub async fn until_done(&self, faults: &BTreeMap<Kind, u64>) -> anyhow::Result<()> {
-        let end = Instant::now() + PATIENCE;
-        loop {
-            let done = self.faults();
-            if faults.iter().all(|(kind, times)| done.get(kind).is_some_and(|found| found >= times)) {
-                return Ok(());
-            }
-            ensure!(Instant::now() < end, "{}: {done:?} of {faults:?} were done", self.topic);
-            tokio::time::sleep(Duration::from_millis(100)).await;
-        }
-    }
-
-    /// Waits until the producer says that it is ready.
-    pub async fn until_ready(&self) -> anyhow::Result<()> {
-        let end = Instant::now() + PATIENCE;
-        while !self.admin("ready").await.is_ok_and(|answer| answer.status().is_success()) {
-            ensure!(Instant::now() < end, "{}: the producer does not get ready", self.topic);
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
-        Ok(())
-    }
-
-    async fn admin(&self, path: &str) -> anyhow::Result<reqwest::Response> {
-        crate::get(format!("http://127.0.0.1:{}/{path}", self.admin)).await
-    }
-
-    /// One of the producer's histograms.
-    pub async fn histogram(&self, name: &str) -> anyhow::Result<Histogram> {
-        let text = self.admin("metrics").await?.text().await?;
-        Ok(Histogram::read(&text, &format!("raw_producer_{name}")))
-    }
-
-    /// Some records of the topic as they are written.
-    pub fn samples(&self) -> anyhow::Result<Samples> {
-        let (now, encoder) = (self.now()?, TradeEncoder::new(1));
-        let trades =
-            self.exchange.as_ref().context("the exchange is away")?.market().trades(now.minus(1_000)..now);
-        let record = |trade: &deribit_sim::market::Trade| {
-            let (text, mut value) = (trade.to_json(), Vec::new());
-            let text =
-                format!(r#"{{"method":"subscription","params":{{"channel":"trades.x","data":[{text}]}}}}"#);
-            if let Ok(Frame::Trades(bundle)) = parse(&text, i64::try_from(now.0).unwrap_or(0) * 1000) {
-                for trade in &bundle.trades {
-                    if let Readable::Trade(trade) = trade {
-                        encoder.encode(trade, &mut value);
-                    }
-                }
-            }
-            (trade.instrument_name.to_string(), value)
-        };
-        let records = trades.iter().map(record).collect();
-        Ok(Samples { kafka: self.stack.kafka()?, topic: self.topic.clone(), records })
-    }
-
-    /// One of the producer's metrics.
-    pub async fn gauge(&self, name: &str) -> anyhow::Result<f64> {
-        let text = self.admin("metrics").await?.text().await?;
-        let line = text.lines().find_map(|line| {
-            let (found, value) = line.strip_prefix("raw_producer_")?.rsplit_once(' ')?;
-            (found == name).then_some(value)
-        });
-        Ok(line.with_context(|| format!("no {name}"))?.parse()?)
     }
 
     /// Ends a service as `make down` does; it commits what it has.

@@ -18,7 +18,7 @@ use common::model::{Candle, MovingAverage, Trade, Watermark};
 use e2e::Stack;
 use e2e::topic::{Record, Topic};
 pub(crate) use reference::Settings;
-use reference::{Numbers, Published};
+use reference::{Numbers, Published, numbers};
 
 /// The aggregator's defaults.
 pub(crate) const DEFAULTS: Settings = Settings { size: 300_000, advance: 10_000, grace: 2_000, tau: 150_000 };
@@ -72,6 +72,11 @@ impl Topics {
 
     pub(crate) fn averages(&self) -> usize {
         self.averages.len()
+    }
+
+    /// Late trades.
+    pub(crate) fn late(&self) -> usize {
+        self.late.len()
     }
 
     /// How many averages there are once everything has been processed.
@@ -205,32 +210,15 @@ fn count(trades: i64) -> u64 {
 }
 
 fn numbers_of_average(average: &MovingAverage<'_>) -> Numbers {
-    BTreeMap::from([
-        ("trade_count", count(average.trade_count)),
-        ("sma", average.sma.to_bits()),
-        ("ema", average.ema.to_bits()),
-        ("vwap", average.vwap.to_bits()),
-        ("open", average.open.to_bits()),
-        ("high", average.high.to_bits()),
-        ("low", average.low.to_bits()),
-        ("close", average.close.to_bits()),
-        ("volume", average.volume.to_bits()),
-    ])
+    let MovingAverage { trade_count, sma, ema, vwap, open, high, low, close, volume, .. } = *average;
+    numbers(count(trade_count), &reference::AVERAGE, [sma, ema, vwap, open, high, low, close, volume])
 }
 
 fn numbers_of_candle(candle: &Candle<'_>) -> Numbers {
-    BTreeMap::from([
-        ("trade_count", count(candle.trade_count)),
-        ("open", candle.open.to_bits()),
-        ("high", candle.high.to_bits()),
-        ("low", candle.low.to_bits()),
-        ("close", candle.close.to_bits()),
-        ("volume", candle.volume.to_bits()),
-        ("turnover", candle.turnover.to_bits()),
-        ("price_sum", candle.price_sum.to_bits()),
-        ("ema_sum", candle.ema_sum.to_bits()),
-        ("ema_weight", candle.ema_weight.to_bits()),
-    ])
+    let Candle { trade_count, open, high, low, close, volume, .. } = *candle;
+    let Candle { turnover, price_sum, ema_sum, ema_weight, .. } = *candle;
+    let doubles = [open, high, low, close, volume, turnover, price_sum, ema_sum, ema_weight];
+    numbers(count(trade_count), &reference::CANDLE, doubles)
 }
 
 fn assert_same(what: &str, found: &ByWindow, expected: &ByWindow) {

@@ -5,19 +5,22 @@ use std::process::Command;
 use std::time::Duration;
 
 use anyhow::{Context as _, ensure};
+use common::avro::codec::Encoder;
+use common::avro::schema::MOVING_AVERAGE;
+use common::config::SchemaRegistryConfig;
 use common::model::Trade;
 use e2e::faults::Action;
-use e2e::published::{Publisher, now, trade};
+use e2e::published::{Publisher, average, now, trade};
 use e2e::sink::Sink;
 use reqwest::Method;
-use serde_json::json;
+use serde_json::{Value, json};
 
 const TRADES: &str = "/connectors/kstream-trades";
 
 /// One kind of fault.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Fault {
-    PostgresAway,
+    PostgresKilledAndAway,
     ConnectKilled,
     RegistryAwayAndCachesCold,
     BrokerKilled,
@@ -29,11 +32,12 @@ pub(crate) enum Fault {
     ConfigTopicLost,
     RecordRefused,
     RecordUnstorable,
+    SchemaRegisteredLater,
 }
 
 impl Fault {
-    pub(crate) const ALL: [Self; 12] = [
-        Self::PostgresAway,
+    pub(crate) const ALL: [Self; 13] = [
+        Self::PostgresKilledAndAway,
         Self::ConnectKilled,
         Self::RegistryAwayAndCachesCold,
         Self::BrokerKilled,
@@ -45,13 +49,14 @@ impl Fault {
         Self::ConfigTopicLost,
         Self::RecordRefused,
         Self::RecordUnstorable,
+        Self::SchemaRegisteredLater,
     ];
 
     /// Does it and ends it; `long` outages are those of the field. Says if it could not be done.
     pub(crate) async fn strike(self, sink: &Sink, long: bool) -> anyhow::Result<Option<String>> {
         let outage = |seconds| Duration::from_secs(if long { seconds } else { 5 });
         match self {
-            Self::PostgresAway => postgres_away(sink, outage(120)).await?,
+            Self::PostgresKilledAndAway => postgres_killed_and_away(sink, outage(120)).await?,
             Self::ConnectKilled => connect_killed(sink).await?,
             Self::RegistryAwayAndCachesCold => registry_away(sink).await?,
             Self::BrokerKilled => {
@@ -70,6 +75,7 @@ impl Fault {
             Self::ConfigTopicLost => config_topic_lost(sink).await?,
             Self::RecordRefused => record_refused(sink).await?,
             Self::RecordUnstorable => record_unstorable(sink).await?,
+            Self::SchemaRegisteredLater => schema_registered_later(sink).await?,
         }
         Ok(None)
     }
@@ -98,7 +104,9 @@ async fn applied_again(sink: &Sink, before: f64) -> anyhow::Result<()> {
     well(sink).await
 }
 
-async fn postgres_away(sink: &Sink, outage: Duration) -> anyhow::Result<()> {
+/// Killed, and kept from starting again.
+async fn postgres_killed_and_away(sink: &Sink, outage: Duration) -> anyhow::Result<()> {
+    sink.stack.fault(Action::Kill, "postgres")?;
     sink.stack.fault(Action::Stop, "postgres")?;
     waits_for(sink, "FAILED").await?;
     tokio::time::sleep(outage).await;
@@ -276,4 +284,50 @@ async fn record_unstorable(sink: &Sink) -> anyhow::Result<()> {
     let output = sink.run(&[&["pass-over"], &place[..]].concat())?;
     ensure!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     well(sink).await
+}
+
+/// A record whose schema gets into the registry after it: a dead letter at first, which is brought back then, once.
+async fn schema_registered_later(sink: &Sink) -> anyhow::Result<()> {
+    const CONNECTOR: &str = "connector=\"kstream-moving-averages\"";
+    let back = format!("jdbc_sink_dead_letters_brought_back{{{CONNECTOR}}}");
+    let unknown = format!("jdbc_sink_dead_letters{{{CONNECTOR},reason=\"unknown_schema\"}}");
+    let (backs, unknowns) = (sink.metric(&back).await?.unwrap_or(0.0), sink.metric(&unknown).await?);
+    let (number, registry) = (now().unsigned_abs(), sink.stack.registry()?);
+    // The registry counts its ids up by one.
+    let id = register_again(&registry, &format!("before {number}")).await? + 1;
+    // Another each second, years old like all that are made from their numbers.
+    let average = average(1_000 + number / 1_000 % 10_000_000);
+    let mut value = Vec::new();
+    Encoder::new(&MOVING_AVERAGE, id).encode(&average, &mut value)?;
+    let publisher = Publisher::new(&sink.stack, &sink.trades, &sink.averages).await?;
+    publisher.raw(&sink.averages, Some(&value))?;
+    publisher.flush()?;
+    sink.until("its schema is unknown", async || {
+        Ok(sink.metric(&unknown).await? == Some(unknowns.unwrap_or(0.0) + 1.0))
+    })
+    .await?;
+    let registered = register_again(&registry, &format!("of {number}")).await?;
+    ensure!(registered == id, "the registry gave it {registered}, not {id}");
+    sink.until("it is brought back", async || Ok(sink.metric(&back).await? == Some(backs + 1.0))).await?;
+    ensure!(sink.metric(&unknown).await? == unknowns, "it stays among the dead letters too");
+    let rows = "SELECT count(*) FROM moving_averages WHERE instrument_name = $1 AND sma = $2 AND volume = $3";
+    let row = sink
+        .database()
+        .await?
+        .query_one(rows, &[&average.instrument_name.as_ref(), &average.sma, &average.volume])
+        .await?;
+    ensure!(row.try_get::<_, i64>(0)? == 1, "it has no row");
+    Ok(())
+}
+
+/// The averages' schema once more, as another by its comment, under a subject of its own.
+async fn register_again(registry: &SchemaRegistryConfig, comment: &str) -> anyhow::Result<u32> {
+    let mut schema: Value = serde_json::from_str(MOVING_AVERAGE.text)?;
+    schema["doc"] = comment.into();
+    let url = format!("{}/subjects/later-{}/versions", registry.url, comment.replace(' ', "-"));
+    let request = common::http::client()?.post(url).header("content-type", "application/json");
+    let body = json!({"schema": schema.to_string()}).to_string();
+    let answer: Value =
+        serde_json::from_slice(&request.body(body).send().await?.error_for_status()?.bytes().await?)?;
+    Ok(u32::try_from(answer["id"].as_u64().context("no id")?)?)
 }

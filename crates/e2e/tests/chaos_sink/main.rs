@@ -1,67 +1,89 @@
 //! The tables have what the topics have, whatever happens to Postgres, Connect, the registry and Kafka under load.
 //!
-//! Each kind of fault once; with `FOR=10m`, then at random for as long as that, with outages as long as in the field. Afterwards every
-//! record that can be decoded has its row, bit for bit, and every other is in the dead-letter topic.
+//! The load is the pipeline's own: a simulated exchange, the raw producer and the aggregator; what an exchange would not send is written beside
+//! it. Each kind of fault once; with `FOR=10m` with outages as long as in the field, and then at random until that is over. Afterwards
+//! every record that can be decoded has its row, bit for bit, every other is in the dead-letter topic, and the rows are the exchange's trades.
 
 #![expect(clippy::unwrap_used, clippy::indexing_slicing, clippy::print_stdout, reason = "a test may")]
 
 mod faults;
 mod numbers;
+mod traded;
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-use e2e::faults::time_asked;
-use e2e::published::{Load, Publisher, Written, mix, now, trade};
+use e2e::faults::{chance, time_asked};
+use e2e::ingest::Ingest;
+use e2e::process::Process;
+use e2e::published::{Publisher, average, now, trade};
 use e2e::queries::{QUESTIONS, fill};
 use e2e::sink::Sink;
 use faults::Fault;
 use serde_json::{Value, json};
 
-/// Trades a tick: about 500 a second.
-const TRADES_A_TICK: u64 = 10;
+/// Averages that are years old, for retention to delete.
+const OLD: u64 = 100;
+
+/// Started again if it has ended, as a supervisor would, but nothing may end it but a fence: when Kafka goes away while it joins its
+/// group, it may ask twice, and be fenced off by itself.
+fn supervised(mut aggregator: Process, ingest: &Ingest) -> Process {
+    let Some(status) = aggregator.ended().unwrap() else { return aggregator };
+    let log = std::env::temp_dir().join(format!("{}.averages.log", ingest.topic()));
+    let fenced = std::fs::read_to_string(&log).unwrap().contains("fenced: another process has joined");
+    assert!(status.code() == Some(1) && fenced, "the aggregator ended with {status}, see {}", log.display());
+    println!("the aggregator was fenced off by itself and is started again");
+    ingest.aggregate().unwrap()
+}
 
 #[tokio::test(flavor = "multi_thread")]
 async fn tables_have_what_the_topics_have_whatever_breaks() {
-    let sink = Sink::make("chaos").await.unwrap();
+    let began = Instant::now();
+    let time = time_asked().unwrap();
+    let mut ingest = Ingest::open(&format!("chaos-{}", now()), "", &[]).await.unwrap();
+    let sink = Sink::of("chaos", (ingest.topic().to_owned(), ingest.averages())).await.unwrap();
     let service = sink.start(&[]).await.unwrap();
+    let producer = ingest.produce().unwrap();
+    let aggregator = ingest.aggregate().unwrap();
+    ingest.until_whole().await.unwrap();
     let mut own = Publisher::new(&sink.stack, &sink.trades, &sink.averages).await.unwrap();
-    let exact = numbers::publish(&mut own).unwrap();
-    let load =
-        Load::start(Publisher::new(&sink.stack, &sink.trades, &sink.averages).await.unwrap(), TRADES_A_TICK);
+    numbers::publish(&mut own).unwrap();
+    for number in 0..OLD {
+        own.average(&average(number)).unwrap();
+    }
 
-    let mut struck = Struck { sink: &sink, own, marks: 0, tried: BTreeMap::new(), long: false };
+    let mut struck = Struck { sink: &sink, own, marks: 0, tried: BTreeMap::new(), long: time.is_some() };
     struck.poison().await;
     for fault in Fault::ALL {
         struck.strike(fault).await;
     }
     // The stream runs on; what came up to the offsets at its start is compared.
     check(&sink.ask(&["verify", "--json", "--wait", "90s"]).unwrap());
-    if let Some(time) = time_asked().unwrap() {
-        struck.long = true;
-        struck.at_random(Instant::now() + time).await;
+    if let Some(time) = time {
+        struck.at_random(began + time).await;
     }
 
-    let Struck { own, marks, tried, .. } = struck;
+    let Struck { own, tried, .. } = struck;
     own.flush().unwrap();
-    let written = load.stop().unwrap();
+    let through = ingest.until_whole().await.unwrap();
+    Ingest::stop(producer).unwrap();
+    Ingest::stop(supervised(aggregator, &ingest)).unwrap();
     numbers::read_back(&sink).await.unwrap();
     let report = check(&sink.ask(&["verify", "--json", "--wait", "90s"]).unwrap());
-    let own = exact + marks;
-    let passed_over = tried.get(&Fault::RecordUnstorable).copied().unwrap_or_default();
-    compare(&report, Written { trades: written.trades + own, ..written }, passed_over);
+    let times = |fault| tried.get(&fault).copied().unwrap_or_default();
+    let records = compare(&report, times(Fault::RecordUnstorable));
+    let traded = traded::compare(&sink, &ingest, through).await.unwrap();
+    ingest.close_exchange().await;
     println!("faults tried: {tried:?}");
-    println!(
-        "records compared: {} trades, {} averages; lost 0, doubled 0",
-        written.trades + own,
-        written.averages
-    );
+    println!("records compared: {} trades, {} averages; lost 0, doubled 0", records[0], records[1]);
+    println!("rows compared with the exchange: {traded}, each field of each");
     let at = "jdbc_sink_last_verify_same{table=\"trades\"}";
     sink.until("the last verify is in the metrics", async || Ok(sink.metric(at).await? == Some(1.0)))
         .await
         .unwrap();
     drop(service);
-    old_rows_go_and_are_not_missed(&sink, written.averages).await;
+    let old = OLD + u64::from(times(Fault::SchemaRegisteredLater));
+    old_rows_go_and_are_not_missed(&sink, (old, records[1])).await;
     what_was_changed_by_hand_is_refused(&sink).await;
     the_three_questions_are_answered_by_index_alone(&sink).await;
     sink.throw_away().await.unwrap();
@@ -76,19 +98,20 @@ async fn the_three_questions_are_answered_by_index_alone(sink: &Sink) {
     }
 }
 
-/// All averages of the load are years old.
-async fn old_rows_go_and_are_not_missed(sink: &Sink, averages: u64) {
+/// Those of the load are of today, and stay.
+async fn old_rows_go_and_are_not_missed(sink: &Sink, (old, all): (u64, u64)) {
     let service = sink.start(&[("KSTREAM__RETENTION__MOVING_AVERAGES", "1d")]).await.unwrap();
     let client = sink.database().await.unwrap();
+    let left = i64::try_from(all - old).unwrap();
     sink.until("old averages are deleted", async || {
-        let left: i64 = client.query_one("SELECT count(*) FROM moving_averages", &[]).await?.try_get(0)?;
-        Ok(left == 0)
+        let rows: i64 = client.query_one("SELECT count(*) FROM moving_averages", &[]).await?.try_get(0)?;
+        Ok(rows == left)
     })
     .await
     .unwrap();
     let report = check(&sink.ask(&["verify", "--json", "--wait", "30s"]).unwrap());
     let pair = &report["pairs"][1];
-    assert_eq!((&pair["records"], &pair["left_out"]["deleted"]), (&0.into(), &averages.into()), "{pair:#}");
+    assert_eq!((&pair["records"], &pair["left_out"]["deleted"]), (&left.into(), &old.into()), "{pair:#}");
     drop(service);
 }
 
@@ -192,14 +215,10 @@ impl Struck<'_> {
     }
 
     async fn at_random(&mut self, end: Instant) {
-        let seed = mix(now().unsigned_abs());
-        println!("faults at random, seed {seed}");
-        let mut state = seed;
+        let mut rng = chance().unwrap();
         while Instant::now() < end {
-            state = mix(state);
-            let at = usize::try_from(state % Fault::ALL.len() as u64).unwrap();
-            self.strike(Fault::ALL[at]).await;
-            tokio::time::sleep(Duration::from_millis(state >> 32 & 0xfff)).await;
+            self.strike(*rng.choice(&Fault::ALL).unwrap()).await;
+            tokio::time::sleep(Duration::from_millis(rng.u64(0..4_000))).await;
         }
     }
 }
@@ -209,13 +228,22 @@ fn check((code, report): &(Option<i32>, Value)) -> Value {
     report.clone()
 }
 
-fn compare(report: &Value, written: Written, passed_over: u32) {
+/// Every record of both topics has its row, or is one that was meant to have none. Says how many have.
+fn compare(report: &Value, passed_over: u32) -> [u64; 2] {
     let poison = json!({"malformed": 1, "not_wire_format": 1, "tombstone": 1, "unknown_schema": 1});
     let mut with_those = poison.clone();
     with_those["refused_by_postgres"] = passed_over.into();
-    for (at, records, poison) in [(0, written.trades, with_those), (1, written.averages, poison)] {
-        let pair = &report["pairs"][at];
-        assert_eq!((&pair["records"], &pair["rows"]), (&records.into(), &records.into()), "{pair:#}");
-        assert_eq!((&pair["undecodable"], &pair["without_dead_letter"]), (&poison, &0.into()), "{pair:#}");
-    }
+    [with_those, poison].map({
+        let mut pairs = report["pairs"].as_array().unwrap().iter();
+        move |poison| {
+            let pair = pairs.next().unwrap();
+            assert_eq!(pair["records"], pair["rows"], "{pair:#}");
+            assert_eq!(
+                (&pair["undecodable"], &pair["without_dead_letter"]),
+                (&poison, &0.into()),
+                "{pair:#}"
+            );
+            pair["records"].as_u64().unwrap()
+        }
+    })
 }

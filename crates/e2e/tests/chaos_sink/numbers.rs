@@ -34,12 +34,9 @@ fn exact(at: usize) -> Trade<'static> {
     }
 }
 
-/// Writes them, and says how many.
-pub(crate) fn publish(publisher: &mut Publisher) -> anyhow::Result<u64> {
-    for at in 0..PRICES.len() {
-        publisher.trade(&exact(at))?;
-    }
-    Ok(PRICES.len() as u64)
+/// Writes them.
+pub(crate) fn publish(publisher: &mut Publisher) -> anyhow::Result<()> {
+    (0..PRICES.len()).try_for_each(|at| publisher.trade(&exact(at)))
 }
 
 /// Reads them back, doubles by their bits and ids digit by digit.

@@ -3,7 +3,8 @@
 use common::Failure;
 use common::backoff::Retryable;
 
-use super::api::{Complaint, ConnectApi, ConnectError};
+use super::answers::Complaint;
+use super::api::{ConnectApi, ConnectError};
 use super::connector::Connector;
 
 /// What was done.

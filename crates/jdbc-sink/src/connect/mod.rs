@@ -1,5 +1,6 @@
 //! Kafka Connect: its REST API, and what we want there.
 
+pub mod answers;
 pub mod api;
 pub mod apply;
 pub mod connector;

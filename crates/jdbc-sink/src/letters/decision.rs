@@ -1,7 +1,7 @@
 //! What is to be done about one dead letter.
 
 use crate::kafka::letter::Origin;
-use crate::pair::{Reason, Record, Undecodable};
+use crate::record::{Reason, Record, Undecodable};
 
 /// The reason of those that are good.
 pub const BROUGHT_BACK: &str = "brought_back";

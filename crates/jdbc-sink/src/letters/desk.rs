@@ -14,9 +14,10 @@ use crate::kafka::letter::Origin;
 use crate::kafka::progress::{Progress, lag};
 use crate::kafka::reader::{Range, Reader};
 use crate::metrics::SinkMetrics;
-use crate::pair::{Pair, RowDecoder};
+use crate::pair::Pair;
 use crate::postgres::said::{column, is_refusal, said};
 use crate::postgres::session::Database;
+use crate::record::RowDecoder;
 use crate::status::now;
 
 /// So many letters share a transaction: a registry that is away sends whole topics here. Connect's producer leaves no gaps, so that

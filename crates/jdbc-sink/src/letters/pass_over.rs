@@ -19,14 +19,16 @@ use tokio_postgres::types::ToSql;
 use super::decision::Decision;
 use super::store;
 use crate::Config;
-use crate::connect::api::{ConnectApi, State};
+use crate::connect::answers::State;
+use crate::connect::api::ConnectApi;
 use crate::kafka::failed;
 use crate::kafka::letter::Origin;
 use crate::kafka::progress::Progress;
 use crate::kafka::reader::{Range, Reader};
-use crate::pair::{Pair, Record, RowDecoder, Undecodable};
+use crate::pair::Pair;
 use crate::postgres::said::{is_refusal, said};
 use crate::postgres::session::Database;
+use crate::record::{Record, RowDecoder, Undecodable};
 
 /// How long each server may take for its part.
 const WITHIN: Duration = Duration::from_secs(60);

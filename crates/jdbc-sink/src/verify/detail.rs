@@ -13,7 +13,7 @@ use super::report::{Difference, Fault, SHOWN};
 use super::sides::{Topic, lost};
 use super::tally::Mismatch;
 use crate::kafka::reader::Range;
-use crate::pair::Record;
+use crate::record::Record;
 use crate::table::{Cell, Row, Table};
 
 /// So many rows are asked for at once.

@@ -27,10 +27,11 @@ use self::ticker::say;
 use crate::Config;
 use crate::kafka::progress::Progress;
 use crate::kafka::reader::{Range, Reader};
-use crate::pair::{Pair, RowDecoder};
+use crate::pair::Pair;
 use crate::postgres::retention::hold;
 use crate::postgres::said::said;
 use crate::postgres::session::Database;
+use crate::record::RowDecoder;
 
 /// Compares each topic with its table; rows that the connector has not brought yet are waited for, at most for `wait`.
 ///

@@ -7,7 +7,7 @@ use serde::Serialize;
 
 use super::tally::{LeftOut, Mismatch};
 use crate::kafka::reader::Range;
-use crate::pair::Reason;
+use crate::record::Reason;
 
 /// Of anything that may be many, as much is shown.
 pub const SHOWN: usize = 10;

@@ -15,8 +15,9 @@ use super::tally::Tally;
 use super::ticker::Ticker;
 use crate::kafka::letter::Origin;
 use crate::kafka::reader::{Range, Reader};
-use crate::pair::{Pair, Reason, Record, RowDecoder};
+use crate::pair::Pair;
 use crate::postgres::said::said;
+use crate::record::{Reason, Record, RowDecoder};
 use crate::table::{Cell, Row};
 
 /// No more dead letters are looked for, so that a topic of rubbish does not fill the memory.

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use common::Failure;
 use common::avro::registry::Registry;
+use common::config::KafkaConfig;
 use rdkafka::Message as _;
 use serde::Serialize;
 use tokio_postgres::types::ToSql;
@@ -17,10 +18,11 @@ use crate::Config;
 use crate::kafka::letter::Origin;
 use crate::kafka::progress::Progress;
 use crate::kafka::reader::{Range, Reader};
-use crate::pair::{Pair, Reason, Record, RowDecoder};
+use crate::pair::Pair;
 use crate::postgres::said::{column, is_refusal, said};
 use crate::postgres::session::Database;
 use crate::postgres::shape;
+use crate::record::{Reason, Record, RowDecoder};
 
 /// Of each partition so many offsets are tried: more than a task takes at once and leaves uncommitted.
 const TRIED: i64 = 10_000;
@@ -74,11 +76,10 @@ impl std::fmt::Display for Obstacle {
     }
 }
 
-/// What looks for it.
+/// What looks for it. Seldom: its Kafka clients, with their threads and buffers, are there for a look only.
 pub struct Probe {
     pair: Pair,
-    topic: Reader,
-    progress: Progress,
+    kafka: KafkaConfig,
     decoder: RowDecoder,
     database: Database,
 }
@@ -87,11 +88,10 @@ impl Probe {
     /// Of one pair; asks nothing yet.
     ///
     /// # Errors
-    /// If the configuration is not librdkafka's, or a password's file cannot be read.
+    /// If a password's file cannot be read.
     pub fn new(config: &Config, pair: Pair) -> Result<Self, Failure> {
         Ok(Self {
-            topic: Reader::new(&config.kafka, &pair.topic)?,
-            progress: Progress::new(&config.kafka, &pair)?,
+            kafka: config.kafka.clone(),
             decoder: RowDecoder::new(&pair, Registry::new(&config.schema_registry)?),
             database: Database::new(&config.postgres)?,
             pair,
@@ -123,7 +123,9 @@ impl Probe {
             return Ok(Some(Obstacle::Table { table: table.name, detail: changes.join("; ") }));
         }
         let mut attempt = Attempt::begin(&mut client, &self.pair).await.map_err(|error| lost(&error))?;
-        for waiting in self.progress.waiting(&self.topic.extent().await?).await? {
+        let topic = Reader::new(&self.kafka, &self.pair.topic)?;
+        let progress = Progress::new(&self.kafka, &self.pair)?;
+        for waiting in progress.waiting(&topic.extent().await?).await? {
             let first = Range { to: waiting.to.min(waiting.from.saturating_add(TRIED)), ..waiting };
             let decoder = &mut self.decoder;
             let attempt = &mut attempt;
@@ -144,7 +146,7 @@ impl Probe {
                     }
                 }
             };
-            self.topic.read(first, each).await?;
+            topic.read(first, each).await?;
         }
         Ok(attempt.conclude(failed))
     }

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use common::backoff::Backoff;
 
 use super::failed::Failed;
-use crate::connect::api::{Instance, State, Status};
+use crate::connect::answers::{Instance, State, Status};
 
 /// Between two attempts to bring a connector back.
 const SHORTEST: Duration = Duration::from_secs(5);

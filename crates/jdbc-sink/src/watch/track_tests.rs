@@ -1,5 +1,5 @@
 use super::*;
-use crate::connect::api::Task;
+use crate::connect::answers::Task;
 
 fn instance(state: State) -> Instance {
     Instance { state, trace: None }

@@ -4,7 +4,7 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 use serde_json::{Value, json};
 
-use super::message::{self, Readable};
+use super::message::{self, Readable, Usual};
 use crate::sequence::Millis;
 
 /// Trades in an answer, at most; the exchange's own limit.
@@ -94,13 +94,16 @@ pub struct Page<'a> {
 /// If it is no such answer.
 pub fn page(result: &RawValue, received_at: i64) -> Result<Page<'_>, serde_json::Error> {
     #[derive(Deserialize)]
-    struct Wire<'a> {
-        #[serde(borrow)]
-        trades: &'a RawValue,
+    struct Wire<T> {
+        trades: T,
         has_more: Option<bool>,
     }
-    let Wire { trades, has_more } = serde_json::from_str(result.get())?;
-    let trades = message::trades(trades, received_at)?;
+    let (trades, has_more) = if let Ok(usual) = serde_json::from_str::<Wire<Usual<'_>>>(result.get()) {
+        (usual.trades.received(received_at), usual.has_more)
+    } else {
+        let Wire { trades, has_more } = serde_json::from_str::<Wire<&RawValue>>(result.get())?;
+        (message::trades(trades, received_at)?, has_more)
+    };
     let has_more = has_more.unwrap_or(false) || trades.len() >= PAGE;
     Ok(Page { trades, has_more })
 }

@@ -12,6 +12,9 @@ use serde_json::value::RawValue;
 /// The channel that tells of maintenance.
 pub const PLATFORM_STATE: &str = "platform_state";
 
+/// Room for so many trades is made at first.
+const BUNDLE: usize = 32;
+
 /// One frame.
 #[derive(Debug)]
 pub enum Frame<'a> {
@@ -99,6 +102,45 @@ impl RpcError {
 /// # Errors
 /// If the frame is not JSON, or not JSON-RPC.
 pub fn parse(text: &str, received_at: i64) -> Result<Frame<'_>, serde_json::Error> {
+    match usual(text, received_at) {
+        Some(bundle) => Ok(Frame::Trades(bundle)),
+        None => any(text, received_at),
+    }
+}
+
+/// What nearly every frame is, in one pass: trades, all of them readable, with text or a whole number where text is due. `None`: it is to be
+/// looked at closely.
+fn usual(text: &str, received_at: i64) -> Option<Bundle<'_>> {
+    #[derive(Deserialize)]
+    struct Notification<'a> {
+        #[serde(borrow)]
+        method: Cow<'a, str>,
+        #[serde(borrow)]
+        params: Params<'a>,
+    }
+    #[derive(Deserialize)]
+    struct Params<'a> {
+        #[serde(borrow)]
+        channel: Cow<'a, str>,
+        #[serde(borrow)]
+        data: Usual<'a>,
+    }
+    if !is_notification(text) {
+        return None;
+    }
+    let Notification { method, params } = serde_json::from_str(text).ok()?;
+    let known = method == "subscription" && params.channel.starts_with("trades.");
+    known.then(|| Bundle { channel: params.channel, trades: params.data.received(received_at) })
+}
+
+/// Whether a frame is a notification, by its first bytes: parsing it is for whoever it is meant for. One that hides it is parsed.
+#[must_use]
+pub fn is_notification(text: &str) -> bool {
+    let head = text.as_bytes().get(..64).unwrap_or(text.as_bytes());
+    head.windows(14).any(|window| window == b"\"subscription\"")
+}
+
+fn any(text: &str, received_at: i64) -> Result<Frame<'_>, serde_json::Error> {
     let envelope: Envelope<'_> = serde_json::from_str(text)?;
     Ok(match (envelope.method.as_deref(), envelope.params) {
         (Some("subscription"), Some(params)) => notification(params, received_at)?,
@@ -171,15 +213,51 @@ fn notification(params: &RawValue, received_at: i64) -> Result<Frame<'_>, serde_
 /// # Errors
 /// If it is no list.
 pub fn trades(data: &RawValue, received_at: i64) -> Result<Vec<Readable<'_>>, serde_json::Error> {
-    match serde_json::from_str::<Vec<WireTrade<'_>>>(data.get()) {
-        Ok(trades) => {
-            Ok(trades.into_iter().map(|trade| Readable::Trade(trade.into_trade(received_at))).collect())
-        }
+    match serde_json::from_str::<Usual<'_>>(data.get()) {
+        Ok(trades) => Ok(trades.received(received_at)),
         Err(_) => read_one_by_one(data, received_at),
     }
 }
 
-/// The slow way, once one trade of a list has turned out to be unreadable.
+/// Trades of which each can be read, with text or a whole number where text is due; built where they are to stay, as they are large.
+pub(super) struct Usual<'a>(Vec<Readable<'a>>);
+
+impl<'a> Usual<'a> {
+    pub(super) fn received(mut self, at: i64) -> Vec<Readable<'a>> {
+        for readable in &mut self.0 {
+            if let Readable::Trade(trade) = readable {
+                trade.received_at = at;
+            }
+        }
+        self.0
+    }
+}
+
+impl<'de: 'a, 'a> Deserialize<'de> for Usual<'a> {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct List;
+        impl<'de> serde::de::Visitor<'de> for List {
+            type Value = Vec<Readable<'de>>;
+
+            fn expecting(&self, into: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                into.write_str("a list of trades")
+            }
+
+            fn visit_seq<A: serde::de::SeqAccess<'de>>(self, mut list: A) -> Result<Self::Value, A::Error> {
+                // A bundle's length is not known before its end, and trades are large to be moved time and again.
+                let mut trades = Vec::with_capacity(BUNDLE);
+                while let Some(trade) = list.next_element::<WireTrade<'de, Id<'de>>>()? {
+                    trades.push(Readable::Trade(trade.into_trade(0)));
+                }
+                Ok(trades)
+            }
+        }
+        deserializer.deserialize_seq(List).map(Self)
+    }
+}
+
+/// The slow way, once one trade of a list has turned out to be unreadable, or to have a number where text is due that is not what it looks
+/// like once it has been read.
 fn read_one_by_one(data: &RawValue, received_at: i64) -> Result<Vec<Readable<'_>>, serde_json::Error> {
     #[derive(Deserialize)]
     struct Number {
@@ -190,7 +268,7 @@ fn read_one_by_one(data: &RawValue, received_at: i64) -> Result<Vec<Readable<'_>
     let mut trades = Vec::with_capacity(items.len());
     for item in items {
         let text = item.get();
-        trades.push(match serde_json::from_str::<WireTrade<'_>>(text) {
+        trades.push(match serde_json::from_str::<WireTrade<'_, Digits<'_>>>(text) {
             Ok(trade) => Readable::Trade(trade.into_trade(received_at)),
             Err(error) => {
                 let number = serde_json::from_str::<Number>(text).ok();
@@ -202,14 +280,14 @@ fn read_one_by_one(data: &RawValue, received_at: i64) -> Result<Vec<Readable<'_>
     Ok(trades)
 }
 
-/// A trade as the exchange writes it.
+/// A trade as the exchange writes it; `I` is what its ids are read as.
 #[derive(Deserialize)]
-struct WireTrade<'a> {
+#[serde(bound(deserialize = "'de: 'a, I: Deserialize<'de>"))]
+struct WireTrade<'a, I> {
     #[serde(borrow)]
     instrument_name: Cow<'a, str>,
     trade_seq: i64,
-    #[serde(borrow)]
-    trade_id: Digits<'a>,
+    trade_id: I,
     timestamp: i64,
     price: f64,
     amount: f64,
@@ -220,24 +298,20 @@ struct WireTrade<'a> {
     mark_price: Option<f64>,
     contracts: Option<f64>,
     iv: Option<f64>,
-    #[serde(borrow)]
-    liquidation: Option<Digits<'a>>,
-    #[serde(borrow)]
-    block_trade_id: Option<Digits<'a>>,
-    #[serde(borrow)]
-    combo_id: Option<Digits<'a>>,
-    #[serde(borrow)]
-    combo_trade_id: Option<Digits<'a>>,
+    liquidation: Option<I>,
+    block_trade_id: Option<I>,
+    combo_id: Option<I>,
+    combo_trade_id: Option<I>,
     block_trade_leg_count: Option<i32>,
     block_rfq_id: Option<i64>,
 }
 
-impl<'a> WireTrade<'a> {
+impl<'a, I: Into<Cow<'a, str>>> WireTrade<'a, I> {
     fn into_trade(self, received_at: i64) -> Trade<'a> {
         Trade {
             instrument_name: self.instrument_name,
             trade_seq: self.trade_seq,
-            trade_id: self.trade_id.0,
+            trade_id: self.trade_id.into(),
             timestamp: self.timestamp,
             price: self.price,
             amount: self.amount,
@@ -248,18 +322,60 @@ impl<'a> WireTrade<'a> {
             mark_price: self.mark_price,
             contracts: self.contracts,
             iv: self.iv,
-            liquidation: self.liquidation.map(|text| text.0),
-            block_trade_id: self.block_trade_id.map(|text| text.0),
-            combo_id: self.combo_id.map(|text| text.0),
-            combo_trade_id: self.combo_trade_id.map(|text| text.0),
+            liquidation: self.liquidation.map(Into::into),
+            block_trade_id: self.block_trade_id.map(Into::into),
+            combo_id: self.combo_id.map(Into::into),
+            combo_trade_id: self.combo_trade_id.map(Into::into),
             block_trade_leg_count: self.block_trade_leg_count,
             block_rfq_id: self.block_rfq_id,
         }
     }
 }
 
+/// Text, borrowed where it has no escapes, or a whole number of 64 bits: its digits are those that the exchange wrote, as JSON has one way
+/// to write it. The exchange does so with some ids, and of combos in nearly every bundle.
+struct Id<'a>(Cow<'a, str>);
+
+impl<'a> From<Id<'a>> for Cow<'a, str> {
+    fn from(id: Id<'a>) -> Self {
+        id.0
+    }
+}
+
+impl<'de: 'a, 'a> Deserialize<'de> for Id<'a> {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct TextOrNumber;
+        impl<'de> serde::de::Visitor<'de> for TextOrNumber {
+            type Value = Cow<'de, str>;
+
+            fn expecting(&self, into: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                into.write_str("text or a whole number")
+            }
+
+            fn visit_borrowed_str<E>(self, text: &'de str) -> Result<Self::Value, E> {
+                Ok(Cow::Borrowed(text))
+            }
+
+            fn visit_str<E>(self, text: &str) -> Result<Self::Value, E> {
+                Ok(Cow::Owned(text.to_owned()))
+            }
+
+            fn visit_u64<E>(self, number: u64) -> Result<Self::Value, E> {
+                Ok(Cow::Owned(number.to_string()))
+            }
+        }
+        deserializer.deserialize_any(TextOrNumber).map(Self)
+    }
+}
+
 /// Text, or a number where text is due: then the very digits that the exchange wrote, however many.
 struct Digits<'a>(Cow<'a, str>);
+
+impl<'a> From<Digits<'a>> for Cow<'a, str> {
+    fn from(digits: Digits<'a>) -> Self {
+        digits.0
+    }
+}
 
 impl<'de: 'a, 'a> Deserialize<'de> for Digits<'a> {
     fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {

@@ -76,6 +76,20 @@ fn numbers_are_the_nearest_doubles_however_they_are_written() {
     }
 }
 
+/// Combos' trades come in nearly every bundle, and would have it read three times.
+#[test]
+fn a_whole_number_where_an_id_is_due_is_read_in_the_one_pass() {
+    let combo = TRADE.replacen('{', r#"{"combo_trade_id":18446744073709551615,"#, 1);
+    let text = frame(&combo);
+    let bundle = usual(&text, 7).unwrap();
+    let Some(Readable::Trade(trade)) = bundle.trades.first() else { panic!("{bundle:?}") };
+    assert_eq!(trade.combo_trade_id.as_deref(), Some("18446744073709551615"));
+    assert!(
+        usual(&text.replace("51615", "516150"), 7).is_none(),
+        "of more digits only a closer look is sure"
+    );
+}
+
 #[test]
 fn an_id_that_is_a_number_becomes_the_digits_that_were_written() {
     for (written, id) in [
@@ -160,4 +174,22 @@ fn errors_that_pass_are_told_from_mistakes() {
     for code in [13_778, 13_009, 13_004, 13_020, -32_601, -32_602, -32_600] {
         assert_eq!(remedy(code), Remedy::Reconfigure, "{code}");
     }
+}
+
+#[test]
+fn the_quick_way_reads_what_the_thorough_one_reads() {
+    let mut quick = 0;
+    for folder in ["tests/frames", "fuzz/corpus/frames"] {
+        for file in std::fs::read_dir(std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join(folder)).unwrap()
+        {
+            let bytes = std::fs::read(file.unwrap().path()).unwrap();
+            let text = String::from_utf8_lossy(&bytes);
+            if let Some(bundle) = usual(&text, 1) {
+                let thorough = any(&text, 1).unwrap();
+                assert_eq!(format!("{:?}", Frame::Trades(bundle)), format!("{thorough:?}"));
+                quick += 1;
+            }
+        }
+    }
+    assert!(quick > 0);
 }

@@ -2,6 +2,7 @@
 
 pub mod conversation;
 pub mod credits;
+pub mod events;
 pub mod history;
 pub mod message;
 pub mod scope;

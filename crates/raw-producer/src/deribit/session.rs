@@ -14,13 +14,14 @@ use futures_util::{SinkExt as _, StreamExt as _};
 use tokio::net::TcpStream;
 use tokio::sync::mpsc;
 use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
+use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::tungstenite::protocol::WebSocketConfig;
-use tokio_tungstenite::tungstenite::{Message, Utf8Bytes};
 use tokio_tungstenite::{MaybeTlsStream, WebSocketStream, connect_async_with_config};
 use url::Url;
 
 use super::conversation::{Conversation, Credentials, Progress};
-use super::message::{Frame, PLATFORM_STATE, Remedy, parse};
+use super::events::{self, Event};
+use super::message::{Frame, PLATFORM_STATE, Remedy, is_notification, parse};
 use crate::clock::now_micros;
 use crate::metrics::SessionMetrics;
 
@@ -37,7 +38,7 @@ const PACE: Duration = Duration::from_millis(350);
 /// Channels that the exchange does not know are asked for again after this time.
 const MISSING_AGAIN: Duration = Duration::from_secs(30);
 /// The largest message taken; bursts of hundreds of trades are far below.
-const LARGEST_MESSAGE: usize = 16 * 1024 * 1024;
+pub const LARGEST_MESSAGE: usize = 16 * 1024 * 1024;
 
 /// Why a connection ended.
 #[derive(Debug)]
@@ -61,39 +62,6 @@ pub const FIRST_QUESTION: u64 = 1 << 32;
 /// Questions that wait to be sent.
 const QUESTIONS: usize = 64;
 
-/// What comes from a connection.
-#[derive(Debug)]
-pub enum Event {
-    /// Every channel has been subscribed to; questions can be asked.
-    Up {
-        /// Which connection.
-        connection: usize,
-        /// Takes the text of questions; dropped, the connection ends.
-        questions: mpsc::Sender<String>,
-    },
-    /// A frame with trades or with the answer to a question.
-    Frame {
-        /// Which connection.
-        connection: usize,
-        /// As it came.
-        text: Utf8Bytes,
-        /// Our clock, microseconds since the epoch.
-        received_at: i64,
-    },
-    /// A frame that is of no use.
-    Garbage {
-        /// As it came.
-        bytes: Vec<u8>,
-        /// What is wrong with it.
-        why: String,
-    },
-    /// The connection is lost; there will be another.
-    Down {
-        /// Which connection.
-        connection: usize,
-    },
-}
-
 /// What connections need.
 #[derive(Debug)]
 pub struct Sessions {
@@ -112,7 +80,7 @@ pub struct Sessions {
     /// What happens to connections.
     pub metrics: SessionMetrics,
     /// Where everything goes; while it is full, the socket is not read.
-    pub events: mpsc::Sender<Event>,
+    pub events: events::Sender,
 }
 
 impl Sessions {
@@ -260,7 +228,8 @@ impl Connection<'_> {
 
     async fn say(&mut self, socket: &mut Socket, request: String) -> Result<(), End> {
         self.asked_at.get_or_insert_with(Instant::now);
-        self.send(socket, request).await
+        self.send(socket, request).await?;
+        self.pass_on(Event::Called).await
     }
 
     async fn send(&mut self, socket: &mut Socket, request: String) -> Result<(), End> {
@@ -382,10 +351,4 @@ impl Connection<'_> {
             }
         }
     }
-}
-
-/// Whether a frame is a notification, by its first bytes: parsing it is for whoever it is meant for. One that hides it is parsed.
-fn is_notification(text: &str) -> bool {
-    let head = text.as_bytes().get(..64).unwrap_or(text.as_bytes());
-    head.windows(14).any(|window| window == b"\"subscription\"")
 }

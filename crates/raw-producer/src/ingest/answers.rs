@@ -25,8 +25,8 @@ impl Ingest {
         let read = match &purpose {
             Purpose::Time => history::time(result).map(|time| self.time(time, now)),
             Purpose::Listing => history::instruments(result).map(|listed| self.listed(listed)),
-            Purpose::Scan(part) => {
-                history::page(result, received_at).map(|page| self.scanned(*part, page, now))
+            Purpose::Scan(number, part) => {
+                history::page(result, received_at).map(|page| self.scan_page((*number, *part), page, now))
             }
             Purpose::Deep(name) => {
                 history::page(result, received_at).map(|page| self.deep_page(name, page, now))
@@ -64,8 +64,8 @@ impl Ingest {
                     self.sequencer.answered(*id, &[], clock.now(now));
                 }
             }
-            Purpose::Scan(part) => {
-                if let Some(scan) = self.scan.as_mut() {
+            Purpose::Scan(number, part) => {
+                if let Some(scan) = self.scan_of(*number) {
                     scan.answered(*part, (0, None), false);
                 }
             }
@@ -80,8 +80,8 @@ impl Ingest {
             Purpose::Time => self.time_asked = None,
             Purpose::Listing => self.deep.failed_listing(),
             Purpose::Deep(name) => self.deep.failed(name),
-            Purpose::Scan(part) => {
-                if let Some(scan) = self.scan.as_mut() {
+            Purpose::Scan(number, part) => {
+                if let Some(scan) = self.scan_of(*number) {
                     scan.failed(*part);
                 }
             }

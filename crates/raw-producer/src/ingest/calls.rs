@@ -14,18 +14,16 @@ use crate::sequence::Id;
 const ANSWER_WITHIN: Duration = Duration::from_secs(10);
 /// Calls that are never spent on reading: the time is asked whatever is left, and one call too many costs the connection.
 const RESERVE: usize = 5;
-/// What a connection says before it is up: it logs in, and asks for heartbeats.
-const GREETING: usize = 2;
 /// Questions on their way at the same time.
-const AT_ONCE: usize = 10;
+pub(super) const AT_ONCE: usize = 10;
 
 /// What an answer is for.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Purpose {
     /// The exchange's clock.
     Time,
-    /// A part of the scan that is running.
-    Scan(usize),
+    /// A part of the scan of that number.
+    Scan(u32, usize),
     /// A gap of an instrument.
     Gap(Id),
     /// What an instrument traded more than a day ago.
@@ -58,9 +56,9 @@ impl Calls {
         AT_ONCE.saturating_sub(self.on_their_way.len()).min(left)
     }
 
-    /// A connection came up, and has called by itself.
-    pub(super) fn greeted(&mut self) {
-        (0..GREETING).for_each(|_| self.credits.spend());
+    /// A connection has called by itself: it logs in, subscribes, answers heartbeats.
+    pub(super) fn called(&mut self) {
+        self.credits.spend();
     }
 
     /// Credits, for the metric.

@@ -3,9 +3,10 @@
 use std::collections::HashSet;
 use std::time::Instant;
 
+use super::calls::AT_ONCE;
 use super::deep::Deep;
 use super::{Ingest, Phase, Purpose};
-use crate::deribit::history::{Call, Listed, Page};
+use crate::deribit::history::{Call, Listed, PAGE, Page};
 use crate::publish::Item;
 use crate::publish::state::Topic;
 use crate::scan::Scan;
@@ -15,9 +16,9 @@ use crate::sequence::{Millis, OPEN, Source};
 const REACH: Millis = 24 * 3_600_000 - 120_000;
 /// What was compared is compared once more for this long: history can lag the stream.
 const OVERLAP: Millis = 10_000;
-/// A scan that follows another closely goes back this far.
+/// A scan that follows another goes back this far.
 const LAG: Millis = 3_000;
-/// Behind a scan that ended closer to now than this there is nothing left to read.
+/// What happened in maintenance is in history this long after it.
 const NEAR: Millis = 2_000;
 /// A scan that ended further from now is followed by another, even if everything since has been kept.
 const FAR: Millis = 60_000;
@@ -33,8 +34,11 @@ const SILENT_SECONDS: u64 = 30;
 impl Ingest {
     /// Nothing comes: what comes later waits until history has been read up to it.
     pub(super) fn wait_for(&mut self, what: &str, now: Instant) {
+        // What was being read goes on where it was; a comparison begins anew.
+        if self.phase == Phase::Live {
+            self.scan = None;
+        }
         self.phase = Phase::Waiting;
-        self.scan = None;
         self.deep = Deep::default();
         self.tools.part.waiting(what);
         if let (Some(topic), Some(clock)) = (self.topic, self.clock) {
@@ -58,11 +62,15 @@ impl Ingest {
         let (Some(clock), false) = (self.clock.map(|clock| clock.now(now)), self.lines.is_empty()) else {
             return;
         };
+        let overrun = self.phase == Phase::Live && self.is_overrun();
         match self.phase {
             Phase::Waiting => self.begin(clock),
             Phase::Deep if self.deep.is_done() => self.begin_scan(clock - REACH, clock),
             Phase::CatchingUp if self.scan.as_ref().is_some_and(Scan::is_done) => self.caught_up(clock),
-            Phase::Live if self.scan.as_ref().is_some_and(Scan::is_done) => self.compared(clock, now),
+            Phase::Live if overrun => self.fall_back(clock),
+            Phase::Live if self.scan.as_ref().is_some_and(Scan::is_done) => {
+                self.comparison_ended(clock, now);
+            }
             Phase::Live if self.scan.is_none() => self.compare(clock),
             Phase::Deep | Phase::CatchingUp | Phase::Live => {}
         }
@@ -81,8 +89,15 @@ impl Ingest {
             self.items.push(Item::Topic(topic));
         }
         self.sequencer.begin(topic.start);
-        let from = self.read_from(topic);
         let reach = clock - REACH;
+        if let Some(scan) = self.scan.as_mut().filter(|scan| scan.reached() >= reach) {
+            scan.go_on(clock, OVERLAP);
+            let reached = scan.reached();
+            self.sequencer.advance(reached, reached, clock);
+            self.phase = Phase::CatchingUp;
+            return;
+        }
+        let from = self.read_from(topic);
         if from >= reach {
             return self.begin_scan(from, clock);
         }
@@ -99,21 +114,58 @@ impl Ingest {
 
     fn begin_scan(&mut self, from: Millis, until: Millis) {
         self.sequencer.advance(from, from, until);
-        self.scan = Some(Scan::new(&self.settings.scopes, from, until));
+        self.scan = Some(self.new_scan(from, until));
         self.phase = Phase::CatchingUp;
-        self.dropped = false;
+        self.pursued_from = None;
+    }
+
+    fn new_scan(&mut self, from: Millis, until: Millis) -> Scan {
+        self.scans = self.scans.wrapping_add(1);
+        self.begun = Instant::now();
+        Scan::new(&self.settings.scopes, self.scans, (from, until))
+    }
+
+    /// The scan of that number, if it is the one that is running.
+    pub(super) fn scan_of(&mut self, number: u32) -> Option<&mut Scan> {
+        self.scan.as_mut().filter(|scan| scan.number == number)
+    }
+
+    /// Whether trades of more instruments are missing than can be asked about one by one: then that never ends, because meanwhile more
+    /// are dropped than are found.
+    fn is_overrun(&mut self) -> bool {
+        self.sequencer.dropped_after(self.last_scan_until) > AT_ONCE
+    }
+
+    /// What comes is more than there is room for while gaps are filled: history by time has it all, and a thousand trades for each call.
+    fn fall_back(&mut self, clock: Millis) {
+        let read = self.compared_through;
+        let from = self.sequencer.oldest_waiting().map_or(read, |oldest| oldest.max(read));
+        let from = self.pursued_from.map_or(from, |pursued| from.min(pursued)) - LAG;
+        tracing::warn!(
+            held = self.sequencer.held(),
+            "too much waits for what is missing; reading history instead"
+        );
+        self.tools.metrics.overruns.inc();
+        self.sequencer.let_go();
+        self.begin_scan(from, clock);
     }
 
     /// The reading has come to where it was to end; but meanwhile time went on, and what the stream brought may not have had room.
     fn caught_up(&mut self, clock: Millis) {
         let Some(scan) = self.scan.take() else { return };
         let (_, until) = scan.times();
-        let behind = clock - until;
-        let maintained = until < self.maintained_until;
-        if behind > FAR || maintained || (behind > NEAR && std::mem::take(&mut self.dropped)) {
-            let next = Scan::new(&self.settings.scopes, until - LAG, clock);
-            self.sequencer.advance(until - LAG, until - LAG, clock);
-            self.scan = Some(next);
+        let (behind, maintained) = (clock - until, until < self.maintained_until);
+        if behind > FAR || maintained || self.sequencer.dropped_after(until) > AT_ONCE {
+            let from = if behind > LAG || maintained {
+                until - LAG
+            } else {
+                // A fast stream is caught only by a reading that does not begin seconds back each time. Its trades are known by their
+                // numbers, dropped or not; what was traded before it began, and history did not have yet, is found by the comparison.
+                self.pursued_from.get_or_insert(until);
+                until
+            };
+            self.sequencer.advance(from, from, clock);
+            self.scan = Some(self.new_scan(from, clock));
             return;
         }
         tracing::info!(trades = scan.trades, "history has been read; live from now on");
@@ -121,7 +173,7 @@ impl Ingest {
         self.confirmed = false;
         self.sequencer.advance(until + 1, OPEN, clock);
         self.put_out();
-        self.scan_ended(until, clock);
+        self.reading_ended(until, clock);
         self.tools.part.ready();
     }
 
@@ -129,25 +181,26 @@ impl Ingest {
     fn compare(&mut self, clock: Millis) {
         let Some(topic) = self.topic else { return };
         let from = self.read_from(topic);
-        let since = clock - self.scan_ended;
+        let since = clock - self.last_scan_at;
         if since >= self.settings.reconcile_interval || (!self.confirmed && since >= LAG) {
-            self.scan = Some(Scan::new(&self.settings.scopes, from, clock - STREAM_DELAY));
-        } else if self.sequencer.wants_scan() && clock - self.scan_ended >= SCAN_PAUSE {
-            let oldest = self.sequencer.oldest_gap().unwrap_or(clock);
-            let from = from.max(self.scanned.min(oldest) - LAG);
-            self.scan = Some(Scan::new(&self.settings.scopes, from, clock));
+            self.scan = Some(self.new_scan(from, clock - STREAM_DELAY));
+        } else if self.sequencer.wants_scan() && clock - self.last_scan_at >= SCAN_PAUSE {
+            let oldest = self.sequencer.oldest_without_first().unwrap_or(clock);
+            let from = from.max(self.last_scan_until.min(oldest) - LAG);
+            self.scan = Some(self.new_scan(from, clock));
         } else {
             return;
         }
         self.found_by_scan = 0;
     }
 
-    fn compared(&mut self, clock: Millis, now: Instant) {
+    fn comparison_ended(&mut self, clock: Millis, now: Instant) {
         let Some(scan) = self.scan.take() else { return };
-        self.confirmed = true;
+        self.pursued_from = self.pursued_from.filter(|pursued| *pursued < scan.times().0);
+        self.confirmed = self.pursued_from.is_none();
         self.sequencer.advance(scan.times().1 + 1, OPEN, clock);
         self.put_out();
-        self.scan_ended(scan.times().1, clock);
+        self.reading_ended(scan.times().1, clock);
         if self.found_by_scan == 0 {
             return;
         }
@@ -164,25 +217,31 @@ impl Ingest {
         }
     }
 
-    /// Everything up to `until` was compared, except where a gap is still open.
-    fn scan_ended(&mut self, until: Millis, clock: Millis) {
-        self.scanned = self.scanned.max(until);
-        self.scan_ended = clock;
-        let open = self.sequencer.oldest_gap().map_or(until, |since| since - OVERLAP);
-        self.read_through(until.min(open));
+    /// A reading of history up to `until` has ended.
+    fn reading_ended(&mut self, until: Millis, clock: Millis) {
+        self.last_scan_until = self.last_scan_until.max(until);
+        self.last_scan_at = clock;
+        self.compared(until);
+        self.note_whole();
     }
 
-    /// From where history is to be read again: this process knows of what waits, and asks about it.
+    /// From where this process reads history again.
     fn read_from(&self, topic: Topic) -> Millis {
-        self.read_through.max(topic.reconciled_through) - OVERLAP
+        let read = self.compared_through.max(topic.reconciled_through);
+        self.pursued_from.map_or(read, |pursued| read.min(pursued)) - OVERLAP
     }
 
-    /// What there is up to then was compared: this process need not read it again, and the next one not what was published. What still
-    /// waits is known to this process only.
-    fn read_through(&mut self, through: Millis) {
-        self.read_through = self.read_through.max(through);
+    /// History was read up to then: this process need not read it again, whatever becomes of the connection. It knows of everything
+    /// that waits, and asks about each gap by itself; only the first trade of an instrument is to be had by no other way.
+    fn compared(&mut self, through: Millis) {
+        let first = self.sequencer.oldest_without_first().map_or(through, |oldest| through.min(oldest - 1));
+        self.compared_through = self.compared_through.max(first);
+    }
+
+    /// Notes for the process after this one up to when the topic is whole: what waits now is known to this one only.
+    fn note_whole(&mut self) {
         let oldest = self.sequencer.oldest_waiting();
-        let through = oldest.map_or(self.read_through, |oldest| self.read_through.min(oldest - 1));
+        let through = oldest.map_or(self.compared_through, |oldest| self.compared_through.min(oldest - 1));
         let Some(topic) = self.topic.as_mut() else { return };
         if through > topic.reconciled_through {
             topic.reconciled_through = through;
@@ -203,8 +262,9 @@ impl Ingest {
     }
 
     /// A page of the scan.
-    pub(super) fn scanned(&mut self, part: usize, page: Page<'_>, now: Instant) {
-        if self.scan.is_none() {
+    pub(super) fn scan_page(&mut self, (number, part): (u32, usize), page: Page<'_>, now: Instant) {
+        // What another scan asked for says nothing about how far this one has come.
+        if self.scan_of(number).is_none() {
             return;
         }
         let (count, has_more) = (page.trades.len(), page.has_more);
@@ -214,10 +274,10 @@ impl Ingest {
         let reached = scan.reached();
         if let (Phase::CatchingUp, Some(clock)) = (self.phase, self.clock) {
             self.sequencer.advance(reached, reached, clock.now(now));
-            let known = self.topic.map_or(reached, |topic| self.read_through.max(topic.reconciled_through));
-            if self.sequencer.gaps() == 0 && reached - known > OVERLAP {
-                self.put_out();
-                self.read_through(reached - 1);
+            self.put_out();
+            self.compared(reached - 1);
+            if self.topic.is_some_and(|topic| reached - topic.reconciled_through > OVERLAP) {
+                self.note_whole();
             }
         }
     }
@@ -228,8 +288,15 @@ impl Ingest {
             Phase::Waiting => None,
             Phase::Deep => self.deep.next_call(),
             Phase::CatchingUp | Phase::Live => {
-                let (part, call) = self.scan.as_mut()?.next_call()?;
-                Some((call, Purpose::Scan(part)))
+                let scan = self.scan.as_mut()?;
+                // While a gap holds a partition back nothing of it goes out; what does not fit meanwhile would be asked for gap by gap.
+                let pages = scan.in_flight() + 1;
+                let full = self.sequencer.held() + pages * PAGE > self.settings.limits.max_held;
+                if full && self.sequencer.is_holding() {
+                    return None;
+                }
+                let (part, call) = scan.next_call()?;
+                Some((call, Purpose::Scan(scan.number, part)))
             }
         }
     }
@@ -256,12 +323,14 @@ impl Ingest {
             (Phase::CatchingUp, Some(scan)) => {
                 let seconds = self.begun.elapsed().as_secs_f64();
                 let (part, (from, until)) = (scan.progress(), scan.times());
-                let left = if part > 0.0 { seconds * (1.0 - part) / part } else { f64::NAN };
+                let left =
+                    (part > 0.0).then(|| format!(", about {:.0} s left", seconds * (1.0 - part) / part));
                 format!(
-                    "backfilling: {:.0} % of {} s of history, {} trades, about {left:.0} s left",
+                    "backfilling: {:.0} % of {} s of history, {} trades{}",
                     part * 100.0,
                     (until - from) / 1000,
-                    scan.trades
+                    scan.trades,
+                    left.unwrap_or_default()
                 )
             }
             _ => return,

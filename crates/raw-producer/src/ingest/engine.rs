@@ -7,7 +7,7 @@ use apache_avro::Schema;
 use common::Failure;
 use common::admin::{Heartbeat, Part};
 use common::avro::codec::{Encoder, SchemaId};
-use common::avro::registry::Registry;
+use common::avro::registry::{Registry, RegistryError};
 use common::avro::schema::{TRADE, WATERMARK};
 use common::avro::trade_encoder::TradeEncoder;
 use common::backoff::Backoff;
@@ -23,20 +23,20 @@ use tokio::task::JoinSet;
 use tokio::time::{MissedTickBehavior, interval};
 
 use super::{Ingest, Payload, Settings, Tools};
-use crate::deribit::session::{Event, Sessions};
-use crate::metrics::{FeedMetrics, SequenceMetrics, WriterMetrics};
+use crate::deribit::events;
+use crate::deribit::session::Sessions;
+use crate::metrics::{FeedMetrics, QueueMetrics, SequenceMetrics, WriterMetrics};
 use crate::publish::Item;
 use crate::publish::book::{Book, Names};
 use crate::publish::deliveries::Deliveries;
-use crate::publish::learn::{Learned, Readers};
+use crate::publish::learn::{Foreign, Learned, Readers};
+use crate::publish::recognize::AskRegistry;
 use crate::publish::state::Owner;
 use crate::publish::thread::Writer;
 use crate::sequence::Sequencer;
 
 /// Items between here and the writer.
-const ITEMS: usize = 8_192;
-/// Frames between the connections and here.
-const EVENTS: usize = 128;
+pub const ITEMS: usize = 8_192;
 /// How often time is told.
 const TICK: Duration = Duration::from_millis(50);
 /// How long a newer process has to say that it is there.
@@ -61,7 +61,7 @@ pub struct Engine {
     /// One trade in so many is traced.
     pub sample_one_in: u32,
     /// Makes the connections.
-    pub sessions: Box<dyn Fn(mpsc::Sender<Event>) -> Vec<Sessions> + Send + Sync>,
+    pub sessions: Box<dyn Fn(events::Sender) -> Vec<Sessions> + Send + Sync>,
     /// Ready while there is a writer.
     pub kafka_part: Part,
     /// Ready while live.
@@ -70,6 +70,8 @@ pub struct Engine {
     pub heartbeat: Heartbeat,
     /// Metrics.
     pub metrics: (FeedMetrics, SequenceMetrics, WriterMetrics),
+    /// What waits.
+    pub queues: QueueMetrics,
     /// Who this process is.
     pub owner: Owner,
 }
@@ -86,8 +88,10 @@ enum End {
 impl From<TransactionError> for End {
     fn from(error: TransactionError) -> Self {
         match error {
-            TransactionError::Fenced(_) => Self::Fenced(error),
-            other => Self::Anew(other.into()),
+            TransactionError::Retriable(_) => Self::Anew(error.into()),
+            // librdkafka calls a fence by many names: an aborted commit or a fatal send, if it hears of it at such a moment. Who begins
+            // anew at once takes the topic back from the newer one, and that one ends instead.
+            _ => Self::Fenced(error),
         }
     }
 }
@@ -158,6 +162,7 @@ impl Engine {
         let book = Book::new(self.names.clone(), encoder, deliveries, self.metrics.2.clone());
         let mut writer = Writer::begin(producer, book, &self.owner)?;
         let mut learned = self.readers(&|id| self.schema(id)).learn().map_err(End::Anew)?;
+        self.tell_of(&learned.foreign);
         writer.book().begin_with(&learned.instruments, std::mem::take(&mut learned.next_offsets));
         tracing::info!(
             instruments = learned.instruments.len(),
@@ -167,7 +172,21 @@ impl Engine {
         Ok((writer, learned))
     }
 
-    fn readers<'a>(&'a self, schema: &'a dyn Fn(SchemaId) -> anyhow::Result<Schema>) -> Readers<'a> {
+    /// Once for all of them: whoever writes there may write many.
+    fn tell_of(&self, foreign: &Foreign) {
+        let Some((partition, offset, why)) = &foreign.example else { return };
+        self.metrics.2.foreign.inc_by(foreign.records);
+        tracing::warn!(
+            topic = self.names.trades,
+            partition,
+            offset,
+            why,
+            records = foreign.records,
+            "somebody else writes into the trades' topic; what is no trade is passed over"
+        );
+    }
+
+    fn readers<'a>(&'a self, schema: AskRegistry<'a>) -> Readers<'a> {
         Readers {
             kafka: &self.kafka,
             service: self.service,
@@ -178,11 +197,11 @@ impl Engine {
         }
     }
 
-    fn schema(&self, id: SchemaId) -> anyhow::Result<Schema> {
+    fn schema(&self, id: SchemaId) -> Result<Schema, RegistryError> {
         if id == self.schemas.0 {
             return Ok(TRADE.schema.clone());
         }
-        Ok(Handle::current().block_on(self.registry.schema(id))?)
+        Handle::current().block_on(self.registry.schema(id))
     }
 
     fn ingest(&self, learned: &Learned) -> Ingest {
@@ -205,7 +224,7 @@ impl Engine {
         let (items, to_write) = mpsc::channel(ITEMS);
         let runtime = Handle::current();
         let mut written = std::pin::pin!(on_thread("writer", move || writer.run(to_write, &runtime)));
-        let (events, mut heard) = mpsc::channel(EVENTS);
+        let (events, mut heard) = events::queue(&self.queues);
         let mut sessions = JoinSet::new();
         for session in (self.sessions)(events.clone()) {
             sessions.spawn(session.run());
@@ -229,7 +248,7 @@ impl Engine {
     async fn feed(
         &self,
         mut ingest: Ingest,
-        (heard, items): (&mut mpsc::Receiver<Event>, mpsc::Sender<Item>),
+        (heard, items): (&mut events::Receiver, mpsc::Sender<Item>),
         shutdown: &Shutdown,
     ) -> Option<Failure> {
         let end = self.turns(&mut ingest, (heard, &items), shutdown).await;
@@ -241,11 +260,12 @@ impl Engine {
     async fn turns(
         &self,
         ingest: &mut Ingest,
-        (heard, items): (&mut mpsc::Receiver<Event>, &mpsc::Sender<Item>),
+        (heard, items): (&mut events::Receiver, &mpsc::Sender<Item>),
         shutdown: &Shutdown,
     ) -> Option<Failure> {
         let mut tick = interval(TICK);
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        self.queues.bounds.1.set(gauged(items.max_capacity()));
         loop {
             tokio::select! {
                 biased;
@@ -267,6 +287,7 @@ impl Engine {
                     () = shutdown.requested() => return None,
                 }
             }
+            self.queues.items.set(gauged(items.max_capacity() - items.capacity()));
         }
     }
 
@@ -303,6 +324,10 @@ async fn on_thread<T: Send + 'static>(
     };
     std::thread::Builder::new().name(name.into()).spawn(run).map_err(anyhow::Error::from)?;
     outcome.await.map_err(|_| Failure::Defect(format!("{name} panicked")))
+}
+
+fn gauged(count: usize) -> i64 {
+    i64::try_from(count).unwrap_or(i64::MAX)
 }
 
 fn ended(end: Result<Result<(), TransactionError>, Failure>) -> End {

@@ -20,9 +20,9 @@ use common::telemetry::trace::Sampler;
 use tokio::sync::mpsc;
 
 use crate::clock::ExchangeClock;
+use crate::deribit::events::Event;
 use crate::deribit::history::Call;
 use crate::deribit::scope::Scope;
-use crate::deribit::session::Event;
 use crate::metrics::{FeedMetrics, SequenceMetrics};
 use crate::publish::state::Topic;
 use crate::publish::{Body, DeadLetter, Instrument, Item};
@@ -105,17 +105,18 @@ pub struct Ingest {
     calls: Calls,
     phase: Phase,
     scan: Option<Scan>,
+    scans: u32,
     deep: Deep,
-    /// Up to where history was compared; what waits of it is known to this process only.
-    read_through: Millis,
-    /// History has been read up to here by the last scan.
-    scanned: Millis,
+    /// Up to where this process has read history; what waits of it is known to this process only.
+    compared_through: Millis,
+    /// Up to where the last scan has read history.
+    last_scan_until: Millis,
     /// When the last scan ended, by the exchange's clock.
-    scan_ended: Millis,
+    last_scan_at: Millis,
     /// Trades that a scan found and the stream did not bring.
     found_by_scan: u64,
-    /// A trade of the stream was dropped while history was read.
-    dropped: bool,
+    /// Since then history has been read without overlap, in pursuit of a fast stream: to be read once more before anything is called whole.
+    pursued_from: Option<Millis>,
     /// Since the stream began history has been read a second time.
     confirmed: bool,
     /// Trades up to this time may have been withheld from the stream.
@@ -124,6 +125,7 @@ pub struct Ingest {
     complete_through: Millis,
     items: Vec<Item>,
     scratch: Vec<u8>,
+    /// When the present scan began.
     begun: Instant,
 }
 
@@ -147,12 +149,13 @@ impl Ingest {
             calls,
             phase: Phase::Waiting,
             scan: None,
+            scans: 0,
             deep: Deep::default(),
-            read_through: Millis::MIN,
-            scanned: 0,
-            scan_ended: 0,
+            compared_through: Millis::MIN,
+            last_scan_until: 0,
+            last_scan_at: 0,
             found_by_scan: 0,
-            dropped: false,
+            pursued_from: None,
             confirmed: false,
             maintained_until: 0,
             time_asked: None,
@@ -173,9 +176,9 @@ impl Ingest {
         match event {
             Event::Up { connection, questions } => {
                 self.lines.insert(connection, Line { questions, heard_at: now });
-                self.calls.greeted();
                 self.time_asked = None;
             }
+            Event::Called => self.calls.called(),
             Event::Down { connection } => self.down(connection, now),
             Event::Frame { connection, text, received_at } => {
                 self.frame(connection, &text, (received_at, now));
@@ -311,3 +314,6 @@ impl Ingest {
 fn count(first: i64, last: i64) -> u64 {
     u64::try_from(last - first + 1).unwrap_or(0)
 }
+
+#[cfg(test)]
+mod tests;

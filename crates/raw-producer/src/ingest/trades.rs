@@ -67,7 +67,7 @@ impl Ingest {
         if self.sequencer.is_new(&name, seq) {
             let body = Payload::Unusable(DeadLetter::new("history", why, text.as_bytes()));
             // Its time is not known; it holds nothing up.
-            let arrival = Arrival { seq, timestamp: self.scanned, aside: true, body };
+            let arrival = Arrival { seq, timestamp: self.last_scan_until, aside: true, body };
             self.arrival(&name, arrival, (source, now));
         }
     }
@@ -89,10 +89,7 @@ impl Ingest {
             Verdict::Duplicate if source != Source::Live => {}
             Verdict::BeforeStart => {}
             Verdict::Duplicate => drop(metrics.duplicates.inc()),
-            Verdict::Dropped => {
-                metrics.dropped.inc();
-                self.dropped = true;
-            }
+            Verdict::Dropped => drop(metrics.dropped.inc()),
             Verdict::TooLate if source == Source::Live => {
                 metrics.too_late.inc();
                 tracing::warn!(name, seq, "a trade turned up after its number had been given up");

@@ -1,6 +1,6 @@
 //! What each transaction carries besides trades: snapshots, watermarks, the topic's own record.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -9,6 +9,7 @@ use common::failpoint::failpoint;
 use common::kafka::transaction::{Transaction, TransactionError};
 use common::model::Watermark;
 use common::telemetry::trace::{self, TRACEPARENT};
+use foldhash::fast::RandomState;
 use rdkafka::message::{Header, OwnedHeaders};
 use rdkafka::producer::BaseRecord;
 
@@ -57,14 +58,14 @@ pub struct Book {
     deliveries: Deliveries,
     metrics: WriterMetrics,
     /// What changed since the last round of snapshots, as far as it is committed.
-    dirty: HashMap<Arc<str>, Reached>,
+    dirty: HashMap<Arc<str>, Reached, RandomState>,
     /// What changed in the open transaction.
-    fresh: HashMap<Arc<str>, Reached>,
+    fresh: HashMap<Arc<str>, Reached, RandomState>,
     holes: HashMap<Arc<str>, Holes>,
     /// Watermarks whose offsets are not known before the open transaction is committed.
     complete_through: BTreeMap<i32, Millis>,
     /// Partitions with trades in the open transaction.
-    touched: HashSet<i32>,
+    touched: BTreeSet<i32>,
     trades: u64,
     round: (Instant, bool),
     round_sent: bool,
@@ -79,11 +80,11 @@ impl Book {
             watermark,
             deliveries,
             metrics,
-            dirty: HashMap::new(),
-            fresh: HashMap::new(),
+            dirty: HashMap::default(),
+            fresh: HashMap::default(),
             holes: HashMap::new(),
             complete_through: BTreeMap::new(),
-            touched: HashSet::new(),
+            touched: BTreeSet::new(),
             trades: 0,
             round: (Instant::now(), false),
             round_sent: false,

@@ -3,7 +3,7 @@
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use crate::clock::now_micros;
+use common::kafka::trouble::told;
 use rdkafka::ClientContext;
 use rdkafka::Message as _;
 use rdkafka::error::KafkaError;
@@ -11,6 +11,7 @@ use rdkafka::message::DeliveryResult;
 use rdkafka::producer::ProducerContext;
 
 use super::Traced;
+use crate::clock::now_micros;
 use crate::metrics::FeedMetrics;
 
 /// What is remembered of a record until its delivery is known.
@@ -70,7 +71,7 @@ impl Deliveries {
 
 impl ClientContext for Deliveries {
     fn error(&self, error: KafkaError, reason: &str) {
-        tracing::warn!(%error, reason, "kafka");
+        told(&error, reason);
     }
 }
 

@@ -7,9 +7,6 @@ use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail};
-use apache_avro::Schema;
-use common::avro::codec::{DecodeError, Decoder, SchemaId};
-use common::avro::schema::TRADE;
 use common::config::KafkaConfig;
 use common::failpoint::failpoint;
 use common::kafka::client::{self, Role};
@@ -19,7 +16,9 @@ use rdkafka::error::KafkaError;
 use rdkafka::message::BorrowedMessage;
 use rdkafka::{Message as _, Offset, TopicPartitionList};
 
+use super::recognize::{AskRegistry, Recognizer, Verdict};
 use super::state::{OWNER, Owner, Snapshot, TOPIC, Topic};
+use crate::sequence::Holes;
 
 /// One question to the broker.
 const ATTEMPT: Duration = Duration::from_secs(10);
@@ -42,6 +41,34 @@ pub struct Learned {
     pub next_offsets: Vec<i64>,
     /// Trades that were read because no snapshot covered them.
     pub tail: u64,
+    /// Records among them that are no trades.
+    pub foreign: Foreign,
+}
+
+/// Records that are somebody else's.
+#[derive(Debug, Default)]
+pub struct Foreign {
+    /// How many.
+    pub records: u64,
+    /// Where one of them lies, and why it is no trade.
+    pub example: Option<(i32, i64, String)>,
+}
+
+impl Foreign {
+    fn add(&mut self, record: &BorrowedMessage<'_>, why: String) {
+        self.records += 1;
+        self.example.get_or_insert_with(|| (record.partition(), record.offset(), why));
+    }
+}
+
+impl Learned {
+    fn take(&mut self, trade: Trade<'_>, partition: i32) {
+        let fresh = || Snapshot { last: 0, timestamp: 0, partition, covered: 0, holes: Holes::default() };
+        let known = self.instruments.entry(trade.instrument_name.into_owned()).or_insert_with(fresh);
+        known.last = known.last.max(trade.trade_seq);
+        known.timestamp = known.timestamp.max(trade.timestamp);
+        known.covered = UNCOVERED;
+    }
 }
 
 /// What readers need.
@@ -56,8 +83,8 @@ pub struct Readers<'a> {
     pub sequences: &'a str,
     /// Partitions of the trades' topic.
     pub partitions: i32,
-    /// Asks the registry for a schema that trades were written by.
-    pub schema: &'a dyn Fn(SchemaId) -> anyhow::Result<Schema>,
+    /// The registry.
+    pub schema: AskRegistry<'a>,
 }
 
 impl Readers<'_> {
@@ -66,7 +93,8 @@ impl Readers<'_> {
     /// # Errors
     /// If Kafka does not answer, or the topic holds what cannot be understood.
     pub fn learn(&self) -> anyhow::Result<Learned> {
-        let mut learned = self.snapshots()?;
+        let clients = self.clients()?;
+        let mut learned = self.snapshots(&clients)?;
         failpoint("snapshots-read");
         let count = usize::try_from(self.partitions)?;
         learned.next_offsets = vec![0; count];
@@ -76,7 +104,7 @@ impl Readers<'_> {
                 *next = snapshot.covered.max(*next);
             }
         }
-        self.tail(&mut learned)?;
+        self.tail(&clients, &mut learned)?;
         failpoint("tail-read");
         Ok(learned)
     }
@@ -86,12 +114,22 @@ impl Readers<'_> {
     /// # Errors
     /// If Kafka does not answer.
     pub fn owner(&self) -> anyhow::Result<Option<Owner>> {
-        Ok(self.snapshots()?.owner)
+        Ok(self.snapshots(&self.clients()?)?.owner)
     }
 
-    fn snapshots(&self) -> anyhow::Result<Learned> {
+    /// One pair for both topics: to connect takes longer than to read what is there.
+    fn clients(&self) -> anyhow::Result<Clients> {
+        let mut settings = client::config(self.kafka, self.service, &Role::Reader);
+        settings.set("enable.partition.eof", "true");
+        // The end is told by an answer without records; the broker would keep that back for half a second, in case that some come.
+        settings.set("fetch.wait.max.ms", "10");
+        let uncommitted = client::config(self.kafka, self.service, &Role::UncommittedReader);
+        Ok(Clients { committed: settings.create()?, uncommitted: uncommitted.create()? })
+    }
+
+    fn snapshots(&self, clients: &Clients) -> anyhow::Result<Learned> {
         let mut learned = Learned::default();
-        self.read(self.sequences, &[0], &mut |record| {
+        clients.read(self.sequences, &[0], &mut |record| {
             let key = record.key().and_then(|key| std::str::from_utf8(key).ok()).unwrap_or_default();
             let Some(value) = record.payload() else {
                 learned.instruments.remove(key);
@@ -112,41 +150,37 @@ impl Readers<'_> {
     }
 
     /// The trades that no snapshot covers.
-    fn tail(&self, learned: &mut Learned) -> anyhow::Result<()> {
-        let mut decoder = Decoder::<Trade<'static>>::new(&TRADE);
+    fn tail(&self, clients: &Clients, learned: &mut Learned) -> anyhow::Result<()> {
+        let mut recognizer = Recognizer::new(self.schema);
         let from = learned.next_offsets.clone();
-        self.read(self.trades, &from, &mut |record| {
-            let value = record.payload().unwrap_or_default();
-            let decoded = match decoder.decode(value) {
-                Err(DecodeError::UnknownSchema(id)) => {
-                    decoder.learn(id, (self.schema)(id)?);
-                    decoder.decode(value)
-                }
-                other => other,
-            };
+        clients.read(self.trades, &from, &mut |record| {
             let place =
                 || format!("partition {} offset {} of {}", record.partition(), record.offset(), self.trades);
-            let trade = decoded.with_context(place)?;
+            let trade = match recognizer.judge(record).with_context(place)? {
+                Verdict::Trade(trade) => trade,
+                Verdict::Foreign(why) => {
+                    learned.foreign.add(record, why);
+                    return Ok(());
+                }
+            };
             let partition = usize::try_from(record.partition())?;
             if let Some(next) = learned.next_offsets.get_mut(partition) {
                 *next = record.offset() + 1;
             }
             learned.tail += 1;
-            let fresh = || Snapshot {
-                last: 0,
-                timestamp: 0,
-                partition: record.partition(),
-                covered: 0,
-                holes: crate::sequence::Holes::default(),
-            };
-            let known = learned.instruments.entry(trade.instrument_name.into_owned()).or_insert_with(fresh);
-            known.last = known.last.max(trade.trade_seq);
-            known.timestamp = known.timestamp.max(trade.timestamp);
-            known.covered = UNCOVERED;
+            learned.take(trade, record.partition());
             Ok(())
         })
     }
+}
 
+/// What reads, and what knows the real ends.
+struct Clients {
+    committed: BaseConsumer,
+    uncommitted: BaseConsumer,
+}
+
+impl Clients {
     /// Reads each partition from an offset to its end.
     fn read(
         &self,
@@ -154,15 +188,11 @@ impl Readers<'_> {
         from: &[i64],
         take: &mut dyn FnMut(&BorrowedMessage<'_>) -> anyhow::Result<()>,
     ) -> anyhow::Result<()> {
-        let mut settings = client::config(self.kafka, self.service, &Role::Reader);
-        settings.set("enable.partition.eof", "true");
-        let reader: BaseConsumer = settings.create()?;
-        let uncommitted: BaseConsumer =
-            client::config(self.kafka, self.service, &Role::UncommittedReader).create()?;
+        let Self { committed: reader, uncommitted } = self;
         let mut assignment = TopicPartitionList::new();
         for (partition, from) in (0..).zip(from) {
             let (low, high) = uncommitted.fetch_watermarks(topic, partition, ATTEMPT)?;
-            wait_until_readable(&reader, topic, (partition, high))?;
+            wait_until_readable(reader, topic, (partition, high))?;
             if *from.max(&low) < high {
                 assignment.add_partition_offset(topic, partition, Offset::Offset(*from.max(&low)))?;
             }
@@ -182,6 +212,8 @@ impl Readers<'_> {
                 None => {}
             }
         }
+        // What is still on its way of these partitions is nothing to whoever reads next.
+        reader.unassign()?;
         Ok(())
     }
 }

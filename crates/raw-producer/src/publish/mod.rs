@@ -5,6 +5,7 @@
 //! | here | what can be handed in |
 //! | [`state`] | the producer's own records, by which a later one learns what was published |
 //! | [`learn`] | reading them, and the trades behind them, at a start |
+//! | [`recognize`] | which of them are trades at all |
 //! | [`book`] | what goes with the trades, and when |
 //! | [`deliveries`] | what Kafka acknowledged |
 //! | [`thread`] | the transactions |
@@ -12,6 +13,7 @@
 pub mod book;
 pub mod deliveries;
 pub mod learn;
+pub mod recognize;
 pub mod state;
 pub mod thread;
 

@@ -18,8 +18,17 @@ use super::state::Owner;
 
 /// A transaction begins at most so often, unless it is full; one that comes later begins at once.
 const PACE: Duration = Duration::from_millis(20);
+/// A transaction stays open at least so long. A bundle of the exchange's comes in several frames, and what misses the transaction of
+/// the first waits for that to be committed, and then for the broker to be done with it. librdkafka lingers as long, so the first
+/// record is not acknowledged later for it.
+const GATHER: Duration = Duration::from_millis(5);
+/// What comes meanwhile is taken together this often: to be woken for each trade costs both threads more than the trade.
+const SIP: Duration = Duration::from_millis(1);
+/// What is no trade waits so long for one to go with: as long as the exchange collects them. In a transaction of its own it would hold
+/// up the trades that come meanwhile.
+const LEISURE: Duration = Duration::from_millis(100);
 /// Items in a transaction, about.
-const FULL: usize = 10_000;
+pub const FULL: usize = 10_000;
 /// Without anything to write, the producer is looked after this often.
 const IDLE: Duration = Duration::from_secs(1);
 
@@ -59,38 +68,41 @@ impl Writer {
     pub fn run(mut self, mut items: Receiver<Item>, runtime: &Handle) -> Result<(), TransactionError> {
         let (mut batch, mut last) = (Vec::new(), Instant::now());
         loop {
-            if !self.book.has_more() {
-                // Made inside the runtime: a timer needs one.
-                let heard =
-                    runtime.block_on(async { timeout(IDLE, items.recv_many(&mut batch, FULL)).await });
-                match heard {
-                    Ok(0) => break,
-                    Ok(_) => {}
-                    Err(_) if self.book.round_is_due() => {}
-                    Err(_) => {
-                        self.producer.poll();
-                        continue;
-                    }
+            let patience = if self.book.has_more() { LEISURE } else { IDLE };
+            // Made inside the runtime: a timer needs one.
+            let heard = runtime.block_on(async {
+                let heard = timeout(patience, items.recv_many(&mut batch, FULL)).await;
+                timeout(LEISURE, until_trade(&mut batch, &mut items)).await.ok();
+                heard
+            });
+            match heard {
+                Ok(0) => break,
+                Ok(_) => {}
+                Err(_) if self.book.has_more() || self.book.round_is_due() => {}
+                Err(_) => {
+                    self.producer.poll();
+                    continue;
                 }
             }
             let due = last + PACE;
             last = Instant::now();
-            self.transaction(&mut batch, &mut items, (runtime, due))?;
+            self.transaction(&mut batch, &mut items, due)?;
         }
         // So that the next start has nothing to read but snapshots.
         self.book.want_round();
-        self.transaction(&mut batch, &mut items, (runtime, last))
+        self.transaction(&mut batch, &mut items, last)
     }
 
-    /// One transaction with the batch, and with what comes until `due`.
+    /// One transaction with the batch, and with what comes until `due`, but for [`GATHER`] at least.
     fn transaction(
         &mut self,
         batch: &mut Vec<Item>,
         items: &mut Receiver<Item>,
-        (runtime, due): (&Handle, Instant),
+        due: Instant,
     ) -> Result<(), TransactionError> {
         let Self { producer, book } = self;
         let begun = Instant::now();
+        let due = due.max(begun + GATHER);
         let transaction = producer.begin()?;
         failpoint("begun");
         book.send_own(&transaction)?;
@@ -104,16 +116,13 @@ impl Writer {
             if taken >= FULL {
                 break;
             }
-            if left.is_zero() {
-                while batch.len() < FULL
-                    && let Ok(item) = items.try_recv()
-                {
-                    batch.push(item);
-                }
-            } else {
-                runtime.block_on(async { timeout(left, items.recv_many(batch, FULL)).await }).ok();
+            std::thread::park_timeout(left.min(SIP));
+            while batch.len() < FULL
+                && let Ok(item) = items.try_recv()
+            {
+                batch.push(item);
             }
-            if batch.is_empty() {
+            if batch.is_empty() && left.is_zero() {
                 break;
             }
         }
@@ -122,5 +131,15 @@ impl Writer {
         failpoint("committed");
         book.committed(begun.elapsed());
         Ok(())
+    }
+}
+
+/// Until there is a trade in the batch, or no room; at once if nothing is in it.
+async fn until_trade(batch: &mut Vec<Item>, items: &mut Receiver<Item>) {
+    let is_trade = |item: &Item| matches!(item, Item::Trade { .. });
+    while !batch.is_empty() && batch.len() < FULL && !batch.iter().any(is_trade) {
+        if items.recv_many(batch, FULL).await == 0 {
+            return;
+        }
     }
 }

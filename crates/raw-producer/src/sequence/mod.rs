@@ -14,8 +14,10 @@ mod partition;
 mod types;
 mod wait;
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
+
+use foldhash::fast::RandomState;
 
 pub use holes::Holes;
 use partition::Partition;
@@ -42,10 +44,12 @@ pub struct Sequencer<T> {
     /// Trades before it do not belong to the topic.
     start: Millis,
     instruments: Vec<Instrument<T>>,
-    ids: HashMap<Arc<str>, u32>,
+    ids: HashMap<Arc<str>, u32, RandomState>,
     partitions: Vec<Partition>,
     gate: Millis,
     held: usize,
+    /// Instruments of which trades were dropped for lack of room, with the time of the newest one.
+    dropped: BTreeMap<u32, Millis>,
     out: Vec<Out<T>>,
 }
 
@@ -57,10 +61,11 @@ impl<T> Sequencer<T> {
             limits,
             start: Millis::MIN,
             instruments: Vec::new(),
-            ids: HashMap::new(),
+            ids: HashMap::default(),
             partitions: (0..partitions.max(1)).map(|_| Partition::default()).collect(),
             gate: OPEN,
             held: 0,
+            dropped: BTreeMap::new(),
             out: Vec::new(),
         }
     }
@@ -151,6 +156,28 @@ impl<T> Sequencer<T> {
         self.held
     }
 
+    /// Instruments of which trades newer than that were dropped for lack of room and are still to be had; the others need not be known of any more.
+    pub fn dropped_after(&mut self, time: Millis) -> usize {
+        self.dropped.retain(|_, newest| *newest > time);
+        self.dropped.len()
+    }
+
+    /// Lets go of every trade that waits, to have it again from history. What was learned about gaps stays, and so does the knowledge of
+    /// what there is.
+    pub fn let_go(&mut self) {
+        for wait in self.instruments.iter_mut().filter_map(|instrument| instrument.wait.as_mut()) {
+            wait.trades.clear();
+        }
+        self.held = 0;
+        self.dropped.clear();
+    }
+
+    /// Whether a gap holds a partition back.
+    #[must_use]
+    pub fn is_holding(&self) -> bool {
+        self.partitions.iter().any(|partition| partition.holding)
+    }
+
     /// Gaps that are being asked about, and instruments whose first trade is not known yet.
     #[must_use]
     pub fn gaps(&self) -> usize {
@@ -163,17 +190,18 @@ impl<T> Sequencer<T> {
         self.partitions.get(partition as usize).is_some_and(|found| found.gaps.is_empty())
     }
 
-    /// Since when the oldest gap has been known.
-    #[must_use]
-    pub fn oldest_gap(&self) -> Option<Millis> {
-        self.gapped().filter_map(|id| Some(self.wait_of(id)?.gap.as_ref()?.since)).min()
-    }
-
     /// The time of the oldest trade that was seen and is not published; what is known of it goes with the process, so history
     /// is to be read from there by the next one. That is not when its gap was found: history may be hours old.
     #[must_use]
     pub fn oldest_waiting(&self) -> Option<Millis> {
         self.instruments.iter().filter_map(|instrument| Some(instrument.wait.as_deref()?.oldest())).min()
+    }
+
+    /// The same of instruments whose first trade is not known: no question by number finds that, only history read from before it.
+    #[must_use]
+    pub fn oldest_without_first(&self) -> Option<Millis> {
+        let unknown = |id: &u32| self.instruments.get(*id as usize).is_some_and(|found| found.next.is_none());
+        self.gapped().filter(unknown).filter_map(|id| Some(self.wait_of(id)?.oldest())).min()
     }
 
     /// Whether instruments wait for a scan of history to show their first trade.
@@ -235,8 +263,8 @@ impl<T> Sequencer<T> {
                 // Were an older one known from the stream, history would lag, and might lack others too.
                 let base = self
                     .wait_of(*id)
-                    .and_then(|wait| Some((wait.base?, wait.witness().0)))
-                    .filter(|((seq, at), first)| *at < scanned && seq <= first)
+                    .and_then(|wait| Some((wait.base?, wait.lowest)))
+                    .filter(|((seq, at), lowest)| *at < scanned && seq <= lowest)
                     .map(|(base, _)| base);
                 if let (Some((seq, _)), Some(None)) =
                     (base, self.instruments.get(*id as usize).map(|i| i.next))

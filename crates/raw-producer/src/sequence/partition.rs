@@ -24,7 +24,8 @@ impl<T> Sequencer<T> {
         let Some(instrument) = self.instruments.get_mut(id as usize) else { return Verdict::Dropped };
         let wait = instrument.wait.get_or_insert_with(|| Box::new(Wait::new(arrival.seq, arrival.timestamp)));
         wait.saw(arrival.seq, arrival.timestamp);
-        if source == Source::Scan && wait.base.is_none_or(|(seq, _)| arrival.seq < seq) {
+        let unknown = instrument.next.is_none();
+        if unknown && source == Source::Scan && wait.base.is_none_or(|(seq, _)| arrival.seq < seq) {
             wait.base = Some((arrival.seq, arrival.timestamp));
         }
         if let Some(partition) = self.partitions.get_mut(instrument.partition as usize) {
@@ -32,11 +33,12 @@ impl<T> Sequencer<T> {
         }
         // The one that everything waits for always fits: with it, others leave.
         if full && instrument.next != Some(arrival.seq) {
-            return if wait.trades.contains_key(&arrival.seq) {
-                Verdict::Duplicate
-            } else {
-                Verdict::Dropped
-            };
+            if wait.trades.contains_key(&arrival.seq) {
+                return Verdict::Duplicate;
+            }
+            let newest = self.dropped.entry(id).or_insert(arrival.timestamp);
+            *newest = arrival.timestamp.max(*newest);
+            return Verdict::Dropped;
         }
         match wait.trades.entry(arrival.seq) {
             std::collections::btree_map::Entry::Occupied(_) => Verdict::Duplicate,
@@ -97,6 +99,7 @@ impl<T> Sequencer<T> {
             });
             if done {
                 instrument.wait = None;
+                self.dropped.remove(&id);
                 if let Some(partition) = self.partitions.get_mut(partition) {
                     partition.waiting.remove(&id);
                     partition.gaps.remove(&id);
@@ -202,6 +205,8 @@ impl<T> Sequencer<T> {
             self.held -= wait.trades.len();
             wait.trades = kept;
             wait.gap = None;
+            // What it began with waits no more; were it kept, history would be read again from there for as long as anything waits.
+            wait.base = None;
         }
     }
 

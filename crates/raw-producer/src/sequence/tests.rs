@@ -120,6 +120,21 @@ fn what_waits_behind_a_gap_found_in_old_history_is_as_old_as_it_is() {
     assert_eq!(bench.sequencer.oldest_waiting(), None);
 }
 
+/// An instrument of which something waits all the time, now this and now that, does not keep history from being whole behind it.
+#[test]
+fn what_waits_is_as_old_as_it_is_whatever_waited_before_it() {
+    let mut bench = Bench::after_ten(&["A"]);
+    bench.sequencer.advance(0, 0, bench.now);
+    bench.take("A", 11, Source::Scan);
+    bench.take("B", 7, Source::Scan);
+    for seq in 12..15 {
+        bench.take("A", seq, Source::Scan);
+        bench.take("B", seq, Source::Live);
+        bench.sequencer.advance(seq, seq, bench.now);
+        assert_eq!(bench.sequencer.oldest_waiting(), Some(12));
+    }
+}
+
 #[test]
 fn after_hold_max_the_others_go_on_and_the_one_with_the_gap_stays() {
     let mut bench = Bench::after_ten(&["A", "B"]);
@@ -209,6 +224,24 @@ fn a_new_instrument_begins_with_one_and_any_other_with_what_a_scan_shows_first()
     bench.sequencer.advance(800, OPEN, 1_000);
     assert_eq!(bench.published(), pairs(&[("NEW", 1), ("OLD", 698), ("OLD", 699), ("OLD", 700)]));
     assert!(!bench.sequencer.wants_scan());
+}
+
+#[test]
+fn a_first_trade_that_had_no_room_is_known_all_the_same() {
+    let mut bench = Bench::after_ten(&["A"]);
+    bench.sequencer.advance(0, 0, bench.now);
+    for seq in 12..512 {
+        assert_eq!(bench.live("A", seq), Verdict::Held);
+    }
+    assert_eq!(bench.live("OLD", 700), Verdict::Dropped);
+    assert_eq!(bench.sequencer.dropped_after(699), 1);
+    bench.take("OLD", 701, Source::Scan);
+    bench.sequencer.advance(800, 800, bench.now);
+    assert!(bench.sequencer.wants_scan(), "history lags: it does not have the first one yet");
+    bench.take("OLD", 700, Source::Scan);
+    bench.sequencer.advance(800, 800, bench.now);
+    assert!(!bench.sequencer.wants_scan());
+    assert_eq!(bench.sequencer.dropped_after(700), 0);
 }
 
 #[test]

@@ -10,6 +10,8 @@ pub(super) struct Wait<T> {
     pub(super) trades: BTreeMap<i64, Arrival<T>>,
     /// The highest sequence number known to exist, with its time; its trade may have been dropped for lack of room.
     pub(super) horizon: (i64, Millis),
+    /// The lowest one, likewise.
+    pub(super) lowest: i64,
     /// While nothing was ever published: the lowest number that a scan of history has shown, with its time.
     pub(super) base: Option<(i64, Millis)>,
     /// Set while the trade that comes next is missing, and is not to be expected from a running scan.
@@ -18,10 +20,11 @@ pub(super) struct Wait<T> {
 
 impl<T> Wait<T> {
     pub(super) fn new(seq: i64, timestamp: Millis) -> Self {
-        Self { trades: BTreeMap::new(), horizon: (seq, timestamp), base: None, gap: None }
+        Self { trades: BTreeMap::new(), horizon: (seq, timestamp), lowest: seq, base: None, gap: None }
     }
 
     pub(super) fn saw(&mut self, seq: i64, timestamp: Millis) {
+        self.lowest = self.lowest.min(seq);
         if seq > self.horizon.0 {
             self.horizon = (seq, timestamp);
         }
