@@ -4,6 +4,8 @@
 # (its name) and BED_PORT_OFFSET set.
 export KSTREAM_STATE=.run.$BED KSTREAM_PORT_OFFSET=$BED_PORT_OFFSET SERVERS=native
 unset "${!KSTREAM__@}" CONSOLES
+# What a test says of its failure is to be found; where the runtime called it from hides it.
+export RUST_BACKTRACE=0
 # shellcheck source=scripts/lib/base.sh
 source "$(dirname "${BASH_SOURCE[0]}")/base.sh"
 source "$ROOT/scripts/lib/packages.sh"
