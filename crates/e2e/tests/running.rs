@@ -29,24 +29,24 @@ fn by_instrument<'a>(trades: &'a [TradeRecord]) -> BTreeMap<&'a str, Vec<&'a Tra
 
 /// The time up to which every partition is complete by the producer's own watermarks, once it is past `enough`. An instrument's first trades
 /// may wait for history while others of its partition go on, so the newest trades do not tell.
-async fn complete_through(stack: &Stack, enough: i64) -> i64 {
+async fn complete_through(stack: &Stack, enough: i64) -> anyhow::Result<i64> {
     let topic = Topic::<Watermark>::new(stack, "deribit.trades.watermarks", &WATERMARK);
     let deadline = Instant::now() + Duration::from_secs(120);
     loop {
-        let marks = topic.read().await.unwrap();
+        let marks = topic.read().await?;
         let newest: BTreeMap<_, _> =
             marks.iter().map(|mark| (mark.value.partition, mark.value.complete_through)).collect();
         let slowest = newest.values().copied().min().unwrap_or(i64::MIN);
         if newest.len() == PARTITIONS && slowest >= enough {
-            return slowest;
+            return Ok(slowest);
         }
         assert!(Instant::now() < deadline, "{newest:?}, and not {PARTITIONS} partitions through {enough}");
         tokio::time::sleep(Duration::from_secs(1)).await;
     }
 }
 
-fn oldest(trades: &[TradeRecord]) -> i64 {
-    trades.iter().map(|record| record.value.timestamp).min().unwrap()
+fn oldest(trades: &[TradeRecord]) -> Option<i64> {
+    trades.iter().map(|record| record.value.timestamp).min()
 }
 
 fn millis(comparable: &serde_json::Value) -> i64 {
@@ -59,12 +59,12 @@ fn millis(comparable: &serde_json::Value) -> i64 {
 async fn the_topic_has_every_trade_of_the_exchange_once_and_in_order() {
     let stack = Stack::find().unwrap();
     let topic = Topic::<Trade<'static>>::new(&stack, "deribit.trades", &TRADE);
-    let enough = oldest(&topic.read().await.unwrap()) + 5_000;
-    let complete_through = complete_through(&stack, enough).await;
+    let enough = oldest(&topic.read().await.unwrap()).unwrap() + 5_000;
+    let complete_through = complete_through(&stack, enough).await.unwrap();
     // After the watermarks: what they speak of is there by now.
     let trades = topic.read().await.unwrap();
     assert!(trades.len() > 100, "only {} trades", trades.len());
-    let first = oldest(&trades);
+    let first = oldest(&trades).unwrap();
     let last = trades.iter().map(|record| record.value.timestamp).max().unwrap();
 
     let mut there: BTreeMap<(String, i64), exchange::Fields> = BTreeMap::new();
