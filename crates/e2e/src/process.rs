@@ -119,6 +119,12 @@ impl Process {
         Ok(())
     }
 
+    /// Whether it has been stopped, and goes on only when it is told to.
+    pub fn is_stopped(&self) -> anyhow::Result<bool> {
+        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.id()))?;
+        Ok(stat.rsplit_once(") ").is_some_and(|(_, fields)| fields.starts_with('T')))
+    }
+
     /// What it has used so far.
     pub fn usage(&self) -> anyhow::Result<Usage> {
         Usage::of(self.id())

@@ -132,7 +132,7 @@ impl Bed {
     /// Stops with its records written but not committed; another of its name takes its place and goes on; then it wakes up.
     fn a_zombie_wakes_up(&mut self) -> Process {
         let zombie = self.start(Some("filled:4:stop"));
-        self.write_until(|_| is_stopped(&zombie));
+        self.write_until(|_| zombie.is_stopped().unwrap());
         let before = self.pipeline.committed().unwrap();
         let heir = self.start(None);
         self.write_until(|bed| bed.pipeline.committed().unwrap() > before);
@@ -156,11 +156,6 @@ impl Bed {
             *said.expect("an assertion that says what differs")
         })
     }
-}
-
-fn is_stopped(process: &Process) -> bool {
-    let stat = std::fs::read_to_string(format!("/proc/{}/stat", process.id())).unwrap();
-    stat.rsplit_once(") ").is_some_and(|(_, fields)| fields.starts_with('T'))
 }
 
 /// At each of the points.
@@ -195,7 +190,7 @@ fn one_that_wakes_up_after_another_took_its_place_publishes_nothing() {
 fn one_that_lost_its_partitions_while_it_wrote_aborts_that_and_goes_on_with_what_it_is_given() {
     let mut bed = Bed::make("lost", None);
     let lost = bed.start(Some("filled:4:stop"));
-    bed.write_until(|_| is_stopped(&lost));
+    bed.write_until(|_| lost.is_stopped().unwrap());
     let before = bed.pipeline.committed().unwrap();
     // Under another name: nothing but its session tells that the first one is gone.
     let heir = bed.start_as("1", None);

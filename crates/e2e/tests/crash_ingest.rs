@@ -1,8 +1,12 @@
-//! The producer ends at every point around a step that lasts, and nothing is lost or doubled by it.
+//! The producer ends at every point around a step that lasts, or sleeps there while another takes over, and nothing is lost or doubled by it.
+//! With the fence taken out it is.
 
 use std::os::unix::process::ExitStatusExt as _;
+use std::time::{Duration, Instant};
 
 use e2e::ingest::{Ingest, PATIENCE};
+use e2e::process::Process;
+use tokio::time::sleep;
 
 /// Passed once at a start.
 const AT_START: [&str; 6] =
@@ -13,13 +17,63 @@ const AGAIN_AND_AGAIN: [&str; 6] =
 /// What `abort` ends a process with.
 const SIGABRT: i32 = 6;
 
+/// The test and the binary beside it are built with them; a released one is not.
+fn use_binary_with_points(ingest: &mut Ingest) {
+    let exe = std::env::current_exe().expect("a test knows where it is");
+    ingest.use_binary_in(exe.ancestors().nth(2).expect("a test is in deps").to_owned());
+}
+
+/// One falls asleep between two transactions, with trades in its queues and sockets; another takes over, and has them all; then the first one
+/// wakes up.
+async fn a_sleeper_wakes_up(ingest: &mut Ingest) -> anyhow::Result<(Process, Process)> {
+    use_binary_with_points(ingest);
+    ingest.arm_to_stop("committed", 20);
+    let sleeper = ingest.produce()?;
+    let end = Instant::now() + PATIENCE;
+    while !sleeper.is_stopped()? {
+        anyhow::ensure!(Instant::now() < end, "it does not fall asleep");
+        sleep(Duration::from_millis(20)).await;
+    }
+    ingest.disarm();
+    ingest.watch_another()?;
+    let heir = ingest.produce()?;
+    ingest.until_whole().await?;
+    sleeper.signal("CONT")?;
+    Ok((sleeper, heir))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_producer_that_wakes_up_after_another_took_over_writes_nothing_more() {
+    let mut ingest = Ingest::open("sleeper", "", &[]).await.unwrap();
+    let (sleeper, heir) = a_sleeper_wakes_up(&mut ingest).await.unwrap();
+    assert_eq!(sleeper.end(PATIENCE).unwrap().code(), Some(1));
+    let through = ingest.until_whole().await.unwrap();
+    Ingest::stop(heir).unwrap();
+    println!("{:?}", ingest.compare(through).await.unwrap());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn without_the_fence_it_writes_trades_once_more() {
+    let mut ingest = Ingest::open("unfenced", "", &[]).await.unwrap();
+    ingest.take_out("fence");
+    let (_sleeper, _heir) = a_sleeper_wakes_up(&mut ingest).await.unwrap();
+    let end = Instant::now() + PATIENCE;
+    let differs = loop {
+        let through = ingest.until_whole().await.unwrap();
+        match ingest.compare(through).await {
+            Ok(compared) => assert!(Instant::now() < end, "the fence is not missed: {compared:?}"),
+            Err(differs) => break differs.to_string(),
+        }
+    };
+    println!("{differs:.200}");
+    assert!(differs.contains("lost: 0, doubled: ") && !differs.contains("doubled: 0"), "{differs}");
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_producer_that_ends_at_any_point_around_a_lasting_step_leaves_nothing_out_and_nothing_twice() {
     // Given up numbers bring snapshots more often than once in half a minute.
     let mut ingest = Ingest::open("crash", "[[fault]]\nkind = \"hole\"\none_in = 200", &[]).await.unwrap();
-    // The test and the binary beside it are built with the points; a released one is not.
-    let exe = std::env::current_exe().unwrap();
-    ingest.use_binary_in(exe.ancestors().nth(2).unwrap().to_owned());
+    use_binary_with_points(&mut ingest);
     let once = AT_START.iter().map(|point| (*point, 1));
     let more = AGAIN_AND_AGAIN.iter().flat_map(|point| [(*point, 1), (*point, 4)]);
     let mut ends = 0;

@@ -20,7 +20,7 @@ fn run() -> Result<(), Failure> {
     }
 }
 
-#[tokio::main]
+#[tokio::main(flavor = "current_thread")]
 async fn serve(config: Config) -> Result<(), Failure> {
     let telemetry = telemetry::start(Config::SERVICE.name(), &config.log, &config.tracing)?;
     service::run(telemetry, async |_| App::build(config).await, App::run).await

@@ -124,13 +124,12 @@ impl<C: ProducerContext + 'static> Transaction<'_, C> {
         &self,
         record: BaseRecord<'_, [u8], [u8], C::DeliveryOpaque>,
     ) -> Result<(), TransactionError> {
-        let end = Instant::now() + END_WITHIN;
-        let mut record = record;
+        let (mut record, mut full_since) = (record, None);
         loop {
             match self.producer.send(record) {
                 Ok(()) => return Ok(()),
                 Err((KafkaError::MessageProduction(RDKafkaErrorCode::QueueFull), back))
-                    if Instant::now() < end =>
+                    if full_since.get_or_insert_with(Instant::now).elapsed() < END_WITHIN =>
                 {
                     record = back;
                     send_at_once(self.producer);

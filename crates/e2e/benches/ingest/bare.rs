@@ -8,6 +8,7 @@ use common::kafka::transaction::TransactionalProducer;
 use e2e::ingest::Samples;
 use e2e::metrics::Histogram;
 use e2e::process::Usage;
+use raw_producer::publish::thread::FULL;
 use rdkafka::ClientContext;
 use rdkafka::message::DeliveryResult;
 use rdkafka::producer::{BaseRecord, ProducerContext};
@@ -53,24 +54,43 @@ fn transaction(
     Ok(transaction.commit()?)
 }
 
-/// Records a second of this process's CPU time, at that pace or without pause. A process that is woken for each bundle finds its caches cold,
-/// and zstd little to compress at once: both are to have the same pace.
-pub(crate) fn trades_a_cpu_second(
+/// Records a second.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Rate {
+    /// By the clock.
+    pub(crate) wall: f64,
+    /// By the CPU time of the process that wrote them.
+    pub(crate) cpu: f64,
+}
+
+/// How fast records are written that come `a_second`, in bundles. A process that is woken for each bundle finds its caches cold, and zstd
+/// little to compress at once: who is compared with it is to have the same pace.
+pub(crate) fn at_pace(samples: &Samples, count: usize, a_second: f64) -> anyhow::Result<Rate> {
+    let due = |first: usize| Some(Duration::from_secs_f64(first as f64 / a_second));
+    rate(samples, count, (TRANSACTION, due))
+}
+
+/// How fast records are written that are all there.
+pub(crate) fn flat_out(samples: &Samples, count: usize) -> anyhow::Result<Rate> {
+    rate(samples, count, (FULL, |_| None))
+}
+
+fn rate(
     samples: &Samples,
     count: usize,
-    a_second: Option<f64>,
-) -> anyhow::Result<f64> {
+    (size, due): (usize, impl Fn(usize) -> Option<Duration>),
+) -> anyhow::Result<Rate> {
     let mut producer = producer(samples, &Delays::default())?;
     let (before, begun) = (Usage::of(std::process::id())?, Instant::now());
-    for first in (0..count).step_by(TRANSACTION) {
-        if let Some(a_second) = a_second {
-            let due = begun + Duration::from_secs_f64(first as f64 / a_second);
-            std::thread::park_timeout(due.saturating_duration_since(Instant::now()));
+    for first in (0..count).step_by(size) {
+        if let Some(due) = due(first) {
+            std::thread::park_timeout((begun + due).saturating_duration_since(Instant::now()));
         }
-        transaction(&mut producer, samples, first..first + TRANSACTION)?;
+        transaction(&mut producer, samples, first..count.min(first + size))?;
     }
+    let wall = begun.elapsed();
     let cpu = Usage::of(std::process::id())?.cpu.saturating_sub(before.cpu);
-    Ok(count as f64 / cpu.as_secs_f64())
+    Ok(Rate { wall: count as f64 / wall.as_secs_f64(), cpu: count as f64 / cpu.as_secs_f64() })
 }
 
 /// How long records took that come as the exchange's bundles do.

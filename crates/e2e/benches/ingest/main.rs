@@ -7,18 +7,25 @@
 #![expect(clippy::print_stdout, reason = "that is what it is for")]
 
 mod bare;
+mod tape;
 
 use std::time::{Duration, Instant};
 
+use bare::Rate;
+use deribit_sim::market::Options;
 use e2e::ingest::Ingest;
 use e2e::metrics::Histogram;
 use e2e::process::Process;
+use tape::{Frames, Recorder, Tape};
 
 /// Trades that were missed, and trades in a long topic.
 const MISSED: f64 = 1_000_000.0;
 const LONG: f64 = 10_000_000.0;
 /// Trades a second while they were missed.
 const RATE: f64 = 2_000.0;
+/// What the exchange has ready for a round of throughput, and the rounds.
+const ROUND: Duration = Duration::from_secs(20);
+const ROUNDS: u32 = 5;
 
 #[tokio::main]
 async fn main() -> anyhow::Result<()> {
@@ -26,6 +33,9 @@ async fn main() -> anyhow::Result<()> {
     let wanted = |name: &str| asked.is_empty() || asked.iter().any(|one| one == name);
     if wanted("throughput") {
         throughput().await?;
+    }
+    if wanted("cpu") {
+        cpu().await?;
     }
     if wanted("latency") {
         latency().await?;
@@ -40,10 +50,59 @@ async fn main() -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Frames in to acknowledged records, by the CPU time that they take: then the machine's other work does not count. The bare producer gets
-/// its records at the same pace, in transactions as large.
+/// Frames in to acknowledged records, by the clock: the exchange has its frames ready and sends them as fast as they are taken. In turns with
+/// the bare producer, and the median of the rounds, as the machine has other work too.
 async fn throughput() -> anyhow::Result<()> {
     let mut ingest = open("bench-throughput", "20000").await?;
+    let samples = ingest.samples()?;
+    ingest.close_exchange().await;
+    let tape = Tape::open().await?;
+    ingest.set("DERIBIT__URL", format!("ws://{}/ws/api/v2", tape.address));
+    let length = ROUND * (ROUNDS + 1);
+    ingest.start_before(2 * length);
+    let options = Options { seed: 7, instruments: 1_000, rate: 20_000.0 };
+    let mut recorder = Recorder::new(options, tape::now().minus(u64::try_from(length.as_millis())?));
+    let producer = ingest.produce()?;
+    ingest.until_ready().await?;
+    let (mut ours, mut bare, mut acknowledged) = (Vec::new(), Vec::new(), 0.0);
+    // The first round is for connections, caches and compilers.
+    for round in 0..=ROUNDS {
+        let Frames { frames, trades } = recorder.record(ROUND);
+        let (begun, before) = (Instant::now(), producer.usage()?);
+        tape.play(frames)?;
+        acknowledged += trades as f64;
+        ingest.until_at_least("trades_published_total", acknowledged).await?;
+        let (wall, cpu) = (begun.elapsed(), producer.usage()?.cpu - before.cpu);
+        let rate = |time: Duration| trades as f64 / time.as_secs_f64();
+        let beside = bare::flat_out(&samples, trades)?;
+        if round > 0 {
+            ours.push(Rate { wall: rate(wall), cpu: rate(cpu) });
+            bare.push(beside);
+        }
+    }
+    Ingest::stop(producer)?;
+    let of = |by: fn(&Rate) -> f64| {
+        let (ours_each, bare_each) = (ours.iter().map(by), bare.iter().map(by));
+        let ratios = ours_each.clone().zip(bare_each.clone()).map(|(ours, bare)| ours / bare);
+        (median(ours_each), median(bare_each), median(ratios))
+    };
+    let ((ours, bare, ratio), (ours_cpu, bare_cpu, ratio_cpu)) = (of(|rate| rate.wall), of(|rate| rate.cpu));
+    println!(
+        "frames in to acknowledged records: {ours:.0} trades a second, bare {bare:.0}, ratio {ratio:.2}, goal >= 0.7; by CPU time {ours_cpu:.0} and {bare_cpu:.0}, ratio {ratio_cpu:.2}"
+    );
+    Ok(())
+}
+
+fn median(values: impl Iterator<Item = f64>) -> f64 {
+    let mut values: Vec<f64> = values.collect();
+    values.sort_by(f64::total_cmp);
+    values.get(values.len() / 2).copied().unwrap_or(f64::NAN)
+}
+
+/// What a trade costs that comes in its time, with the exchange's pauses between the bundles. The bare producer gets its records at the same
+/// pace, in transactions as large.
+async fn cpu() -> anyhow::Result<()> {
+    let mut ingest = open("bench-cpu", "20000").await?;
     // At the exchange's limit of calls, history would be read no faster than it is made.
     ingest.set("DERIBIT__CALLS_PER_SECOND", "200");
     filled_for(&mut ingest, Duration::from_secs(60));
@@ -57,10 +116,9 @@ async fn throughput() -> anyhow::Result<()> {
     let ours = trades / (after.0.cpu - before.0.cpu).as_secs_f64();
     let samples = ingest.samples()?;
     drop(ingest);
-    let bare = bare::trades_a_cpu_second(&samples, 600_000, Some(pace))?;
-    let flat_out = bare::trades_a_cpu_second(&samples, 600_000, None)?;
+    let bare = bare::at_pace(&samples, 600_000, pace)?.cpu;
     println!(
-        "frames in to acknowledged records, {pace:.0} a second: {ours:.0} trades a CPU second, bare at that pace {bare:.0}, ratio {:.2}, goal >= 0.7; bare without pause {flat_out:.0}",
+        "{pace:.0} trades a second as they come: {ours:.0} trades a CPU second, bare {bare:.0}, ratio {:.2}",
         ours / bare
     );
     Ok(())

@@ -41,6 +41,7 @@ pub struct Ingest {
     environment: BTreeMap<&'static str, String>,
     bin: Option<PathBuf>,
     failpoint: Option<String>,
+    without: Option<&'static str>,
     /// Records that somebody else wrote into the topic.
     foreign: usize,
 }
@@ -80,6 +81,7 @@ impl Ingest {
             environment,
             bin: None,
             failpoint: None,
+            without: None,
             foreign: 0,
         })
     }
@@ -98,6 +100,16 @@ impl Ingest {
     /// Producers that are started from now on end when they pass that point for so many times; they must be built with failpoints.
     pub fn arm(&mut self, point: &str, times: u64) {
         self.failpoint = Some(format!("{point}:{times}"));
+    }
+
+    /// The same, and they stop there instead, as by SIGSTOP.
+    pub fn arm_to_stop(&mut self, point: &str, times: u64) {
+        self.failpoint = Some(format!("{point}:{times}:stop"));
+    }
+
+    /// Producers that are started from now on lack that guarantee; they must be built with failpoints.
+    pub fn take_out(&mut self, guarantee: &'static str) {
+        self.without = Some(guarantee);
     }
 
     /// Producers that are started from now on pass every point.
@@ -139,7 +151,9 @@ impl Ingest {
         let log = self.log("producer");
         let settings = self.environment.iter().map(|(key, value)| (format!("KSTREAM__{key}"), value.clone()));
         let failpoint = self.failpoint.iter().map(|point| ("KSTREAM_FAILPOINT".to_owned(), point.clone()));
-        let environment: Vec<_> = settings.chain(failpoint).collect();
+        let without =
+            self.without.iter().map(|guarantee| ("KSTREAM_WITHOUT".to_owned(), (*guarantee).to_owned()));
+        let environment: Vec<_> = settings.chain(failpoint).chain(without).collect();
         match &self.bin {
             Some(folder) => Process::start_in(folder, "raw-producer", &environment, &log),
             None => Process::start("raw-producer", &environment, &log),

@@ -12,7 +12,7 @@ use common::avro::schema::{TRADE, WATERMARK};
 use common::avro::trade_encoder::TradeEncoder;
 use common::backoff::Backoff;
 use common::config::KafkaConfig;
-use common::failpoint::failpoint;
+use common::failpoint::{failpoint, without};
 use common::kafka::client::{self, Role};
 use common::kafka::transaction::{TransactionError, TransactionalProducer};
 use common::shutdown::Shutdown;
@@ -151,8 +151,7 @@ impl Engine {
 
     /// Fences, says whose the topic is now, and reads what was published. Blocks.
     fn open(&self) -> Result<Opened, End> {
-        let transactional_id = format!("{}.raw-producer", self.names.trades);
-        let role = Role::TransactionalProducer { transactional_id };
+        let role = Role::TransactionalProducer { transactional_id: self.transactional_id() };
         let deliveries = Deliveries::new(self.metrics.0.clone());
         let settings = client::config(&self.kafka, self.service, &role);
         failpoint("before-fence");
@@ -170,6 +169,12 @@ impl Engine {
             "read what was published"
         );
         Ok((writer, learned))
+    }
+
+    /// One for all incarnations: that is the fence.
+    fn transactional_id(&self) -> String {
+        let of_all = format!("{}.raw-producer", self.names.trades);
+        if without("fence") { format!("{of_all}.{}", self.owner.owner) } else { of_all }
     }
 
     /// Once for all of them: whoever writes there may write many.

@@ -307,7 +307,7 @@ impl Ingest {
 
     fn instrument(&self, id: Id) -> Instrument {
         let partition = i32::try_from(self.sequencer.partition(id)).unwrap_or(0);
-        Instrument { name: self.sequencer.name(id), partition }
+        Instrument { id, name: self.sequencer.name(id), partition }
     }
 }
 

@@ -8,7 +8,7 @@ use common::telemetry::trace::{self, Kind};
 use super::{Ingest, Payload, Phase};
 use crate::deribit::message::{Bundle, Frame, Readable, parse};
 use crate::publish::{Body, DeadLetter, Item, Traced};
-use crate::sequence::{Arrival, Source, Verdict};
+use crate::sequence::{Arrival, Id, Millis, Source, Verdict};
 
 impl Ingest {
     pub(super) fn frame(&mut self, connection: usize, text: &str, (received_at, now): (i64, Instant)) {
@@ -45,15 +45,16 @@ impl Ingest {
     pub(super) fn trade(&mut self, channel: &str, trade: &Trade<'_>, (source, now): (Source, Instant)) {
         let Some(clock) = self.clock.map(|clock| clock.now(now)) else { return };
         let aside = self.sequencer.is_ahead(trade.timestamp, clock);
+        let id = self.sequencer.id(&trade.instrument_name);
         let body = if aside {
             let text = serde_json::to_vec(trade).unwrap_or_default();
             let why = format!("{} ms ahead of the exchange's clock", trade.timestamp - clock);
             Payload::Unusable(DeadLetter::new(channel, why, &text))
         } else {
-            Payload::Trade(self.body(trade, (channel, source)))
+            Payload::Trade(self.body(id, trade, (channel, source)))
         };
         let arrival = Arrival { seq: trade.trade_seq, timestamp: trade.timestamp, aside, body };
-        self.arrival(&trade.instrument_name, arrival, (source, now));
+        self.arrival(id, arrival, (source, clock));
     }
 
     /// A trade of history that cannot be read; if its number can, then that is all that is ever known of it.
@@ -64,19 +65,20 @@ impl Ingest {
         (source, now): (Source, Instant),
     ) {
         let Some((name, seq)) = number else { return self.unreadable("history", why, text.as_bytes()) };
-        if self.sequencer.is_new(&name, seq) {
+        let Some(clock) = self.clock.map(|clock| clock.now(now)) else { return };
+        let id = self.sequencer.id(&name);
+        if self.sequencer.is_new(id, seq) {
             let body = Payload::Unusable(DeadLetter::new("history", why, text.as_bytes()));
             // Its time is not known; it holds nothing up.
             let arrival = Arrival { seq, timestamp: self.last_scan_until, aside: true, body };
-            self.arrival(&name, arrival, (source, now));
+            self.arrival(id, arrival, (source, clock));
         }
     }
 
-    fn arrival(&mut self, name: &str, arrival: Arrival<Payload>, (source, now): (Source, Instant)) {
-        let Some(clock) = self.clock.map(|clock| clock.now(now)) else { return };
+    fn arrival(&mut self, id: Id, arrival: Arrival<Payload>, (source, clock): (Source, Millis)) {
         let seq = arrival.seq;
         let metrics = &self.tools.metrics;
-        match self.sequencer.take(name, arrival, (source, clock)) {
+        match self.sequencer.take(id, arrival, (source, clock)) {
             Verdict::Published | Verdict::Held => match source {
                 Source::Live => {}
                 Source::Asked => drop(metrics.backfilled.inc()),
@@ -92,14 +94,15 @@ impl Ingest {
             Verdict::Dropped => drop(metrics.dropped.inc()),
             Verdict::TooLate if source == Source::Live => {
                 metrics.too_late.inc();
-                tracing::warn!(name, seq, "a trade turned up after its number had been given up");
+                let name = self.sequencer.name(id);
+                tracing::warn!(%name, seq, "a trade turned up after its number had been given up");
             }
             Verdict::TooLate => {}
         }
     }
 
-    fn body(&mut self, trade: &Trade<'_>, (channel, source): (&str, Source)) -> Body {
-        let encoded = if self.sequencer.is_new(&trade.instrument_name, trade.trade_seq) {
+    fn body(&mut self, id: Id, trade: &Trade<'_>, (channel, source): (&str, Source)) -> Body {
+        let encoded = if self.sequencer.is_new(id, trade.trade_seq) {
             self.tools.encoder.encode(trade, &mut self.scratch);
             self.scratch.as_slice()
         } else {

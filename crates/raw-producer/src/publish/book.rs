@@ -19,7 +19,7 @@ use super::state::{OWNER, Owner, Snapshot, TOPIC, Topic};
 use super::{Body, DeadLetter, Instrument, Item};
 use crate::clock::now_micros;
 use crate::metrics::WriterMetrics;
-use crate::sequence::{Holes, Millis};
+use crate::sequence::{Holes, Id, Millis};
 
 type Tx<'p> = Transaction<'p, Deliveries>;
 type Sent = Result<(), TransactionError>;
@@ -60,7 +60,7 @@ pub struct Book {
     /// What changed since the last round of snapshots, as far as it is committed.
     dirty: HashMap<Arc<str>, Reached, RandomState>,
     /// What changed in the open transaction.
-    fresh: HashMap<Arc<str>, Reached, RandomState>,
+    fresh: HashMap<Id, (Arc<str>, Reached), RandomState>,
     holes: HashMap<Arc<str>, Holes>,
     /// Watermarks whose offsets are not known before the open transaction is committed.
     complete_through: BTreeMap<i32, Millis>,
@@ -159,8 +159,9 @@ impl Book {
         match item {
             Item::Trade { of, seq, timestamp, body } => self.send_trade(tx, (of, seq, timestamp), body),
             Item::GivenUp { of, last, timestamp, holes } => {
-                self.fresh.insert(of.name.clone(), Reached { last, timestamp, partition: of.partition });
-                self.holes.insert(of.name, holes);
+                let Instrument { id, name, partition } = of;
+                self.fresh.insert(id, (name.clone(), Reached { last, timestamp, partition }));
+                self.holes.insert(name, holes);
                 self.round.1 = true;
                 Ok(())
             }
@@ -186,7 +187,7 @@ impl Book {
             self.metrics.snapshot_rounds.inc();
             failpoint("snapshot-committed");
         }
-        self.dirty.extend(self.fresh.drain());
+        self.dirty.extend(self.fresh.drain().map(|(_, reached)| reached));
         self.touched.clear();
         self.metrics.transactions.inc();
         self.metrics.commit.observe(took.as_secs_f64());
@@ -213,7 +214,8 @@ impl Book {
         tx.send(record)?;
         self.touched.insert(of.partition);
         self.trades += 1;
-        self.fresh.insert(of.name, Reached { last: seq, timestamp, partition: of.partition });
+        let Instrument { id, name, partition } = of;
+        self.fresh.insert(id, (name, Reached { last: seq, timestamp, partition }));
         Ok(())
     }
 
@@ -260,6 +262,7 @@ impl Book {
     fn send_tombstone(&mut self, tx: &Tx<'_>, name: &Arc<str>) -> Sent {
         self.holes.remove(name);
         self.dirty.remove(name);
+        self.fresh.retain(|_, (fresh, _)| fresh != name);
         let record: BaseRecord<'_, [u8], [u8], _> =
             BaseRecord::with_opaque_to(&self.names.sequences, Box::new(InFlight::State))
                 .key(name.as_bytes())

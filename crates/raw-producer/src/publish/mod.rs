@@ -23,7 +23,7 @@ use common::telemetry::trace::{self, Kind};
 use state::Topic;
 use tracing::Span;
 
-use crate::sequence::{Holes, Millis};
+use crate::sequence::{Holes, Id, Millis};
 
 /// The spans of a sampled trade; they end when Kafka has acknowledged it, or refused.
 #[derive(Debug)]
@@ -55,6 +55,8 @@ pub struct Body {
 /// An instrument and where its records go.
 #[derive(Debug, Clone)]
 pub struct Instrument {
+    /// As the sequencer has it; other than its name it is compared at once.
+    pub id: Id,
     /// Its name.
     pub name: Arc<str>,
     /// In `deribit.trades`.

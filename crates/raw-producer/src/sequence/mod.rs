@@ -75,16 +75,37 @@ impl<T> Sequencer<T> {
         self.start = start;
     }
 
+    /// The instrument of that name, which need not be known before.
+    pub fn id(&mut self, name: &str) -> Id {
+        if let Some(id) = self.ids.get(name) {
+            return Id(*id);
+        }
+        let id = u32::try_from(self.instruments.len()).unwrap_or(u32::MAX);
+        let partition = partition_of(name.as_bytes(), u32::try_from(self.partitions.len()).unwrap_or(1));
+        let name: Arc<str> = name.into();
+        self.ids.insert(name.clone(), id);
+        self.instruments.push(Instrument {
+            name,
+            partition,
+            next: None,
+            timestamp: 0,
+            holes: None,
+            wait: None,
+        });
+        Id(id)
+    }
+
     /// Whether that number is yet to be published; if not, there is no need to look at the trade any further than [`Self::take`] does.
     #[must_use]
-    pub fn is_new(&self, name: &str, seq: i64) -> bool {
-        let found = self.ids.get(name).and_then(|id| self.instruments.get(*id as usize));
+    pub fn is_new(&self, id: Id, seq: i64) -> bool {
+        let found = self.instruments.get(id.0 as usize);
         found.and_then(|found| found.next).is_none_or(|next| seq >= next)
     }
 
     /// What was published before; to be told before anything arrives.
     pub fn remember(&mut self, name: &str, known: &Known) {
-        let instrument = self.intern(name);
+        let Id(id) = self.id(name);
+        let Some(instrument) = self.instruments.get_mut(id as usize) else { return };
         instrument.next = Some(known.last + 1);
         instrument.timestamp = known.timestamp;
         instrument.holes = (!known.holes.is_empty()).then(|| Box::new(known.holes.clone()));
@@ -217,9 +238,8 @@ impl<T> Sequencer<T> {
     }
 
     /// Takes a trade in.
-    pub fn take(&mut self, name: &str, arrival: Arrival<T>, (source, now): (Source, Millis)) -> Verdict {
+    pub fn take(&mut self, Id(id): Id, arrival: Arrival<T>, (source, now): (Source, Millis)) -> Verdict {
         let start = self.start;
-        let id = self.intern_id(name);
         let Some(instrument) = self.instruments.get_mut(id as usize) else { return Verdict::Dropped };
         let before_start = arrival.timestamp < start && !arrival.aside;
         if before_start && instrument.next.is_none_or(|next| next <= arrival.seq) {
@@ -334,30 +354,6 @@ impl<T> Sequencer<T> {
         instrument.next = Some(last + 1);
         self.out.push(if hole { Out::Hole(id, next, last) } else { Out::Lost(id, next, last) });
         self.settle(id.0, now);
-    }
-
-    fn intern_id(&mut self, name: &str) -> u32 {
-        if let Some(id) = self.ids.get(name) {
-            return *id;
-        }
-        let id = u32::try_from(self.instruments.len()).unwrap_or(u32::MAX);
-        let partition = partition_of(name.as_bytes(), u32::try_from(self.partitions.len()).unwrap_or(1));
-        let name: Arc<str> = name.into();
-        self.ids.insert(name.clone(), id);
-        self.instruments.push(Instrument {
-            name,
-            partition,
-            next: None,
-            timestamp: 0,
-            holes: None,
-            wait: None,
-        });
-        id
-    }
-
-    fn intern(&mut self, name: &str) -> &mut Instrument<T> {
-        let id = self.intern_id(name) as usize;
-        self.instruments.get_mut(id).expect("it was just made, or was there")
     }
 
     fn wait_of(&self, id: u32) -> Option<&Wait<T>> {

@@ -57,7 +57,8 @@ struct Run {
 impl Run {
     fn take(&mut self, instrument: usize, (seq, timestamp): (i64, Millis), at: (Source, Millis)) {
         let arrival = Arrival { seq, timestamp, aside: false, body: () };
-        self.sequencer.take(INSTRUMENTS[instrument], arrival, at);
+        let id = self.sequencer.id(INSTRUMENTS[instrument]);
+        self.sequencer.take(id, arrival, at);
     }
 
     /// Answers some of what is asked, leaves the rest without an answer.

@@ -27,9 +27,14 @@ impl Bench {
         self.take(name, seq, Source::Live)
     }
 
+    fn take_trade(&mut self, name: &str, trade: Arrival<()>, source: Source) -> Verdict {
+        let id = self.sequencer.id(name);
+        self.sequencer.take(id, trade, (source, self.now))
+    }
+
     /// Trades happen at their number.
     fn take(&mut self, name: &str, seq: i64, source: Source) -> Verdict {
-        self.sequencer.take(name, trade(seq, seq), (source, self.now))
+        self.take_trade(name, trade(seq, seq), source)
     }
 
     fn tick(&mut self, by: Millis) {
@@ -78,7 +83,7 @@ fn when_a_gap_is_filled_nothing_overtakes_another_one_behind_it() {
     for (name, seq) in [("A", 12), ("B", 11), ("A", 14), ("B", 12)] {
         bench.live(name, seq);
     }
-    bench.sequencer.take("B", trade(13, 20), (Source::Live, bench.now));
+    bench.take_trade("B", trade(13, 20), Source::Live);
     let gap = bench.ask().unwrap();
     bench.answer(gap.id, "A", &[11, 12]);
     assert_eq!(bench.published(), pairs(&[("A", 11), ("B", 11), ("A", 12), ("B", 12)]));
@@ -259,7 +264,7 @@ fn a_trade_of_the_far_future_is_set_aside_and_the_next_goes_on() {
     let far = bench.now + LIMITS.max_ahead + 1;
     assert!(bench.sequencer.is_ahead(far, bench.now) && !bench.sequencer.is_ahead(far - 1, bench.now));
     let far = Arrival { aside: true, ..trade(11, far) };
-    bench.sequencer.take("A", far, (Source::Live, bench.now));
+    bench.take_trade("A", far, Source::Live);
     assert!(matches!(bench.sequencer.out[0], Out::SetAside(..)));
     assert_eq!(bench.live("A", 12), Verdict::Published);
     assert_eq!(bench.live("A", 11), Verdict::TooLate);
