@@ -18,6 +18,8 @@ pub struct Meters {
     pub(crate) errors: Counter,
     pub(crate) refused: Counter,
     pub(crate) slow_readers: Counter,
+    pub(crate) logins: Counter,
+    pub(crate) renewals: Counter,
     faults: Family<KindLabel, Counter>,
 }
 
@@ -35,6 +37,8 @@ impl Meters {
                 .counter("connections_refused", "Connections refused, with 429 or by the plan of faults"),
             slow_readers: metrics
                 .counter("slow_readers", "Connections cut off because their reader was too slow"),
+            logins: metrics.counter("logins", "Logins by key"),
+            renewals: metrics.counter("renewals", "Logins renewed by their token"),
             faults: metrics.family("faults", "Faults of the plan that were done, by kind"),
         }
     }

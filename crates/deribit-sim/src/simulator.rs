@@ -91,6 +91,12 @@ impl Simulator {
         self.exchange.trouble.done()
     }
 
+    /// How often somebody has logged in by key, and how often a login was renewed by its token.
+    #[must_use]
+    pub fn logins(&self) -> (u64, u64) {
+        (self.exchange.meters.logins.get(), self.exchange.meters.renewals.get())
+    }
+
     /// Returns if a part of it ends, which none does by itself.
     pub(crate) async fn failed(&mut self) -> Failure {
         let part = tokio::select! {

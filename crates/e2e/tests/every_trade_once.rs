@@ -108,7 +108,7 @@ async fn a_stream_that_brings_more_than_there_is_room_for_is_caught_up_with() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn with_a_key_every_trade_comes_by_itself_for_longer_than_a_login_lasts() {
+async fn with_a_key_every_trade_comes_by_itself_and_the_login_is_renewed_by_its_token() {
     let mut ingest = Ingest::open("raw", "", &[("AUTH__EXPIRES_IN", "2s")]).await.unwrap();
     let secret = std::env::temp_dir().join(format!("{}.secret", ingest.topic()));
     std::fs::write(&secret, "simulated").unwrap();
@@ -123,6 +123,8 @@ async fn with_a_key_every_trade_comes_by_itself_for_longer_than_a_login_lasts() 
     Ingest::stop(producer).unwrap();
     ingest.compare(through).await.unwrap();
     assert!(!ingest.logged().unwrap().contains("no connection to the exchange"));
+    let (logins, renewals) = ingest.logins().unwrap();
+    assert!(logins == 1 && renewals >= 2, "{logins} logins, {renewals} renewals");
     std::fs::remove_file(secret).unwrap();
 }
 

@@ -96,12 +96,16 @@ impl Session {
 
     fn log_in(&mut self, params: &Params) -> Result<String, RpcError> {
         let auth = &self.exchange.auth;
-        let right = match params.required_text("grant_type")? {
+        let meters = &self.exchange.meters;
+        let (right, counted) = match params.required_text("grant_type")? {
             "client_credentials" => {
-                params.required_text("client_id")? == auth.client_id
-                    && params.required_text("client_secret")? == auth.client_secret
+                let right = params.required_text("client_id")? == auth.client_id
+                    && params.required_text("client_secret")? == auth.client_secret;
+                (right, &meters.logins)
             }
-            "refresh_token" => params.required_text("refresh_token")? == refresh_token(&auth.client_id),
+            "refresh_token" => {
+                (params.required_text("refresh_token")? == refresh_token(&auth.client_id), &meters.renewals)
+            }
             _ => {
                 return Err(RpcError::invalid_param(
                     "grant_type",
@@ -112,6 +116,7 @@ impl Session {
         if !right {
             return Err(RpcError::invalid_credentials());
         }
+        counted.inc();
         let (lasts, client_id) = (*auth.expires_in, &auth.client_id);
         let result = json!({
             "access_token": format!("simulated-access.{client_id}"),

@@ -228,6 +228,11 @@ impl Ingest {
         all
     }
 
+    /// How often its producers have logged in at the exchange by key, and how often they have renewed a login.
+    pub fn logins(&self) -> anyhow::Result<(u64, u64)> {
+        Ok(self.exchange.as_ref().context("the exchange is away")?.logins())
+    }
+
     /// The exchange's time.
     pub fn now(&self) -> anyhow::Result<Millis> {
         Ok(self.exchange.as_ref().context("the exchange is away")?.clock().now())

@@ -6,7 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
-use secrecy::{ExposeSecret as _, SecretString};
+use secrecy::{ExposeSecret, SecretString};
 use serde::Deserialize;
 use serde_json::json;
 use serde_json::value::RawValue;
@@ -33,6 +33,8 @@ pub struct Credentials {
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Call {
     Auth,
+    /// With the token of the login before, so that the secret need not be sent again.
+    Refresh,
     SetHeartbeat,
     Subscribe(Vec<String>),
     Test,
@@ -43,7 +45,7 @@ enum Call {
 pub enum Progress {
     /// Go on.
     None,
-    /// Logged in; to be done again within this time.
+    /// Logged in; to be renewed within this time.
     LoggedIn(Duration),
     /// The exchange took these channels of a batch, and not those.
     Subscribed {
@@ -58,6 +60,8 @@ pub enum Progress {
 #[derive(Debug)]
 pub struct Conversation {
     credentials: Option<Credentials>,
+    /// Of the last login.
+    refresh_token: Option<SecretString>,
     to_say: VecDeque<Call>,
     said: BTreeMap<u64, Call>,
     next_id: u64,
@@ -77,13 +81,13 @@ impl Conversation {
         let batches = batches(channels);
         let unanswered = batches.len();
         to_say.extend(batches.into_iter().map(Call::Subscribe));
-        Self { credentials, to_say, said: BTreeMap::new(), next_id: 1, unanswered }
+        Self { credentials, refresh_token: None, to_say, said: BTreeMap::new(), next_id: 1, unanswered }
     }
 
     /// The next request to send, if there is one; at most about three a second are welcome.
     pub fn next_request(&mut self) -> Option<String> {
         // Channels may need the login: what comes behind it waits for its answer.
-        if self.said.values().any(|call| *call == Call::Auth) {
+        if self.said.values().any(|call| matches!(call, Call::Auth | Call::Refresh)) {
             return None;
         }
         let call = self.to_say.pop_front()?;
@@ -95,9 +99,9 @@ impl Conversation {
         self.request(Call::Test)
     }
 
-    /// Asks for a new login before the old one is over.
+    /// Renews the login before it is over.
     pub fn log_in_again(&mut self) {
-        self.to_say.push_front(Call::Auth);
+        self.to_say.push_front(if self.refresh_token.is_some() { Call::Refresh } else { Call::Auth });
     }
 
     /// Asks for channels once more that the exchange did not know.
@@ -129,9 +133,18 @@ impl Conversation {
         outcome: Result<&RawValue, RpcError>,
     ) -> Result<Progress, (&'static str, RpcError)> {
         let Some(call) = self.said.remove(&id) else { return Ok(Progress::None) };
-        let result = outcome.map_err(|error| (method(&call), error))?;
+        let result = match outcome {
+            Ok(result) => result,
+            // A token may be too old, or forgotten; that says nothing about the key.
+            Err(_) if call == Call::Refresh => {
+                self.refresh_token = None;
+                self.to_say.push_front(Call::Auth);
+                return Ok(Progress::None);
+            }
+            Err(error) => return Err((method(&call), error)),
+        };
         Ok(match call {
-            Call::Auth => logged_in(result),
+            Call::Auth | Call::Refresh => self.logged_in(result),
             Call::SetHeartbeat | Call::Test => Progress::None,
             Call::Subscribe(asked) => {
                 self.unanswered = self.unanswered.saturating_sub(1);
@@ -140,18 +153,40 @@ impl Conversation {
         })
     }
 
+    /// A login is renewed when a fifth of its time is left; one without a time, hourly.
+    fn logged_in(&mut self, result: &RawValue) -> Progress {
+        #[derive(Deserialize)]
+        struct Login {
+            expires_in: u64,
+            refresh_token: Option<String>,
+        }
+        let (seconds, token) = serde_json::from_str::<Login>(result.get())
+            .map_or((4_500, None), |login| (login.expires_in, login.refresh_token));
+        self.refresh_token = token.map(SecretString::from);
+        Progress::LoggedIn(Duration::from_secs(seconds) * 4 / 5)
+    }
+
     fn request(&mut self, call: Call) -> String {
         let id = self.next_id;
         self.next_id += 1;
-        let params = match (&call, &self.credentials) {
-            (Call::Auth, Some(key)) => json!({
-                "grant_type": "client_credentials",
-                "client_id": key.client_id,
-                "client_secret": key.client_secret.expose_secret(),
+        let params = match &call {
+            Call::Auth => self.credentials.as_ref().map_or_else(
+                || json!({}),
+                |key| {
+                    json!({
+                        "grant_type": "client_credentials",
+                        "client_id": key.client_id,
+                        "client_secret": key.client_secret.expose_secret(),
+                    })
+                },
+            ),
+            Call::Refresh => json!({
+                "grant_type": "refresh_token",
+                "refresh_token": self.refresh_token.as_ref().map(ExposeSecret::expose_secret),
             }),
-            (Call::SetHeartbeat, _) => json!({"interval": HEARTBEAT.as_secs()}),
-            (Call::Subscribe(channels), _) => json!({"channels": channels}),
-            (Call::Auth | Call::Test, _) => json!({}),
+            Call::SetHeartbeat => json!({"interval": HEARTBEAT.as_secs()}),
+            Call::Subscribe(channels) => json!({"channels": channels}),
+            Call::Test => json!({}),
         };
         let text = json!({"jsonrpc": "2.0", "id": id, "method": method(&call), "params": params}).to_string();
         self.said.insert(id, call);
@@ -161,7 +196,7 @@ impl Conversation {
 
 fn method(call: &Call) -> &'static str {
     match call {
-        Call::Auth => "public/auth",
+        Call::Auth | Call::Refresh => "public/auth",
         Call::SetHeartbeat => "public/set_heartbeat",
         Call::Subscribe(_) => "public/subscribe",
         Call::Test => "public/test",
@@ -195,16 +230,6 @@ fn compare(asked: Vec<String>, result: &RawValue) -> Progress {
     let (taken, missing): (Vec<_>, Vec<_>) =
         asked.into_iter().partition(|channel| accepted.contains(channel));
     Progress::Subscribed { accepted: taken.len(), missing }
-}
-
-/// A login is renewed when a fifth of its time is left; one without a time, hourly.
-fn logged_in(result: &RawValue) -> Progress {
-    #[derive(Deserialize)]
-    struct Login {
-        expires_in: u64,
-    }
-    let seconds = serde_json::from_str::<Login>(result.get()).map_or(4_500, |login| login.expires_in);
-    Progress::LoggedIn(Duration::from_secs(seconds) * 4 / 5)
 }
 
 #[cfg(test)]
@@ -267,6 +292,24 @@ mod tests {
         assert_eq!(progress, Progress::LoggedIn(Duration::from_secs(720)));
         assert!(talk.next_request().unwrap().contains("public/set_heartbeat"));
         assert!(!format!("{talk:?}").contains("pst"), "the secret is never shown");
+    }
+
+    #[test]
+    fn a_login_is_renewed_by_its_token_and_by_the_key_once_the_token_is_refused() {
+        let key = Credentials { client_id: "me".into(), client_secret: "pst".to_owned().into() };
+        let mut talk = Conversation::new(&[], Some(key));
+        talk.next_request().unwrap();
+        let login = raw(r#"{"expires_in":900,"refresh_token":"again"}"#);
+        talk.answer(1, Ok(&login)).unwrap();
+        while talk.next_request().is_some() {}
+        talk.log_in_again();
+        let renewal = talk.next_request().unwrap();
+        assert!(renewal.contains(r#""refresh_token":"again""#) && !renewal.contains("pst"), "{renewal}");
+        assert!(!format!("{talk:?}").contains("again"), "the token is never shown");
+        let refused = RpcError { code: 13_004, message: "invalid_credentials".into() };
+        assert_eq!(talk.answer(3, Err(refused.clone())), Ok(Progress::None));
+        assert!(talk.next_request().unwrap().contains("pst"));
+        assert_eq!(talk.answer(4, Err(refused.clone())), Err(("public/auth", refused)));
     }
 
     #[test]

@@ -109,6 +109,7 @@ impl Ingest {
         self.deep = Deep::new(&self.settings.scopes, (topic.start, from, reach));
         let known = self.sequencer.lasts().map(|(name, last, timestamp)| (name.to_string(), last, timestamp));
         self.deep.know(known.collect());
+        self.begun = Instant::now();
         self.phase = Phase::Deep;
     }
 
@@ -318,24 +319,20 @@ impl Ingest {
     }
 
     fn say_how_far(&self) {
-        let what = match (self.phase, &self.scan) {
+        let (what, part) = match (self.phase, &self.scan) {
             (Phase::Deep, _) => self.deep.progress(),
             (Phase::CatchingUp, Some(scan)) => {
-                let seconds = self.begun.elapsed().as_secs_f64();
                 let (part, (from, until)) = (scan.progress(), scan.times());
-                let left =
-                    (part > 0.0).then(|| format!(", about {:.0} s left", seconds * (1.0 - part) / part));
-                format!(
-                    "backfilling: {:.0} % of {} s of history, {} trades{}",
-                    part * 100.0,
-                    (until - from) / 1000,
-                    scan.trades,
-                    left.unwrap_or_default()
-                )
+                let seconds = (until - from) / 1000;
+                let percent = part * 100.0;
+                let trades = scan.trades;
+                (format!("backfilling: {percent:.0} % of {seconds} s of history, {trades} trades"), part)
             }
             _ => return,
         };
-        self.tools.part.waiting(what);
+        let left = self.begun.elapsed().as_secs_f64() * (1.0 - part) / part;
+        let left = if part > 0.0 { format!(", about {left:.0} s left") } else { String::new() };
+        self.tools.part.waiting(format!("{what}{left}"));
     }
 
     /// Which instruments there are.

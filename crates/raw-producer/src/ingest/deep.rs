@@ -27,7 +27,7 @@ pub(super) struct Deep {
     wanted: VecDeque<(String, From)>,
     asked: HashMap<String, From>,
     done: usize,
-    trades: u64,
+    pages: u64,
 }
 
 impl Deep {
@@ -116,7 +116,7 @@ impl Deep {
             Some(next) => self.wanted.push_front((name.to_owned(), next)),
             None => self.done += 1,
         }
-        self.trades += 1;
+        self.pages += 1;
     }
 
     /// Nothing can be had of the instrument.
@@ -135,11 +135,33 @@ impl Deep {
         self.listings.extend(self.listing.take());
     }
 
-    pub(super) fn progress(&self) -> String {
-        let left = self.wanted.len() + self.asked.len();
-        format!(
-            "backfilling older than a day: {} instruments read, {left} left, {} pages",
-            self.done, self.trades
-        )
+    /// What is done, and its share of the whole as far as the instruments are known.
+    pub(super) fn progress(&self) -> (String, f64) {
+        let all = self.done + self.wanted.len() + self.asked.len();
+        let what = format!(
+            "backfilling older than a day: {} of {all} instruments read, {} pages",
+            self.done, self.pages
+        );
+        (what, if all == 0 { 0.0 } else { self.done as f64 / all as f64 })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn progress_is_the_share_of_the_instruments_that_are_read_to_the_end() {
+        let mut deep = Deep::new(&[], (0, 0, 100));
+        assert_eq!(deep.progress().1, 0.0);
+        deep.know(vec![("A".into(), 7, 5), ("B".into(), 3, 6)]);
+        deep.next_call();
+        deep.answered("A", (Some(9), Some(50)), true);
+        assert_eq!(deep.progress().1, 0.0, "there is more of A");
+        deep.next_call();
+        deep.answered("A", (None, None), false);
+        let (what, part) = deep.progress();
+        assert_eq!(what, "backfilling older than a day: 1 of 2 instruments read, 2 pages");
+        assert!((part - 0.5).abs() < 1e-9);
     }
 }

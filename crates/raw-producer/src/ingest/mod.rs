@@ -125,7 +125,7 @@ pub struct Ingest {
     complete_through: Millis,
     items: Vec<Item>,
     scratch: Vec<u8>,
-    /// When the present scan began.
+    /// When the present reading of history began.
     begun: Instant,
 }
 
