@@ -1,7 +1,7 @@
 //! Reading back a group's own candles: what a restart puts closed slices together from.
 
 use common::Failure;
-use common::avro::codec::{DecodeError, Decoder, SchemaId};
+use common::avro::codec::{Decoder, SchemaId};
 use common::avro::schema::CANDLE;
 use common::config::KafkaConfig;
 use common::model::{Candle, EventTime};
@@ -10,7 +10,7 @@ use rdkafka::message::{BorrowedMessage, Headers as _, Message as _};
 
 use crate::Config;
 use crate::beside::{Beside, ReadFrom};
-use crate::decode::{SchemaError, Schemas};
+use crate::decode::{SchemaError, Schemas, Unread};
 use crate::publish::GROUP;
 
 /// Why a record among the candles is none.
@@ -114,14 +114,8 @@ fn candle(
 ) -> Result<Candle<'static>, Unreadable> {
     let damaged = |why: String| Unreadable::Damaged(format!("offset {}: {why}", record.offset()));
     let value = record.payload().ok_or_else(|| damaged("the value is null".into()))?;
-    let mut decoded = decoder.decode(value);
-    if let Err(DecodeError::UnknownSchema(id)) = decoded {
-        let schema = schemas.ask(id).map_err(|error| match error {
-            SchemaError::Away(why) => Unreadable::Away(why),
-            SchemaError::None(error) | SchemaError::Refused(error) => damaged(error.to_string()),
-        })?;
-        decoder.learn(id, schema);
-        decoded = decoder.decode(value);
-    }
-    decoded.map_err(|error| damaged(error.to_string()))
+    schemas.taught(decoder, |decoder| decoder.decode(value)).map_err(|error| match error {
+        Unread::Schema(SchemaError::Away(why)) => Unreadable::Away(why),
+        other => damaged(other.to_string()),
+    })
 }

@@ -9,6 +9,7 @@ use common::avro::registry::{Registry, RegistryError};
 use common::avro::schema::TRADE;
 use common::model::{EventTime, Trade};
 use rdkafka::message::Timestamp;
+use serde::de::DeserializeOwned;
 use tokio::runtime::Handle;
 
 /// How long the registry may take for one answer. The thread waits for it: nothing can be decoded without it.
@@ -65,6 +66,17 @@ pub enum SchemaError {
     Refused(RegistryError),
 }
 
+/// Why a record cannot be read.
+#[derive(Debug, thiserror::Error)]
+pub enum Unread {
+    /// It is not what its schema says.
+    #[error("{0}")]
+    Damaged(DecodeError),
+    /// Its schema is not known.
+    #[error("{0}")]
+    Schema(#[from] SchemaError),
+}
+
 /// Asks the registry for schemas, from a thread that waits for the answer.
 #[derive(Clone)]
 pub struct Schemas {
@@ -95,6 +107,27 @@ impl Schemas {
             ))),
         }
     }
+
+    /// What `decode` makes of a record, by a decoder that is taught the record's schema first if it does not know it. Blocks while the
+    /// registry is asked.
+    ///
+    /// # Errors
+    /// [`Unread`].
+    #[inline]
+    pub fn taught<T: DeserializeOwned, R>(
+        &self,
+        decoder: &mut Decoder<T>,
+        decode: impl Fn(&Decoder<T>) -> Result<R, DecodeError>,
+    ) -> Result<R, Unread> {
+        let decoded = match decode(decoder) {
+            Err(DecodeError::UnknownSchema(id)) => {
+                decoder.learn(id, self.ask(id)?);
+                decode(decoder)
+            }
+            decoded => decoded,
+        };
+        decoded.map_err(Unread::Damaged)
+    }
 }
 
 /// Decodes trades by the schemas that they were written with.
@@ -113,19 +146,13 @@ impl TradeDecoder {
     /// Judges a record by its value and timestamp. Blocks while the registry is asked.
     pub fn decode<'r>(&mut self, value: Option<&'r [u8]>, timestamp: Timestamp) -> Verdict<'r> {
         let Some(value) = value else { return Verdict::Undecodable("the value is null".into()) };
-        let mut decoded = self.decoder.decode_part(value, Traded::from);
-        if let Err(DecodeError::UnknownSchema(id)) = decoded {
-            match self.schemas.ask(id) {
-                Ok(schema) => self.decoder.learn(id, schema),
-                Err(SchemaError::None(error)) => return Verdict::Undecodable(error.to_string()),
-                Err(SchemaError::Away(why)) => return Verdict::RegistryAway(why),
-                Err(SchemaError::Refused(error)) => return Verdict::Refused(error.to_string()),
-            }
-            decoded = self.decoder.decode_part(value, Traded::from);
-        }
-        match decoded.map_err(|error| error.to_string()).and_then(|trade| checked(trade, timestamp)) {
-            Ok(trade) => Verdict::Trade(trade),
-            Err(why) => Verdict::Undecodable(why),
+        let decode = |decoder: &Decoder<Trade<'static>>| decoder.decode_part(value, Traded::from);
+        match self.schemas.taught(&mut self.decoder, decode) {
+            Ok(trade) => checked(trade, timestamp).map_or_else(Verdict::Undecodable, Verdict::Trade),
+            Err(Unread::Damaged(error)) => Verdict::Undecodable(error.to_string()),
+            Err(Unread::Schema(SchemaError::None(error))) => Verdict::Undecodable(error.to_string()),
+            Err(Unread::Schema(SchemaError::Away(why))) => Verdict::RegistryAway(why),
+            Err(Unread::Schema(SchemaError::Refused(error))) => Verdict::Refused(error.to_string()),
         }
     }
 }

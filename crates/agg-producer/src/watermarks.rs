@@ -6,7 +6,7 @@
 use std::time::{Duration, Instant};
 
 use common::Failure;
-use common::avro::codec::{DecodeError, Decoder, SchemaId};
+use common::avro::codec::{Decoder, SchemaId};
 use common::avro::schema::WATERMARK;
 use common::kafka::admin::TopicSpec;
 use common::model::Watermark;
@@ -15,7 +15,7 @@ use rdkafka::message::{BorrowedMessage, Message as _};
 use crate::Config;
 use crate::aggregator::Offset;
 use crate::beside::{Beside, ReadFrom};
-use crate::decode::Schemas;
+use crate::decode::{Schemas, Unread};
 use crate::watermark::CompleteThrough;
 
 /// How far before the end of its partition the newest watermark is looked for, in offsets; markers and aborted ones have some too.
@@ -73,14 +73,13 @@ fn watermark(
     (schemas, next_question): (&Schemas, &mut Instant),
 ) -> Result<CompleteThrough, String> {
     let value = record.payload().ok_or("the value is null")?;
-    let mut decoded = decoder.decode(value);
-    if let Err(DecodeError::UnknownSchema(id)) = decoded
-        && Instant::now() >= *next_question
-    {
+    let decoded = if Instant::now() < *next_question {
+        decoder.decode(value).map_err(Unread::Damaged)
+    } else {
+        schemas.taught(decoder, |decoder| decoder.decode(value))
+    };
+    if let Err(Unread::Schema(_)) = decoded {
         *next_question = Instant::now() + ASK_AGAIN;
-        let schema = schemas.ask(id).map_err(|unknown| unknown.to_string())?;
-        decoder.learn(id, schema);
-        decoded = decoder.decode(value);
     }
     let Watermark { partition, complete_through, offset } = decoded.map_err(|error| error.to_string())?;
     if partition != record.partition() {
