@@ -183,7 +183,12 @@ pub async fn ensure_topics(
 /// librdkafka refuses a property when a client is made of it: then `kafka.properties` has one that is wrong.
 #[must_use]
 pub fn client_refused(error: &KafkaError) -> Failure {
-    Failure::Config(format!("bad configuration: kafka.properties: {error}"))
+    // Not the value: a password under a misspelt name would be told to everybody.
+    let why = match error {
+        KafkaError::ClientConfig(_, why, key, _) => format!("{key}: {why}"),
+        other => other.to_string(),
+    };
+    Failure::Config(format!("bad configuration: kafka.properties: {why}"))
 }
 
 async fn create_missing(

@@ -20,6 +20,9 @@ const BATCH_CHANNELS: usize = 500;
 /// Bytes of channel names in one call; the frame around them stays well below the exchange's 32 kB.
 const BATCH_BYTES: usize = 24_000;
 
+/// A login is renewed after so many seconds at the latest: a month.
+const LONGEST_LOGIN: u64 = 30 * 86_400;
+
 /// A key for the exchange.
 #[derive(Debug, Clone)]
 pub struct Credentials {
@@ -161,7 +164,7 @@ impl Conversation {
             refresh_token: Option<String>,
         }
         let (seconds, token) = serde_json::from_str::<Login>(result.get())
-            .map_or((4_500, None), |login| (login.expires_in, login.refresh_token));
+            .map_or((4_500, None), |login| (login.expires_in.clamp(1, LONGEST_LOGIN), login.refresh_token));
         self.refresh_token = token.map(SecretString::from);
         Progress::LoggedIn(Duration::from_secs(seconds) * 4 / 5)
     }

@@ -90,7 +90,7 @@ impl RpcError {
     #[must_use]
     pub fn remedy(&self) -> Remedy {
         match self.code {
-            13_778 | 13_009 | 13_004 | 13_020 | 11_056 | -32_602..=-32_600 => Remedy::Reconfigure,
+            13_778 | 13_009 | 13_004 | 13_020 | -32_602..=-32_600 => Remedy::Reconfigure,
             11_051 => Remedy::Wait,
             _ => Remedy::Retry,
         }

@@ -167,7 +167,7 @@ fn news_of_maintenance_are_told_from_other_news() {
 #[test]
 fn errors_that_pass_are_told_from_mistakes() {
     let remedy = |code| RpcError { code, message: String::new() }.remedy();
-    for code in [10_028, 10_040, 10_041, 10_047, 10_066, 11_094, 13_028, 13_888, 424_242] {
+    for code in [10_028, 10_040, 10_041, 10_047, 10_066, 11_056, 11_094, 13_028, 13_888, 424_242] {
         assert_eq!(remedy(code), Remedy::Retry, "{code}");
     }
     assert_eq!(remedy(11_051), Remedy::Wait);

@@ -56,21 +56,19 @@ impl Ingest {
             }
             return;
         }
-        // Asking again changes nothing: there is no such history.
         tracing::error!(%error, ?purpose, "the exchange refuses a question");
+        self.calls.pause(now);
         match purpose {
+            // There is no such instrument any more; asking again changes nothing.
             Purpose::Gap(id) => {
                 if let Some(clock) = self.clock {
                     self.sequencer.answered(*id, &[], clock.now(now));
                 }
             }
-            Purpose::Scan(number, part) => {
-                if let Some(scan) = self.scan_of(*number) {
-                    scan.answered(*part, (0, None), false);
-                }
-            }
             Purpose::Deep(name) => self.deep.done(name),
-            Purpose::Time | Purpose::Listing => self.not_answered(purpose, now),
+            // A refusal is no answer: what was not read must not pass for read.
+            Purpose::Scan(..) | Purpose::Listing => self.not_answered(purpose, now),
+            Purpose::Time => {}
         }
     }
 

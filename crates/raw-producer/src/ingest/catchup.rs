@@ -14,6 +14,8 @@ use crate::sequence::{Millis, OPEN, Source};
 
 /// History by currency reaches back a day; a little less is sure.
 const REACH: Millis = 24 * 3_600_000 - 120_000;
+/// What is read instrument by instrument ends this long after that: by then history by time begins later, too.
+const AHEAD: Millis = 2 * 3_600_000;
 /// What was compared is compared once more for this long: history can lag the stream.
 const OVERLAP: Millis = 10_000;
 /// A scan that follows another goes back this far.
@@ -39,7 +41,6 @@ impl Ingest {
             self.scan = None;
         }
         self.phase = Phase::Waiting;
-        self.deep = Deep::default();
         self.tools.part.waiting(what);
         if let (Some(topic), Some(clock)) = (self.topic, self.clock) {
             let from = self.read_from(topic);
@@ -65,7 +66,7 @@ impl Ingest {
         let overrun = self.phase == Phase::Live && self.is_overrun();
         match self.phase {
             Phase::Waiting => self.begin(clock),
-            Phase::Deep if self.deep.is_done() => self.begin_scan(clock - REACH, clock),
+            Phase::Deep if self.deep.is_done() => self.deep_ended(clock),
             Phase::CatchingUp if self.scan.as_ref().is_some_and(Scan::is_done) => self.caught_up(clock),
             Phase::Live if overrun => self.fall_back(clock),
             Phase::Live if self.scan.as_ref().is_some_and(Scan::is_done) => {
@@ -97,6 +98,11 @@ impl Ingest {
             self.phase = Phase::CatchingUp;
             return;
         }
+        if !self.deep.is_done() {
+            // It goes on where it was.
+            self.phase = Phase::Deep;
+            return;
+        }
         let from = self.read_from(topic);
         if from >= reach {
             return self.begin_scan(from, clock);
@@ -105,12 +111,28 @@ impl Ingest {
             hours = (clock - from) / 3_600_000,
             "more was missed than history has by time: older trades come in order for each instrument only"
         );
-        self.sequencer.advance(from, reach, clock);
-        self.deep = Deep::new(&self.settings.scopes, (topic.start, from, reach));
+        self.begin_deep(topic.start, from, clock);
+    }
+
+    fn begin_deep(&mut self, start: Millis, from: Millis, clock: Millis) {
+        let until = clock - REACH + AHEAD;
+        self.sequencer.advance(from, until, clock);
+        self.deep = Deep::new(&self.settings.scopes, (start, from, until));
         let known = self.sequencer.lasts().map(|(name, last, timestamp)| (name.to_string(), last, timestamp));
         self.deep.know(known.collect());
         self.begun = Instant::now();
         self.phase = Phase::Deep;
+    }
+
+    /// It took its time; what happened meanwhile is read by time, if history still reaches back to where this ended.
+    fn deep_ended(&mut self, clock: Millis) {
+        let (start, from) =
+            (self.topic.map_or(Millis::MIN, |topic| topic.start), self.deep.until() - OVERLAP);
+        if from >= clock - REACH {
+            self.begin_scan(from, clock);
+        } else {
+            self.begin_deep(start, from, clock);
+        }
     }
 
     fn begin_scan(&mut self, from: Millis, until: Millis) {

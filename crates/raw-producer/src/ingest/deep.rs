@@ -10,8 +10,8 @@ use crate::sequence::Millis;
 /// What is asked about an instrument.
 #[derive(Debug, Clone, Copy)]
 enum From {
-    /// Trades behind that number.
-    Number(i64),
+    /// Trades from that number on, and if there are none by number, as combos have them, from that time on.
+    Number(i64, Millis),
     /// Trades from that time on.
     Time(Millis),
 }
@@ -26,6 +26,8 @@ pub(super) struct Deep {
     listing: Option<(String, bool)>,
     wanted: VecDeque<(String, From)>,
     asked: HashMap<String, From>,
+    /// Currencies and kinds that are subscribed to.
+    kinds: HashSet<(String, String)>,
     done: usize,
     pages: u64,
 }
@@ -34,13 +36,14 @@ impl Deep {
     /// For the topic's start, the time from which something may be missing, and the time from which history has it by time.
     pub(super) fn new(scopes: &[Scope], (start, from, until): (Millis, Millis, Millis)) -> Self {
         let mut deep = Self { start, from, until, ..Self::default() };
-        let currencies: HashSet<&String> = scopes
+        deep.kinds = scopes
             .iter()
             .filter_map(|scope| match scope {
-                Scope::Currency(currency, _) => Some(currency),
+                Scope::Currency(currency, kind) => Some((currency.clone(), kind.clone())),
                 Scope::Instrument(_) => None,
             })
             .collect();
+        let currencies: HashSet<&String> = deep.kinds.iter().map(|(currency, _)| currency).collect();
         for currency in currencies {
             deep.listings.extend([(currency.clone(), true), (currency.clone(), false)]);
         }
@@ -56,18 +59,24 @@ impl Deep {
     pub(super) fn know(&mut self, known: Vec<(String, i64, Millis)>) {
         let names: HashSet<&String> = known.iter().map(|(name, ..)| name).collect();
         self.wanted.retain(|(name, _)| !names.contains(name));
-        self.wanted.extend(known.into_iter().map(|(name, last, _)| (name, From::Number(last + 1))));
+        self.wanted.extend(
+            known.into_iter().map(|(name, last, timestamp)| (name, From::Number(last + 1, timestamp))),
+        );
     }
 
     /// Instruments of which nothing is known.
     pub(super) fn listed(&mut self, listed: Vec<Listed>) {
-        self.listing = None;
+        let Some((currency, _)) = self.listing.take() else { return };
         let (start, from, until) = (self.start, self.from, self.until);
-        let wanted = listed.into_iter().filter(|one| one.expiration_timestamp >= from);
+        let of_kind = |kind: &str| self.kinds.contains(&(currency.clone(), kind.to_owned()));
+        let any = of_kind("any");
+        let wanted = listed.into_iter().filter(|one| any || of_kind(&one.kind));
+        let wanted = wanted.filter(|one| one.expiration_timestamp >= from);
         let wanted = wanted.filter(|one| one.creation_timestamp < until);
-        self.wanted.extend(
-            wanted.map(|one| (one.instrument_name, From::Time(one.creation_timestamp.max(start).max(from)))),
-        );
+        let wanted: Vec<_> = wanted
+            .map(|one| (one.instrument_name, From::Time(one.creation_timestamp.max(start).max(from))))
+            .collect();
+        self.wanted.extend(wanted);
     }
 
     pub(super) fn until(&self) -> Millis {
@@ -88,7 +97,7 @@ impl Deep {
         let (name, from) = self.wanted.pop_front()?;
         self.asked.insert(name.clone(), from);
         let call = match from {
-            From::Number(first) => {
+            From::Number(first, _) => {
                 let page = i64::try_from(PAGE).unwrap_or(i64::MAX);
                 Call::Numbers { name: name.clone(), seqs: (first, first + page - 1) }
             }
@@ -108,8 +117,11 @@ impl Deep {
         let behind = newest.is_some_and(|newest| newest < self.until);
         let next = match (from, last, newest) {
             // A question by number is for one page; there is no telling what is behind it but by asking.
-            (From::Number(_), Some(last), _) if behind => Some(From::Number(last + 1)),
-            (From::Time(_), Some(last), _) if behind && has_more => Some(From::Number(last + 1)),
+            (From::Number(..), Some(last), Some(newest)) if behind => Some(From::Number(last + 1, newest)),
+            (From::Number(_, time), None, _) => Some(From::Time(time)),
+            (From::Time(_), Some(last), Some(newest)) if behind && has_more => {
+                Some(From::Number(last + 1, newest))
+            }
             _ => None,
         };
         match next {
@@ -158,10 +170,28 @@ mod tests {
         deep.next_call();
         deep.answered("A", (Some(9), Some(50)), true);
         assert_eq!(deep.progress().1, 0.0, "there is more of A");
-        deep.next_call();
-        deep.answered("A", (None, None), false);
+        // Nothing more by number, and nothing more by time.
+        for _ in 0..2 {
+            deep.next_call();
+            deep.answered("A", (None, None), false);
+        }
         let (what, part) = deep.progress();
-        assert_eq!(what, "backfilling older than a day: 1 of 2 instruments read, 2 pages");
+        assert_eq!(what, "backfilling older than a day: 1 of 2 instruments read, 3 pages");
         assert!((part - 0.5).abs() < 1e-9);
+    }
+
+    #[test]
+    fn of_a_listing_only_the_kinds_are_read_that_are_subscribed_to() {
+        let mut deep = Deep::new(&[Scope::Currency("BTC".into(), "option".into())], (0, 0, 100));
+        assert!(matches!(deep.next_call(), Some((Call::Instruments { .. }, Purpose::Listing))));
+        let listed = |name: &str, kind: &str| Listed {
+            instrument_name: name.into(),
+            kind: kind.into(),
+            creation_timestamp: 0,
+            expiration_timestamp: 200,
+        };
+        deep.listed(vec![listed("BTC-PERPETUAL", "future"), listed("BTC-1JAN27-1-C", "option")]);
+        let asked: Vec<_> = std::iter::from_fn(|| deep.next_call()).map(|(_, purpose)| purpose).collect();
+        assert_eq!(asked, [Purpose::Listing, Purpose::Deep("BTC-1JAN27-1-C".into())]);
     }
 }

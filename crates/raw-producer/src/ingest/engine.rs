@@ -107,6 +107,7 @@ impl Engine {
         let engine = Arc::new(self);
         let mut backoff = Backoff::new(Duration::from_millis(500), Duration::from_secs(5));
         loop {
+            engine.heartbeat.beat();
             let begun = Instant::now();
             let why = match engine.incarnation(&shutdown).await {
                 End::Asked => return Ok(()),
@@ -303,8 +304,11 @@ impl Engine {
             () = tokio::time::sleep(NEWCOMER_SPEAKS_WITHIN) => {}
         }
         let engine = self.clone();
-        let owner = tokio::task::spawn_blocking(move || engine.readers(&|id| engine.schema(id)).owner());
-        let owner = owner.await.ok()?.ok()??;
+        let owner = tokio::select! {
+            () = shutdown.requested() => return None,
+            owner = on_thread("owner", move || engine.readers(&|id| engine.schema(id)).owner()) => owner,
+        };
+        let owner = owner.ok()?.ok()??;
         (owner.owner != self.owner.owner).then(|| {
             Failure::Other(anyhow::anyhow!(
                 "another raw-producer ({}) has taken over {}; one topic has one producer: stop one of them, or give each its own topics.trades",

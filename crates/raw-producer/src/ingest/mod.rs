@@ -175,6 +175,14 @@ impl Ingest {
     pub fn event(&mut self, event: Event, now: Instant) {
         match event {
             Event::Up { connection, questions } => {
+                if self.lines.is_empty() {
+                    // Ours may have stood still meanwhile, as it does while a machine sleeps.
+                    self.clock = None;
+                } else if self.phase == Phase::Live {
+                    // Those that stayed may be as dead as this one was: nothing is called whole before history has been read.
+                    self.scan = None;
+                    self.confirmed = false;
+                }
                 self.lines.insert(connection, Line { questions, heard_at: now });
                 self.time_asked = None;
             }

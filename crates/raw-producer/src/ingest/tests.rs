@@ -57,10 +57,45 @@ impl Bench {
 
     /// A connection comes, and the exchange's clock.
     fn connect(&mut self) {
+        self.connect_at(MISSED);
+    }
+
+    /// The same so long after the topic was whole.
+    fn connect_at(&mut self, time: Millis) {
+        self.come_up();
+        self.answer("public/get_time", &json!(WHOLE + time));
+    }
+
+    fn come_up(&mut self) {
         let (questions, line) = mpsc::channel(100);
         self.line = Some(line);
         self.ingest.event(Event::Up { connection: 0, questions }, self.now);
-        self.answer("public/get_time", &json!(WHOLE + MISSED));
+    }
+
+    /// Refuses the next question for that, passing over others.
+    fn refuse(&mut self, method: &str, code: i64) {
+        let line = self.line.as_mut().unwrap();
+        let asked = std::iter::from_fn(|| line.try_recv().ok()).find(|text| text.contains(method)).unwrap();
+        let asked: Value = serde_json::from_str(&asked).unwrap();
+        let error = json!({"code": code, "message": "refused"});
+        let text = json!({"jsonrpc": "2.0", "id": asked["id"], "error": error}).to_string();
+        self.ingest.event(Event::Frame { connection: 0, text: text.into(), received_at: 0 }, self.now);
+    }
+
+    /// Answers whatever is asked about what is older than history by time, until it has all been read: there is nothing.
+    fn nothing_older(&mut self) {
+        let until = self.ingest.deep.until();
+        while (self.ingest.phase, self.ingest.deep.until()) == (Phase::Deep, until) {
+            let asked = self.line.as_mut().unwrap().try_recv().unwrap();
+            let asked: Value = serde_json::from_str(&asked).unwrap();
+            let result = match asked["method"].as_str().unwrap() {
+                "public/get_time" => continue,
+                "public/get_instruments" => json!([]),
+                _ => json!({"trades": [], "has_more": false}),
+            };
+            let text = json!({"jsonrpc": "2.0", "id": asked["id"], "result": result}).to_string();
+            self.ingest.event(Event::Frame { connection: 0, text: text.into(), received_at: 0 }, self.now);
+        }
     }
 
     fn disconnect(&mut self) {
@@ -275,4 +310,90 @@ fn while_a_gap_holds_its_partition_no_more_of_history_is_read_than_there_is_room
     assert!(!reads(&mut bench), "there is no room for a page beside what is held");
     bench.pass(6_000);
     assert!(reads(&mut bench), "the others of the partition have gone on");
+}
+
+const HOUR: Millis = 3_600_000;
+
+#[test]
+fn between_what_is_read_by_instrument_and_what_is_read_by_time_nothing_is_left_out() {
+    let mut bench = Bench::new();
+    bench.connect_at(72 * HOUR);
+    // That takes an hour.
+    bench.now += std::time::Duration::from_secs(3_600);
+    bench.nothing_older();
+    let ended = bench.ingest.deep.until() - WHOLE;
+    let (from, until) = bench.pages(&[], false);
+    assert_eq!((from, until), (ended - 10_000, 73 * HOUR));
+    assert!(from >= 73 * HOUR - 24 * HOUR, "by time history has nothing older");
+}
+
+#[test]
+fn what_took_so_long_that_history_by_time_does_not_reach_back_to_its_end_is_done_once_more_from_there() {
+    let mut bench = Bench::new();
+    bench.connect_at(72 * HOUR);
+    bench.now += std::time::Duration::from_secs(3 * 3_600);
+    bench.nothing_older();
+    assert_eq!(bench.ingest.phase, Phase::Deep);
+    bench.nothing_older();
+    let ended = bench.ingest.deep.until() - WHOLE;
+    assert_eq!(bench.pages(&[], false).0, ended - 10_000);
+}
+
+#[test]
+fn reading_by_instrument_goes_on_after_a_lost_connection_where_it_was() {
+    let mut bench = Bench::new();
+    bench.connect_at(72 * HOUR);
+    bench.answer("public/get_instruments", &json!([]));
+    bench.disconnect();
+    bench.connect_at(72 * HOUR);
+    // One listing is left, and A.
+    bench.answer("public/get_instruments", &json!([]));
+    let line = bench.line.as_mut().unwrap();
+    let left: Vec<_> = std::iter::from_fn(|| line.try_recv().ok()).collect();
+    assert!(!left.iter().any(|text| text.contains("get_instruments")), "{left:?}");
+}
+
+/// As ours stands still while the machine sleeps: trades of now would be hours ahead, and set aside for ever.
+#[test]
+fn after_a_lost_connection_nothing_is_taken_before_the_exchanges_clock_is_known_again() {
+    let mut bench = live();
+    bench.disconnect();
+    bench.come_up();
+    let late = trade(("I00", 11, 8 * HOUR));
+    bench.stream(std::slice::from_ref(&late));
+    bench.answer("public/get_time", &json!(WHOLE + 8 * HOUR));
+    bench.pages(&[late], false);
+    let items: Vec<_> = bench.ingest.items().collect();
+    assert!(!items.iter().any(|item| matches!(item, Item::DeadLetter(_))), "{items:?}");
+    assert!(items.iter().any(|item| matches!(item, Item::Trade { seq: 11, .. })), "{items:?}");
+}
+
+#[test]
+fn a_refused_question_does_not_pass_for_history_without_trades() {
+    let mut bench = Bench::new();
+    bench.connect();
+    // Closed to those without a key for a while; and what no asking again changes.
+    for code in [11_056, -32_602] {
+        bench.refuse("by_currency_and_time", code);
+        assert_eq!((bench.ingest.phase, bench.noted()), (Phase::CatchingUp, 0), "{code}");
+        bench.pass(3_000);
+    }
+    assert_eq!(bench.page(("A", 11, 20_000)), -10_000, "it is asked once more");
+}
+
+/// The others may be as dead as the one that was lost.
+#[test]
+fn after_one_of_two_connections_was_lost_nothing_is_called_whole_before_history_has_been_read() {
+    let mut bench = live();
+    bench.pass(4_000);
+    bench.pages(&[], false);
+    assert!(bench.ingest.confirmed);
+    let (questions, _line) = mpsc::channel(100);
+    bench.ingest.event(Event::Up { connection: 1, questions }, bench.now);
+    bench.ingest.items().for_each(drop);
+    bench.ingest.time_asked = None;
+    bench.pass(100);
+    bench.answer("public/get_time", &json!(WHOLE + MISSED + 5_000));
+    let complete = |item: &Item| matches!(item, Item::CompleteThrough { .. });
+    assert!(!bench.ingest.items().any(|item| complete(&item)));
 }

@@ -1,6 +1,6 @@
 //! What each transaction carries besides trades: snapshots, watermarks, the topic's own record.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -64,8 +64,6 @@ pub struct Book {
     holes: HashMap<Arc<str>, Holes>,
     /// Watermarks whose offsets are not known before the open transaction is committed.
     complete_through: BTreeMap<i32, Millis>,
-    /// Partitions with trades in the open transaction.
-    touched: BTreeSet<i32>,
     trades: u64,
     round: (Instant, bool),
     round_sent: bool,
@@ -84,7 +82,6 @@ impl Book {
             fresh: HashMap::default(),
             holes: HashMap::new(),
             complete_through: BTreeMap::new(),
-            touched: BTreeSet::new(),
             trades: 0,
             round: (Instant::now(), false),
             round_sent: false,
@@ -119,6 +116,13 @@ impl Book {
             || last.elapsed() >= ROUND_AGE
             || (wanted && last.elapsed() >= ROUND_PAUSE);
         due && !self.dirty.is_empty()
+    }
+
+    /// Keeps what goes into the next transaction's beginning; `false` for anything else. Not while trades wait that were handed in before it.
+    pub(super) fn keeps(&mut self, item: &Item) -> bool {
+        let Item::CompleteThrough { partition, time } = item else { return false };
+        self.complete_through.insert(*partition, *time);
+        true
     }
 
     /// The next transaction is the last.
@@ -167,12 +171,9 @@ impl Book {
             }
             Item::Topic(topic) => self.send_topic(tx, topic),
             Item::Forget(name) => self.send_tombstone(tx, &name),
-            Item::CompleteThrough { partition, time } if self.touched.contains(&partition) => {
-                self.complete_through.insert(partition, time);
+            Item::CompleteThrough { .. } => {
+                self.keeps(&item);
                 Ok(())
-            }
-            Item::CompleteThrough { partition, time } => {
-                self.send_watermark(tx, (partition, time), &self.deliveries.next_offsets())
             }
             Item::DeadLetter(letter) => self.send_dead_letter(tx, &letter),
         }
@@ -188,7 +189,6 @@ impl Book {
             failpoint("snapshot-committed");
         }
         self.dirty.extend(self.fresh.drain().map(|(_, reached)| reached));
-        self.touched.clear();
         self.metrics.transactions.inc();
         self.metrics.commit.observe(took.as_secs_f64());
     }
@@ -212,7 +212,6 @@ impl Book {
         record.headers = headers;
         self.deliveries.sent();
         tx.send(record)?;
-        self.touched.insert(of.partition);
         self.trades += 1;
         let Instrument { id, name, partition } = of;
         self.fresh.insert(id, (name, Reached { last: seq, timestamp, partition }));

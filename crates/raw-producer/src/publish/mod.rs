@@ -120,10 +120,24 @@ impl DeadLetter {
     /// What is longer is cut.
     pub const LONGEST: usize = 512 * 1024;
 
+    /// Likewise of a channel or a reason, which may quote what came: characters.
+    const LONGEST_HEADER: usize = 1_000;
+
     /// A dead letter of `bytes`.
     #[must_use]
     pub fn new(channel: &str, reason: String, bytes: &[u8]) -> Self {
         let kept = bytes.get(..Self::LONGEST).unwrap_or(bytes);
-        Self { channel: channel.to_owned(), reason, bytes: kept.into(), length: bytes.len() }
+        let cut = |mut text: String| {
+            if let Some((at, _)) = text.char_indices().nth(Self::LONGEST_HEADER) {
+                text.truncate(at);
+            }
+            text
+        };
+        Self {
+            channel: cut(channel.to_owned()),
+            reason: cut(reason),
+            bytes: kept.into(),
+            length: bytes.len(),
+        }
     }
 }

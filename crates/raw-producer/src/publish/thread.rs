@@ -18,15 +18,16 @@ use super::state::Owner;
 
 /// A transaction begins at most so often, unless it is full; one that comes later begins at once.
 const PACE: Duration = Duration::from_millis(20);
-/// A transaction stays open at least so long. A bundle of the exchange's comes in several frames, and what misses the transaction of
-/// the first waits for that to be committed, and then for the broker to be done with it. librdkafka lingers as long, so the first
-/// record is not acknowledged later for it.
-const GATHER: Duration = Duration::from_millis(5);
-/// What comes meanwhile is taken together this often: to be woken for each trade costs both threads more than the trade.
+/// What comes is taken together this often: to be woken for each trade costs both threads more than the trade. A transaction stays open
+/// until nothing has come for as long. A bundle of the exchange's comes in several frames, and what misses the transaction of the first
+/// waits for that to be committed, and then for the broker to be done with it.
 const SIP: Duration = Duration::from_millis(1);
 /// What is no trade waits so long for one to go with: as long as the exchange collects them. In a transaction of its own it would hold
 /// up the trades that come meanwhile.
 const LEISURE: Duration = Duration::from_millis(100);
+/// What is learned by a commit is written this long behind it, if no trade comes meanwhile: the exchange has just sent what it had. With the
+/// next trades it would make these wait, as a transaction has to be told of each partition first.
+const BEHIND: Duration = Duration::from_millis(5);
 /// Items in a transaction, about.
 pub const FULL: usize = 10_000;
 /// Without anything to write, the producer is looked after this often.
@@ -68,7 +69,7 @@ impl Writer {
     pub fn run(mut self, mut items: Receiver<Item>, runtime: &Handle) -> Result<(), TransactionError> {
         let (mut batch, mut last) = (Vec::new(), Instant::now());
         loop {
-            let patience = if self.book.has_more() { LEISURE } else { IDLE };
+            let patience = if self.book.has_more() { BEHIND } else { IDLE };
             // Made inside the runtime: a timer needs one.
             let heard = runtime.block_on(async {
                 let heard = timeout(patience, items.recv_many(&mut batch, FULL)).await;
@@ -93,7 +94,7 @@ impl Writer {
         self.transaction(&mut batch, &mut items, last)
     }
 
-    /// One transaction with the batch, and with what comes until `due`, but for [`GATHER`] at least.
+    /// One transaction with the batch, and with what comes until `due`, or as long as more comes.
     fn transaction(
         &mut self,
         batch: &mut Vec<Item>,
@@ -102,7 +103,9 @@ impl Writer {
     ) -> Result<(), TransactionError> {
         let Self { producer, book } = self;
         let begun = Instant::now();
-        let due = due.max(begun + GATHER);
+        if !batch.iter().any(is_trade) {
+            batch.retain(|item| !book.keeps(item));
+        }
         let transaction = producer.begin()?;
         failpoint("begun");
         book.send_own(&transaction)?;
@@ -136,10 +139,13 @@ impl Writer {
 
 /// Until there is a trade in the batch, or no room; at once if nothing is in it.
 async fn until_trade(batch: &mut Vec<Item>, items: &mut Receiver<Item>) {
-    let is_trade = |item: &Item| matches!(item, Item::Trade { .. });
     while !batch.is_empty() && batch.len() < FULL && !batch.iter().any(is_trade) {
         if items.recv_many(batch, FULL).await == 0 {
             return;
         }
     }
+}
+
+fn is_trade(item: &Item) -> bool {
+    matches!(item, Item::Trade { .. })
 }

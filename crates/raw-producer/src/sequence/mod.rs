@@ -318,7 +318,7 @@ impl<T> Sequencer<T> {
             let Some(instrument) = self.instruments.get_mut(id as usize) else { continue };
             let (Some(next), Some(wait)) = (instrument.next, instrument.wait.as_mut()) else { continue };
             let (seq, timestamp) = wait.witness();
-            let Some(by_time) = wait.gap.as_mut().and_then(|gap| gap.ask(now)) else { continue };
+            let Some(by_time) = wait.gap.as_mut().and_then(|gap| gap.ask(next, now)) else { continue };
             let times = (instrument.timestamp.min(timestamp), timestamp);
             questions.push(Question { id: Id(id), by_time, seqs: (next, seq), times });
         }

@@ -46,6 +46,9 @@ impl<T> Wait<T> {
 #[derive(Debug)]
 pub(super) struct Gap {
     pub(super) since: Millis,
+    /// The number that was asked for last, and since when. Questions without effect are counted for each anew.
+    about: Option<i64>,
+    about_since: Millis,
     asked: u32,
     in_flight: bool,
     not_before: Millis,
@@ -74,13 +77,24 @@ const ASKED_AT_LEAST: u32 = 10;
 
 impl Gap {
     pub(super) fn new(since: Millis, now: Millis) -> Self {
-        Self { since, asked: 0, in_flight: false, not_before: now, absent: None }
+        Self {
+            since,
+            about: None,
+            about_since: now,
+            asked: 0,
+            in_flight: false,
+            not_before: now,
+            absent: None,
+        }
     }
 
-    /// Whether to ask now, and if so, whether by time instead of by number.
-    pub(super) fn ask(&mut self, now: Millis) -> Option<bool> {
+    /// Whether to ask for `next` now, and if so, whether by time instead of by number.
+    pub(super) fn ask(&mut self, next: i64, now: Millis) -> Option<bool> {
         if self.in_flight || now < self.not_before {
             return None;
+        }
+        if self.about != Some(next) {
+            (self.about, self.about_since, self.asked) = (Some(next), now, 0);
         }
         self.in_flight = true;
         Some(self.asked >= BY_NUMBER_FIRST && self.asked % 2 == 1)
@@ -101,9 +115,14 @@ impl Gap {
     ) -> Finding {
         self.in_flight = false;
         let Some(later) = later else {
+            if self.about != Some(next) {
+                // It had what it was asked for.
+                self.not_before = now;
+                return Finding::Unsure;
+            }
             self.asked += 1;
             self.not_before = now + (PAUSE * i64::from(self.asked)).min(LONGEST_PAUSE);
-            let over = now - self.since >= limits.patience && self.asked >= ASKED_AT_LEAST;
+            let over = now - self.about_since >= limits.patience && self.asked >= ASKED_AT_LEAST;
             return if over { Finding::Lost } else { Finding::Unsure };
         };
         match self.absent {
@@ -120,5 +139,32 @@ impl Gap {
             }
         }
         Finding::Unsure
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LIMITS: Limits =
+        Limits { hold_max: 5_000, max_held: 10, max_ahead: 0, confirm_after: 1_000, patience: 300_000 };
+
+    #[test]
+    fn a_gap_that_is_filled_page_by_page_is_never_given_up_however_long_that_takes() {
+        let mut gap = Gap::new(0, 0);
+        for page in 0..1_000 {
+            let now = page * 1_000;
+            assert_eq!(gap.ask(page, now), Some(false), "at once, and by number");
+            assert_eq!(gap.answered(page + 1, None, (now, &LIMITS)), Finding::Unsure);
+        }
+    }
+
+    #[test]
+    fn a_gap_of_which_history_says_nothing_is_given_up_in_the_end() {
+        let mut gap = Gap::new(0, 0);
+        let lost = (0..1_000).map(|second| second * 1_000).find(|now| {
+            gap.ask(7, *now).is_some() && gap.answered(7, None, (*now, &LIMITS)) == Finding::Lost
+        });
+        assert!(lost.is_some_and(|at| (LIMITS.patience..LIMITS.patience + 10_000).contains(&at)), "{lost:?}");
     }
 }
