@@ -201,3 +201,9 @@ impl Pipeline {
         Ok(None)
     }
 }
+
+/// The setting of an aggregator's session.
+#[must_use]
+pub fn session(lasts: Duration) -> (String, String) {
+    ("KSTREAM__KAFKA__PROPERTIES__SESSION_TIMEOUT_MS".to_owned(), lasts.as_millis().to_string())
+}

@@ -67,6 +67,11 @@ impl Usage {
     }
 }
 
+/// How long a process may take to be able to stop.
+const LISTENS_WITHIN: Duration = Duration::from_secs(60);
+/// SIGTERM in the masks of `/proc`.
+const TERM_BIT: u64 = 1 << 14;
+
 /// A service that runs until it is told to end; killed with its test, whatever becomes of that.
 #[derive(Debug)]
 pub struct Process(Child);
@@ -113,10 +118,24 @@ impl Process {
     }
 
     /// Sends it a signal by name: `KILL`, `STOP`, `CONT`, `TERM`.
+    ///
+    /// `TERM` waits until the process listens to it: one that has just been started would die of it instead of stopping.
     pub fn signal(&self, name: &str) -> anyhow::Result<()> {
+        let until = Instant::now() + LISTENS_WITHIN;
+        while name == "TERM" && !self.listens_to_term()? && Instant::now() < until {
+            std::thread::park_timeout(Duration::from_millis(5));
+        }
         let status = Command::new("kill").args(["-s", name, &self.0.id().to_string()]).status()?;
         anyhow::ensure!(status.success(), "kill -s {name}: {status}");
         Ok(())
+    }
+
+    /// Whether it catches SIGTERM; one that has ended need not.
+    fn listens_to_term(&self) -> anyhow::Result<bool> {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.id()))?;
+        let field = |name: &str| status.lines().find_map(|line| line.strip_prefix(name)).map(str::trim);
+        let caught = u64::from_str_radix(field("SigCgt:").unwrap_or_default(), 16)?;
+        Ok(caught & TERM_BIT != 0 || field("State:").is_some_and(|state| state.starts_with('Z')))
     }
 
     /// Whether it has been stopped, and goes on only when it is told to.

@@ -17,6 +17,7 @@ use serde::de::DeserializeOwned;
 
 use crate::Stack;
 
+/// For one answer, and from one record to the next.
 const TIMEOUT: Duration = Duration::from_secs(30);
 
 /// One record with its place.
@@ -95,7 +96,7 @@ impl<T: DeserializeOwned> Reader<T> {
             return Ok(());
         }
         self.consumer.assign(&assignment)?;
-        let deadline = Instant::now() + TIMEOUT;
+        let mut deadline = Instant::now() + TIMEOUT;
         // Markers of transactions take offsets too, so the position tells the end, not the last record.
         while self.position()? < end {
             if Instant::now() > deadline {
@@ -103,6 +104,7 @@ impl<T: DeserializeOwned> Reader<T> {
             }
             let Some(message) = self.consumer.poll(Duration::from_millis(50)) else { continue };
             let message = message?.detach();
+            deadline = Instant::now() + TIMEOUT;
             if message.offset() >= end {
                 break;
             }

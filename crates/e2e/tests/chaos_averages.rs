@@ -119,10 +119,12 @@ impl Fleet {
         let status = process.end(PATIENCE).unwrap();
         let excused = self.kafka_away.get().is_some_and(|at| at.elapsed() < RECOVERY)
             && status.code() == Some(1)
-            && self.last_words().contains("did not stop within shutdown_deadline");
+            && ["did not stop within shutdown_deadline", FENCED]
+                .iter()
+                .any(|why| self.last_words().contains(why));
         assert!(status.success() || excused, "asked to stop: {status}, see {}", self.file("log").display());
         if excused {
-            println!("asked to stop while Kafka was away, and not done within the deadline");
+            println!("asked to stop after Kafka was away: {}", self.last_words());
         }
     }
 

@@ -60,13 +60,14 @@ async fn without_the_fence_it_writes_trades_once_more() {
     let end = Instant::now() + PATIENCE;
     let differs = loop {
         let through = ingest.until_whole().await.unwrap();
-        match ingest.compare(through).await {
-            Ok(compared) => assert!(Instant::now() < end, "the fence is not missed: {compared:?}"),
-            Err(differs) => break differs.to_string(),
+        let compared = format!("{:?}", ingest.compare(through).await);
+        // What one of them has not committed yet hides what the other has; what is there twice, stays.
+        if compared.contains("doubled: ") && !compared.contains("doubled: 0 }") {
+            break compared;
         }
+        assert!(Instant::now() < end, "the fence is not missed: {compared:.400}");
     };
     println!("{differs:.200}");
-    assert!(differs.contains("lost: 0, doubled: ") && !differs.contains("doubled: 0"), "{differs}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

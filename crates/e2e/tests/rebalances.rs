@@ -28,6 +28,8 @@ struct Group {
     pipeline: Pipeline,
     load: Load,
     processes: BTreeMap<usize, Process>,
+    /// For its members' sessions, if not their own.
+    session: Option<Duration>,
 }
 
 impl Group {
@@ -37,7 +39,7 @@ impl Group {
         let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap();
         let begin = i64::try_from(now.as_millis()).unwrap() - 24 * 3_600_000;
         let load = Load::new(&pipeline, 60, Unruliness::NONE, begin).unwrap();
-        Self { runtime, pipeline, load, processes: BTreeMap::new() }
+        Self { runtime, pipeline, load, processes: BTreeMap::new(), session: None }
     }
 
     fn log(&self, member: usize) -> PathBuf {
@@ -50,6 +52,7 @@ impl Group {
         let windows = [("SIZE", size), ("ADVANCE", advance), ("GRACE", grace), ("EMA_TAU", tau)];
         environment
             .extend(windows.map(|(key, millis)| (format!("KSTREAM__WINDOW__{key}"), format!("{millis}ms"))));
+        environment.extend(self.session.map(e2e::pipeline::session));
         let process = Process::start("agg-producer", &environment, &self.log(member)).unwrap();
         self.processes.insert(member, process);
     }
@@ -105,6 +108,8 @@ impl Group {
 #[test]
 fn a_process_that_starts_again_at_once_keeps_its_partitions_and_nobody_else_notices() {
     let mut group = Group::make("rebalance-restart");
+    // That it is back within its session is not what is tried, and here it is back whenever this machine lets it.
+    group.session = Some(Duration::from_secs(120));
     group.start(0);
     group.start(1);
     // Both have partitions, and what was taken from the one has become live at the other.

@@ -160,8 +160,16 @@ async fn every_service_is_live_ready_and_shows_what_it_does() {
         ("DERIBIT_SIM_ADMIN_PORT", "deribit_sim_"),
     ] {
         for path in ["/live", "/ready"] {
-            let answer = e2e::get(stack.url(port, path).unwrap()).await.unwrap();
-            assert_eq!(answer.status(), 200, "{port} {path}: {}", answer.text().await.unwrap());
+            let until = Instant::now() + Duration::from_secs(60);
+            loop {
+                let answer = e2e::get(stack.url(port, path).unwrap()).await.unwrap();
+                if answer.status() == 200 {
+                    break;
+                }
+                let why = answer.text().await.unwrap();
+                assert!(Instant::now() < until, "{port} {path}: {why}");
+                tokio::time::sleep(Duration::from_millis(500)).await;
+            }
         }
         let metrics = e2e::get(stack.url(port, "/metrics").unwrap()).await.unwrap().text().await.unwrap();
         assert!(metrics.contains(metric), "{port}: {metrics}");

@@ -58,8 +58,15 @@ impl Group {
 
     /// Runs an aggregator until it has read everything.
     fn run(&self) {
+        self.run_to_end(self.start());
+    }
+
+    fn start(&self) -> Process {
         let environment = self.pipeline.environment("0").unwrap();
-        let running = Process::start("agg-producer", &environment, &self.log()).unwrap();
+        Process::start("agg-producer", &environment, &self.log()).unwrap()
+    }
+
+    fn run_to_end(&self, running: Process) {
         self.pipeline.wait_until_read().unwrap();
         running.signal("TERM").unwrap();
         assert!(running.end(PATIENCE).unwrap().success());
@@ -218,7 +225,8 @@ async fn offsets_under_anothers_open_transaction_are_waited_for_and_what_is_done
     let before = group.averages().await.len();
     let role = Role::TransactionalProducer { transactional_id: format!("{}.other", group.pipeline.group()) };
     let mut settings = config(&group.pipeline.stack.kafka().unwrap(), "e2e", &role);
-    settings.set("transaction.timeout.ms", "30000");
+    // Longer than anything here takes.
+    settings.set("transaction.timeout.ms", "600000");
     let other: BaseProducer = settings.create().unwrap();
     other.init_transactions(PATIENCE).unwrap();
     let (observer, mut zero) = (group.pipeline.observer().unwrap(), TopicPartitionList::new());
@@ -233,9 +241,18 @@ async fn offsets_under_anothers_open_transaction_are_waited_for_and_what_is_done
         }
         sent
     });
-    group.run();
-    let said = std::fs::read_to_string(group.log()).unwrap();
-    assert!(said.contains("ending what an older transaction of this member's may have left open"), "{said}");
+    let running = group.start();
+    let until = Instant::now() + PATIENCE;
+    loop {
+        let said = std::fs::read_to_string(group.log()).unwrap();
+        if said.contains("ending what an older transaction of this member's may have left open") {
+            break;
+        }
+        assert!(Instant::now() < until, "{said}");
+        std::thread::park_timeout(Duration::from_millis(200));
+    }
+    other.abort_transaction(PATIENCE).unwrap();
+    group.run_to_end(running);
     assert!(as_set(group.averages().await).len() > before);
 }
 

@@ -50,10 +50,16 @@ pub(crate) struct Compared {
 
 impl Topics {
     pub(crate) async fn read(stack: &Stack, topics: &TopicsConfig) -> Self {
-        let (trades, undecodable) = Topic::new(stack, &topics.trades, &TRADE).read_decodable().await.unwrap();
-        let watermarks = format!("{}.watermarks", topics.trades);
+        // What is made of others is read before them: topics only grow, so if there are averages enough, the rest of what went with them
+        // is there as well.
+        let averages = Topic::new(stack, &topics.moving_averages, &MOVING_AVERAGE).read().await.unwrap();
+        let candles = Topic::new(stack, &topics.candles, &CANDLE).read().await.unwrap();
+        let late = Topic::new(stack, &topics.late, &TRADE).read().await.unwrap();
         let (_, dead_letters) =
             Topic::<Trade<'static>>::new(stack, &topics.dead_letter, &TRADE).read_decodable().await.unwrap();
+        let watermarks = format!("{}.watermarks", topics.trades);
+        let watermarks = Topic::new(stack, watermarks, &WATERMARK).read().await.unwrap();
+        let (trades, undecodable) = Topic::new(stack, &topics.trades, &TRADE).read_decodable().await.unwrap();
         let origin = |letter: &Record<()>, name: &str| letter.headers.get(name)?.parse::<i64>().ok();
         let origin = |letter: &Record<()>| {
             let partition = origin(letter, "__streams.errors.partition")?;
@@ -62,11 +68,11 @@ impl Topics {
         Self {
             trades,
             undecodable: undecodable.iter().map(|record| (record.partition, record.offset)).collect(),
-            watermarks: Topic::new(stack, watermarks, &WATERMARK).read().await.unwrap(),
-            late: Topic::new(stack, &topics.late, &TRADE).read().await.unwrap(),
+            watermarks,
+            late,
             dead_letters: dead_letters.iter().filter_map(origin).collect(),
-            candles: Topic::new(stack, &topics.candles, &CANDLE).read().await.unwrap(),
-            averages: Topic::new(stack, &topics.moving_averages, &MOVING_AVERAGE).read().await.unwrap(),
+            candles,
+            averages,
         }
     }
 

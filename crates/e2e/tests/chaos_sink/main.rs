@@ -44,7 +44,7 @@ async fn tables_have_what_the_topics_have_whatever_breaks() {
     let sink = Sink::of("chaos", (ingest.topic().to_owned(), ingest.averages())).await.unwrap();
     let service = sink.start(&[]).await.unwrap();
     let producer = ingest.produce().unwrap();
-    let aggregator = ingest.aggregate().unwrap();
+    let mut aggregator = ingest.aggregate().unwrap();
     ingest.until_whole().await.unwrap();
     let mut own = Publisher::new(&sink.stack, &sink.trades, &sink.averages).await.unwrap();
     numbers::publish(&mut own).unwrap();
@@ -56,6 +56,7 @@ async fn tables_have_what_the_topics_have_whatever_breaks() {
     struck.poison().await;
     for fault in Fault::ALL {
         struck.strike(fault).await;
+        aggregator = supervised(aggregator, &ingest);
     }
     // The stream runs on; what came up to the offsets at its start is compared.
     check(&sink.ask(&["verify", "--json", "--wait", "90s"]).unwrap());

@@ -86,13 +86,18 @@ enum End {
 }
 
 impl From<TransactionError> for End {
+    /// librdkafka calls a fence by many names: an aborted commit or a fatal send, if it hears of it at such a moment, and a commit that took
+    /// too long, if the process was asleep. Who begins anew at once takes the topic back from the newer one, and that one ends instead.
     fn from(error: TransactionError) -> Self {
-        match error {
-            TransactionError::Retriable(_) => Self::Anew(error.into()),
-            // librdkafka calls a fence by many names: an aborted commit or a fatal send, if it hears of it at such a moment. Who begins
-            // anew at once takes the topic back from the newer one, and that one ends instead.
-            _ => Self::Fenced(error),
-        }
+        Self::Fenced(error)
+    }
+}
+
+/// Nothing can have taken over what was not had yet.
+fn not_fenced(error: TransactionError) -> End {
+    match error {
+        TransactionError::Retriable(_) => End::Anew(error.into()),
+        _ => End::Fenced(error),
     }
 }
 
@@ -156,7 +161,8 @@ impl Engine {
         let deliveries = Deliveries::new(self.metrics.0.clone());
         let settings = client::config(&self.kafka, self.service, &role);
         failpoint("before-fence");
-        let producer = TransactionalProducer::fence(&settings, deliveries.clone(), FENCE_WITHIN)?;
+        let producer =
+            TransactionalProducer::fence(&settings, deliveries.clone(), FENCE_WITHIN).map_err(not_fenced)?;
         failpoint("fenced");
         let encoder = Encoder::new(&WATERMARK, self.schemas.1);
         let book = Book::new(self.names.clone(), encoder, deliveries, self.metrics.2.clone());
@@ -297,18 +303,30 @@ impl Engine {
         }
     }
 
-    /// A transaction that took too long and one that was fenced look alike; whoever owns the topic now tells them apart.
+    /// A transaction that took too long and one that was fenced look alike; whoever owns the topic now tells them apart. Asks until it is
+    /// told: no answer does not mean that it is ours.
     async fn who_fenced(self: &Arc<Self>, shutdown: &Shutdown) -> Option<Failure> {
-        tokio::select! {
-            () = shutdown.requested() => return None,
-            () = tokio::time::sleep(NEWCOMER_SPEAKS_WITHIN) => {}
+        self.kafka_part.waiting("asking whose the topic is");
+        loop {
+            self.heartbeat.beat();
+            let engine = self.clone();
+            let ask = async {
+                tokio::time::sleep(NEWCOMER_SPEAKS_WITHIN).await;
+                on_thread("owner", move || engine.readers(&|id| engine.schema(id)).owner()).await
+            };
+            let told = tokio::select! {
+                () = shutdown.requested() => return None,
+                told = ask => told,
+            };
+            match told {
+                Ok(Ok(owner)) => return owner.and_then(|owner| self.taken_over_by(&owner)),
+                Ok(Err(error)) => tracing::warn!(%error, "cannot tell whose the topic is"),
+                Err(failure) => return Some(failure),
+            }
         }
-        let engine = self.clone();
-        let owner = tokio::select! {
-            () = shutdown.requested() => return None,
-            owner = on_thread("owner", move || engine.readers(&|id| engine.schema(id)).owner()) => owner,
-        };
-        let owner = owner.ok()?.ok()??;
+    }
+
+    fn taken_over_by(&self, owner: &Owner) -> Option<Failure> {
         (owner.owner != self.owner.owner).then(|| {
             Failure::Other(anyhow::anyhow!(
                 "another raw-producer ({}) has taken over {}; one topic has one producer: stop one of them, or give each its own topics.trades",

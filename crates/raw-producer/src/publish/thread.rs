@@ -18,9 +18,12 @@ use super::state::Owner;
 
 /// A transaction begins at most so often, unless it is full; one that comes later begins at once.
 const PACE: Duration = Duration::from_millis(20);
-/// What comes is taken together this often: to be woken for each trade costs both threads more than the trade. A transaction stays open
-/// until nothing has come for as long. A bundle of the exchange's comes in several frames, and what misses the transaction of the first
-/// waits for that to be committed, and then for the broker to be done with it.
+/// A transaction stays open until nothing has come for so long. A bundle of the exchange's comes in several frames, and what misses the
+/// transaction of the first waits for that to be committed, and then for the broker to be done with it.
+const QUIET: Duration = Duration::from_millis(2);
+/// But for no longer than this, should it never be quiet: as long as the exchange collects.
+const OPEN_AT_MOST: Duration = Duration::from_millis(100);
+/// What comes meanwhile is taken together this often: to be woken for each trade costs both threads more than the trade.
 const SIP: Duration = Duration::from_millis(1);
 /// What is no trade waits so long for one to go with: as long as the exchange collects them. In a transaction of its own it would hold
 /// up the trades that come meanwhile.
@@ -94,7 +97,7 @@ impl Writer {
         self.transaction(&mut batch, &mut items, last)
     }
 
-    /// One transaction with the batch, and with what comes until `due`, or as long as more comes.
+    /// One transaction with the batch, and with what comes until `due`, and then until it is quiet.
     fn transaction(
         &mut self,
         batch: &mut Vec<Item>,
@@ -109,14 +112,17 @@ impl Writer {
         let transaction = producer.begin()?;
         failpoint("begun");
         book.send_own(&transaction)?;
-        let mut taken = 0;
+        let (mut taken, mut last) = (0, begun);
         loop {
+            if !batch.is_empty() {
+                last = Instant::now();
+            }
             taken += batch.len();
             for item in batch.drain(..) {
                 book.send(&transaction, item)?;
             }
-            let left = due.saturating_duration_since(Instant::now());
-            if taken >= FULL {
+            let left = due.max(last + QUIET).saturating_duration_since(Instant::now());
+            if taken >= FULL || begun.elapsed() >= OPEN_AT_MOST {
                 break;
             }
             std::thread::park_timeout(left.min(SIP));
