@@ -97,7 +97,7 @@ async fn a_stream_that_brings_more_than_there_is_room_for_is_caught_up_with() {
     let settings = [("MARKET__RATE", "2000"), ("MARKET__INSTRUMENTS", "300")];
     let plan = "[[fault]]\nkind = \"drop\"\none_in = 100";
     let mut ingest = Ingest::open("fast", plan, &settings).await.unwrap();
-    ingest.start_before(Duration::from_secs(60));
+    ingest.start_before(Duration::from_secs(20));
     ingest.set("SEQUENCE__HELD_MAX", "6000");
     let producer = ingest.produce().unwrap();
     ingest.until_at_least("trades_dropped_total", 1_000.0).await.unwrap();
