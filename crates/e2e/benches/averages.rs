@@ -9,14 +9,16 @@ use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 use common::kafka::client::{Role, config};
 use common::model::EventTime;
 use e2e::Stack;
+use e2e::metrics::median;
 use e2e::pipeline::Pipeline;
 use e2e::process::{Process, Usage};
+use e2e::published::now;
 use e2e::unruly::{Load, Unruliness};
 use fastrand::Rng;
 use rdkafka::consumer::{BaseConsumer, Consumer as _};
@@ -50,10 +52,6 @@ fn main() -> anyhow::Result<()> {
 
 fn line(what: &str, figure: &str, (bare, ratio): (&str, &str), goal: &str) {
     println!("{what:<58} {figure:>12} {bare:>12} {ratio:>7}  {goal}");
-}
-
-fn now() -> anyhow::Result<EventTime> {
-    Ok(i64::try_from(SystemTime::now().duration_since(SystemTime::UNIX_EPOCH)?.as_millis())?)
 }
 
 fn log(pipeline: &Pipeline) -> PathBuf {
@@ -119,7 +117,7 @@ fn bare(pipeline: &Pipeline, trades: u32) -> anyhow::Result<Cost> {
 
 fn catch_up(pipeline: &Pipeline) -> anyhow::Result<()> {
     const TRADES: u32 = 3_000_000;
-    write_tape(pipeline, TRADES, 600_000, now()? - 3_600_000)?;
+    write_tape(pipeline, TRADES, 600_000, now() - 3_600_000)?;
     let mut ratios = Vec::new();
     for round in 0..3 {
         let bare = bare(pipeline, TRADES)?;
@@ -160,12 +158,12 @@ fn instruments(pipeline: &Pipeline) -> anyhow::Result<()> {
             ("trade", &costs.trade, &few.trade, "<= 1.3"),
             ("published record", &costs.record, &few.record, "<= 1.5"),
         ] {
-            let ratios = here.iter().zip(few).map(|(here, few)| here / few).collect();
-            let nanos = |costs: &[f64]| format!("{:.0} ns", Costs::median(costs.to_vec()) * 1e9);
+            let ratios = here.iter().zip(few).map(|(here, few)| here / few);
+            let nanos = |costs: &[f64]| format!("{:.0} ns", median(costs.iter().copied()) * 1e9);
             line(
                 &format!("{count} instruments: CPU a {what}, bare: of 100"),
                 &nanos(here),
-                (&nanos(few), &format!("{:.2}", Costs::median(ratios))),
+                (&nanos(few), &format!("{:.2}", median(ratios))),
                 goal,
             );
         }
@@ -182,11 +180,6 @@ struct Costs {
 
 impl Costs {
     const ROUNDS: usize = 5;
-
-    fn median(mut rounds: Vec<f64>) -> f64 {
-        rounds.sort_by(f64::total_cmp);
-        rounds.get(Self::ROUNDS / 2).copied().unwrap_or_default()
-    }
 }
 
 /// CPU seconds a trade while no window closes, and a published record.
@@ -199,7 +192,7 @@ fn of_instruments(pipeline: &Pipeline, count: u32, round: usize) -> anyhow::Resu
     // Every slice holds one trade of each, and closes by the next one's trades; the last of them in the past, as Kafka refuses what is
     // far ahead of its clock.
     let slices = (RECORDS / 2 / count).max(1);
-    let begin = (now()? - 3_600_000 - i64::from(slices) * 10_000) / 10_000 * 10_000;
+    let begin = (now() - 3_600_000 - i64::from(slices) * 10_000) / 10_000 * 10_000;
     let mut load = Load::new(&group, usize::try_from(count)?, Unruliness::NONE, begin)?;
     for number in 0..TRADES {
         load.trade_of(
@@ -234,13 +227,13 @@ fn latency(pipeline: &Pipeline) -> anyhow::Result<()> {
     let stop = AtomicBool::new(false);
     let mut times = std::thread::scope(|scope| -> anyhow::Result<Vec<Duration>> {
         let reading = scope.spawn(|| read_averages(pipeline, &closed, &stop));
-        let mut load = Load::new(pipeline, 1_000, Unruliness::NONE, now()?)?.at_once()?;
+        let mut load = Load::new(pipeline, 1_000, Unruliness::NONE, now())?.at_once()?;
         let (began, mut number) = (Instant::now(), 0_u64);
         let mut newest = HashMap::new();
         while began.elapsed() < Duration::from_secs(SECONDS) {
             let due = Duration::from_millis(number);
             std::thread::park_timeout(due.saturating_sub(began.elapsed()));
-            let (at, time) = (usize::try_from(number % 1_000)?, now()?);
+            let (at, time) = (usize::try_from(number % 1_000)?, now());
             let partition = i32::try_from(at)? % PARTITIONS;
             let slice = time.div_euclid(1_000);
             if newest.insert(partition, slice).is_some_and(|before| before < slice) && number > WARM * 1_000 {
@@ -288,7 +281,7 @@ fn read_averages(
 
 /// `kill -9` and a start at once, with windows of five minutes at 10,000 trades a second.
 fn restart(pipeline: &Pipeline) -> anyhow::Result<()> {
-    let mut load = write_tape(pipeline, 3_100_000, 310_000, now()?)?;
+    let mut load = write_tape(pipeline, 3_100_000, 310_000, now())?;
     let process = start(pipeline, &[])?;
     pipeline.wait_until_read()?;
     let stop = AtomicBool::new(false);
@@ -300,7 +293,7 @@ fn restart(pipeline: &Pipeline) -> anyhow::Result<()> {
                     Duration::from_micros(u64::from(number) * 100).saturating_sub(began.elapsed()),
                 );
                 for _ in 0..100 {
-                    load.trade_of(usize::try_from(number % 1_000)?, now()?)?;
+                    load.trade_of(usize::try_from(number % 1_000)?, now())?;
                     number += 1;
                 }
             }
@@ -347,7 +340,7 @@ fn memory(pipeline: &Pipeline) -> anyhow::Result<()> {
     for count in [100_u32, 10_000] {
         let group = pipeline.beside(&format!("of-{count}"));
         let group = group.reading(&format!("{}.of-{count}", pipeline.topics.trades))?;
-        let begin = now()? - 3_600_000;
+        let begin = now() - 3_600_000;
         let mut load = Load::new(&group, usize::try_from(count)?, Unruliness::NONE, begin)?;
         let process = start(&group, &[])?;
         for slice in 0..35 {

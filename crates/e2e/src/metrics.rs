@@ -2,6 +2,14 @@
 
 use common::metrics::SECONDS;
 
+/// The one in the middle of some rounds: what other work did to single ones does not count.
+#[must_use]
+pub fn median(rounds: impl IntoIterator<Item = f64>) -> f64 {
+    let mut rounds: Vec<f64> = rounds.into_iter().collect();
+    rounds.sort_by(f64::total_cmp);
+    rounds.get(rounds.len() / 2).copied().unwrap_or(f64::NAN)
+}
+
 /// How many values were at most so high, by bound.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Histogram(Vec<(f64, f64)>);

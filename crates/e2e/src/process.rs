@@ -14,6 +14,12 @@ fn folder() -> anyhow::Result<PathBuf> {
     Ok(PathBuf::from(folder))
 }
 
+/// Where the binaries lie beside the test that asks: these are built with the failpoints, as the tests are; released ones are not.
+pub fn folder_with_points() -> anyhow::Result<PathBuf> {
+    let test = std::env::current_exe()?;
+    Ok(test.ancestors().nth(2).context("a test lies in deps")?.to_owned())
+}
+
 /// Runs a service with these arguments and environment until it ends by itself.
 pub fn run_to_end(
     service: &str,

@@ -12,13 +12,14 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::rc::Rc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, Instant};
 
 use averages::{Settings, Topics};
 use e2e::Stack;
 use e2e::faults::{Action, chance, time_asked};
 use e2e::pipeline::Pipeline;
 use e2e::process::Process;
+use e2e::published::now;
 use e2e::unruly::{Load, Unruliness};
 use fastrand::Rng;
 
@@ -117,14 +118,13 @@ impl Fleet {
         let process = self.processes.remove(&member).unwrap();
         process.signal("TERM").unwrap();
         let status = process.end(PATIENCE).unwrap();
+        let said = self.last_words();
         let excused = self.kafka_away.get().is_some_and(|at| at.elapsed() < RECOVERY)
             && status.code() == Some(1)
-            && ["did not stop within shutdown_deadline", FENCED]
-                .iter()
-                .any(|why| self.last_words().contains(why));
+            && (said.contains("did not stop within shutdown_deadline") || said.contains(FENCED));
         assert!(status.success() || excused, "asked to stop: {status}, see {}", self.file("log").display());
         if excused {
-            println!("asked to stop after Kafka was away: {}", self.last_words());
+            println!("asked to stop after Kafka was away: {said}");
         }
     }
 
@@ -229,11 +229,6 @@ fn wait(time: Duration) {
     while let Some(left) = end.checked_duration_since(Instant::now()) {
         std::thread::park_timeout(left);
     }
-}
-
-fn now() -> i64 {
-    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap();
-    i64::try_from(now.as_millis()).unwrap()
 }
 
 /// Writes until told to stop, twenty times as fast as event time until that is an hour behind the clock; then closes every window.

@@ -10,12 +10,13 @@ mod averages;
 use std::os::unix::process::ExitStatusExt as _;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, Instant};
 
 use averages::{Compared, Settings, Topics};
 use e2e::Stack;
 use e2e::pipeline::Pipeline;
-use e2e::process::Process;
+use e2e::process::{Process, folder_with_points};
+use e2e::published::now;
 use e2e::unruly::{Load, Unruliness};
 use tokio::runtime::Runtime;
 
@@ -50,8 +51,7 @@ impl Bed {
         let runtime = Runtime::new().unwrap();
         let name = format!("crash-averages-{name}-{}", without.unwrap_or("whole"));
         let pipeline = runtime.block_on(Pipeline::make(&Stack::find().unwrap(), &name, 2)).unwrap();
-        let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap();
-        let begin = i64::try_from(now.as_millis()).unwrap() - 24 * 3_600_000;
+        let begin = now() - 24 * 3_600_000;
         let load =
             Load::new(&pipeline, 20, Unruliness { disordered: 10, old: 5, garbage: 2, foreign: 20 }, begin)
                 .unwrap();
@@ -64,7 +64,7 @@ impl Bed {
         std::env::temp_dir().join(format!("{}.log", self.pipeline.group()))
     }
 
-    /// With the point armed, if any. The test and the binary beside it are built with the points; a released one is not.
+    /// With the point armed, if any.
     fn start(&self, point: Option<&str>) -> Process {
         self.start_as("0", point)
     }
@@ -79,9 +79,7 @@ impl Bed {
         environment.extend(point.map(|point| ("KSTREAM_FAILPOINT".to_owned(), point.to_owned())));
         environment.extend(self.without.map(|without| ("KSTREAM_WITHOUT".to_owned(), without.to_owned())));
         environment.extend(self.session.map(e2e::pipeline::session));
-        let exe = std::env::current_exe().unwrap();
-        let folder = exe.ancestors().nth(2).unwrap();
-        Process::start_in(folder, "agg-producer", &environment, &self.log()).unwrap()
+        Process::start_in(&folder_with_points().unwrap(), "agg-producer", &environment, &self.log()).unwrap()
     }
 
     fn write(&mut self) {

@@ -5,7 +5,7 @@ use std::os::unix::process::ExitStatusExt as _;
 use std::time::{Duration, Instant};
 
 use e2e::ingest::{Ingest, PATIENCE};
-use e2e::process::Process;
+use e2e::process::{Process, folder_with_points};
 use tokio::time::sleep;
 
 /// Passed once at a start.
@@ -17,16 +17,10 @@ const AGAIN_AND_AGAIN: [&str; 6] =
 /// What `abort` ends a process with.
 const SIGABRT: i32 = 6;
 
-/// The test and the binary beside it are built with them; a released one is not.
-fn use_binary_with_points(ingest: &mut Ingest) {
-    let exe = std::env::current_exe().expect("a test knows where it is");
-    ingest.use_binary_in(exe.ancestors().nth(2).expect("a test is in deps").to_owned());
-}
-
 /// One falls asleep between two transactions, with trades in its queues and sockets; another takes over, and has them all; then the first one
 /// wakes up.
 async fn a_sleeper_wakes_up(ingest: &mut Ingest) -> anyhow::Result<(Process, Process)> {
-    use_binary_with_points(ingest);
+    ingest.use_binary_in(folder_with_points()?);
     ingest.arm_to_stop("committed", 20);
     let sleeper = ingest.produce()?;
     let end = Instant::now() + PATIENCE;
@@ -74,7 +68,7 @@ async fn without_the_fence_it_writes_trades_once_more() {
 async fn a_producer_that_ends_at_any_point_around_a_lasting_step_leaves_nothing_out_and_nothing_twice() {
     // Given up numbers bring snapshots more often than once in half a minute.
     let mut ingest = Ingest::open("crash", "[[fault]]\nkind = \"hole\"\none_in = 200", &[]).await.unwrap();
-    use_binary_with_points(&mut ingest);
+    ingest.use_binary_in(folder_with_points().unwrap());
     let once = AT_START.iter().map(|point| (*point, 1));
     let more = AGAIN_AND_AGAIN.iter().flat_map(|point| [(*point, 1), (*point, 4)]);
     let mut ends = 0;

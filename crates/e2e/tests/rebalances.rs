@@ -8,12 +8,13 @@ mod averages;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, Instant};
 
 use averages::{Settings, Topics};
 use e2e::Stack;
 use e2e::pipeline::Pipeline;
 use e2e::process::Process;
+use e2e::published::now;
 use e2e::unruly::{Load, Unruliness};
 use tokio::runtime::Runtime;
 
@@ -36,8 +37,7 @@ impl Group {
     fn make(name: &str) -> Self {
         let runtime = Runtime::new().unwrap();
         let pipeline = runtime.block_on(Pipeline::make(&Stack::find().unwrap(), name, PARTITIONS)).unwrap();
-        let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap();
-        let begin = i64::try_from(now.as_millis()).unwrap() - 24 * 3_600_000;
+        let begin = now() - 24 * 3_600_000;
         let load = Load::new(&pipeline, 60, Unruliness::NONE, begin).unwrap();
         Self { runtime, pipeline, load, processes: BTreeMap::new(), session: None }
     }

@@ -7,15 +7,16 @@
 
 use std::collections::BTreeSet;
 use std::path::PathBuf;
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, Instant};
 
 use common::avro::schema::MOVING_AVERAGE;
 use common::kafka::admin::{TopicSpec, ensure_topics};
 use common::kafka::client::{Role, config};
-use common::model::{EventTime, MovingAverage};
+use common::model::MovingAverage;
 use e2e::Stack;
 use e2e::pipeline::Pipeline;
 use e2e::process::{Process, run_to_end};
+use e2e::published::now;
 use e2e::topic::Topic;
 use e2e::unruly::{Load, Unruliness};
 use rdkafka::admin::{AdminClient, AdminOptions, NewPartitions};
@@ -28,11 +29,6 @@ use rdkafka::{Offset, TopicPartitionList};
 
 const PATIENCE: Duration = Duration::from_secs(120);
 const MINUTE: u32 = 60_000;
-
-fn now() -> EventTime {
-    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap();
-    i64::try_from(now.as_millis()).unwrap()
-}
 
 /// A group that has read ten minutes of trades, and was stopped.
 struct Group {

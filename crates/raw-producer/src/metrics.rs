@@ -26,6 +26,11 @@ pub struct KindLabels {
 /// Kinds that a channel's name may say.
 const KINDS: [&str; 5] = ["future", "option", "spot", "future_combo", "option_combo"];
 
+/// A count as a gauge takes it.
+pub(crate) fn gauged(count: usize) -> i64 {
+    i64::try_from(count).unwrap_or(i64::MAX)
+}
+
 /// Connections to the exchange.
 #[derive(Debug, Clone)]
 pub struct SessionMetrics {

@@ -14,9 +14,9 @@ use std::time::{Duration, Instant};
 use bare::Rate;
 use deribit_sim::market::Options;
 use e2e::ingest::Ingest;
-use e2e::metrics::Histogram;
+use e2e::metrics::{Histogram, median};
 use e2e::process::Process;
-use tape::{Frames, Recorder, Tape};
+use tape::{Frames, Recorder, Tape, now};
 
 /// Trades that were missed, and trades in a long topic.
 const MISSED: f64 = 1_000_000.0;
@@ -61,7 +61,7 @@ async fn throughput() -> anyhow::Result<()> {
     let length = ROUND * (ROUNDS + 1);
     ingest.start_before(2 * length);
     let options = Options { seed: 7, instruments: 1_000, rate: 20_000.0 };
-    let mut recorder = Recorder::new(options, tape::now().minus(u64::try_from(length.as_millis())?));
+    let mut recorder = Recorder::new(options, now().minus(u64::try_from(length.as_millis())?));
     let producer = ingest.produce()?;
     ingest.until_ready().await?;
     let (mut ours, mut bare, mut acknowledged) = (Vec::new(), Vec::new(), 0.0);
@@ -91,12 +91,6 @@ async fn throughput() -> anyhow::Result<()> {
         "frames in to acknowledged records: {ours:.0} trades a second, bare {bare:.0}, ratio {ratio:.2}, goal >= 0.7; by CPU time {ours_cpu:.0} and {bare_cpu:.0}, ratio {ratio_cpu:.2}"
     );
     Ok(())
-}
-
-fn median(values: impl Iterator<Item = f64>) -> f64 {
-    let mut values: Vec<f64> = values.collect();
-    values.sort_by(f64::total_cmp);
-    values.get(values.len() / 2).copied().unwrap_or(f64::NAN)
 }
 
 /// What a trade costs that comes in its time, with the exchange's pauses between the bundles. The bare producer gets its records at the same

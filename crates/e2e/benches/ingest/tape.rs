@@ -5,10 +5,11 @@
 use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use anyhow::Context as _;
 use deribit_sim::market::{Kind, Market, Millis, Options};
+use e2e::published;
 use futures_util::{SinkExt as _, StreamExt as _};
 use serde::Deserialize;
 use serde_json::json;
@@ -145,7 +146,7 @@ fn answer(request: &str) -> anyhow::Result<String> {
     Ok(json!({"jsonrpc": "2.0", "id": id, "result": result}).to_string())
 }
 
+/// The exchange's clock.
 pub(crate) fn now() -> Millis {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    Millis(u64::try_from(since.as_millis()).unwrap_or(0))
+    Millis(published::now().cast_unsigned())
 }

@@ -172,24 +172,19 @@ impl Conversation {
     fn request(&mut self, call: Call) -> String {
         let id = self.next_id;
         self.next_id += 1;
-        let params = match &call {
-            Call::Auth => self.credentials.as_ref().map_or_else(
-                || json!({}),
-                |key| {
-                    json!({
-                        "grant_type": "client_credentials",
-                        "client_id": key.client_id,
-                        "client_secret": key.client_secret.expose_secret(),
-                    })
-                },
-            ),
-            Call::Refresh => json!({
+        let params = match (&call, &self.credentials) {
+            (Call::Auth, Some(key)) => json!({
+                "grant_type": "client_credentials",
+                "client_id": key.client_id,
+                "client_secret": key.client_secret.expose_secret(),
+            }),
+            (Call::Refresh, _) => json!({
                 "grant_type": "refresh_token",
                 "refresh_token": self.refresh_token.as_ref().map(ExposeSecret::expose_secret),
             }),
-            Call::SetHeartbeat => json!({"interval": HEARTBEAT.as_secs()}),
-            Call::Subscribe(channels) => json!({"channels": channels}),
-            Call::Test => json!({}),
+            (Call::SetHeartbeat, _) => json!({"interval": HEARTBEAT.as_secs()}),
+            (Call::Subscribe(channels), _) => json!({"channels": channels}),
+            (Call::Auth | Call::Test, _) => json!({}),
         };
         let text = json!({"jsonrpc": "2.0", "id": id, "method": method(&call), "params": params}).to_string();
         self.said.insert(id, call);

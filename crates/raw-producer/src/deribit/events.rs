@@ -7,7 +7,7 @@ use common::metrics::Gauge;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio_tungstenite::tungstenite::Utf8Bytes;
 
-use crate::metrics::QueueMetrics;
+use crate::metrics::{QueueMetrics, gauged};
 
 /// Events that wait, at most.
 const EVENTS: usize = 128;
@@ -91,14 +91,14 @@ pub fn queue(metrics: &QueueMetrics) -> (Sender, Receiver) {
     let (events, heard) = mpsc::channel(EVENTS);
     let room = Room { left: Arc::new(Semaphore::new(BYTES)), waiting: metrics.frames.clone() };
     room.tell();
-    metrics.bounds.0.set(i64::try_from(BYTES).unwrap_or(i64::MAX));
+    metrics.bounds.0.set(gauged(BYTES));
     (Sender { events, room: room.clone() }, Receiver { events: heard, room })
 }
 
 impl Room {
     fn tell(&self) {
         let taken = BYTES.saturating_sub(self.left.available_permits());
-        self.waiting.set(i64::try_from(taken).unwrap_or(i64::MAX));
+        self.waiting.set(gauged(taken));
     }
 }
 

@@ -23,7 +23,7 @@ use super::conversation::{Conversation, Credentials, Progress};
 use super::events::{self, Event};
 use super::message::{Frame, PLATFORM_STATE, Remedy, is_notification, parse};
 use crate::clock::now_micros;
-use crate::metrics::SessionMetrics;
+use crate::metrics::{SessionMetrics, gauged};
 
 type Socket = WebSocketStream<MaybeTlsStream<TcpStream>>;
 
@@ -342,7 +342,7 @@ impl Connection<'_> {
             all.extend(missing);
         }
         let missing = self.missing.as_ref().map_or(&[][..], |(_, missing)| missing);
-        sessions.metrics.channels_missing.set(i64::try_from(missing.len()).unwrap_or(i64::MAX));
+        sessions.metrics.channels_missing.set(gauged(missing.len()));
         if self.talk.is_subscribed() {
             if missing.is_empty() {
                 sessions.part.ready();

@@ -33,7 +33,7 @@ pub(super) struct Deep {
 }
 
 impl Deep {
-    /// For the topic's start, the time from which something may be missing, and the time from which history has it by time.
+    /// For the topic's start, the time from which something may be missing, and the time up to which it is read so, from which history has it by time.
     pub(super) fn new(scopes: &[Scope], (start, from, until): (Millis, Millis, Millis)) -> Self {
         let mut deep = Self { start, from, until, ..Self::default() };
         deep.kinds = scopes
@@ -67,16 +67,16 @@ impl Deep {
     /// Instruments of which nothing is known.
     pub(super) fn listed(&mut self, listed: Vec<Listed>) {
         let Some((currency, _)) = self.listing.take() else { return };
-        let (start, from, until) = (self.start, self.from, self.until);
-        let of_kind = |kind: &str| self.kinds.contains(&(currency.clone(), kind.to_owned()));
-        let any = of_kind("any");
-        let wanted = listed.into_iter().filter(|one| any || of_kind(&one.kind));
-        let wanted = wanted.filter(|one| one.expiration_timestamp >= from);
-        let wanted = wanted.filter(|one| one.creation_timestamp < until);
-        let wanted: Vec<_> = wanted
-            .map(|one| (one.instrument_name, From::Time(one.creation_timestamp.max(start).max(from))))
-            .collect();
-        self.wanted.extend(wanted);
+        let Self { start, from, until, kinds, wanted, .. } = self;
+        let subscribed = |one: &Listed| {
+            kinds.iter().any(|(of, kind)| *of == currency && (kind == "any" || *kind == one.kind))
+        };
+        let found = listed.into_iter().filter(subscribed);
+        let found = found.filter(|one| one.expiration_timestamp >= *from);
+        let found = found.filter(|one| one.creation_timestamp < *until);
+        wanted.extend(
+            found.map(|one| (one.instrument_name, From::Time(one.creation_timestamp.max(*start).max(*from)))),
+        );
     }
 
     pub(super) fn until(&self) -> Millis {

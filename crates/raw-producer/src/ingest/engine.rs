@@ -25,7 +25,7 @@ use tokio::time::{MissedTickBehavior, interval};
 use super::{Ingest, Payload, Settings, Tools};
 use crate::deribit::events;
 use crate::deribit::session::Sessions;
-use crate::metrics::{FeedMetrics, QueueMetrics, SequenceMetrics, WriterMetrics};
+use crate::metrics::{FeedMetrics, QueueMetrics, SequenceMetrics, WriterMetrics, gauged};
 use crate::publish::Item;
 use crate::publish::book::{Book, Names};
 use crate::publish::deliveries::Deliveries;
@@ -351,10 +351,6 @@ async fn on_thread<T: Send + 'static>(
     };
     std::thread::Builder::new().name(name.into()).spawn(run).map_err(anyhow::Error::from)?;
     outcome.await.map_err(|_| Failure::Defect(format!("{name} panicked")))
-}
-
-fn gauged(count: usize) -> i64 {
-    i64::try_from(count).unwrap_or(i64::MAX)
 }
 
 fn ended(end: Result<Result<(), TransactionError>, Failure>) -> End {

@@ -23,7 +23,7 @@ use crate::clock::ExchangeClock;
 use crate::deribit::events::Event;
 use crate::deribit::history::Call;
 use crate::deribit::scope::Scope;
-use crate::metrics::{FeedMetrics, SequenceMetrics};
+use crate::metrics::{FeedMetrics, SequenceMetrics, gauged};
 use crate::publish::state::Topic;
 use crate::publish::{Body, DeadLetter, Instrument, Item};
 use crate::scan::Scan;
@@ -217,9 +217,9 @@ impl Ingest {
         self.ask(now);
         self.put_out();
         let metrics = &self.tools.metrics;
-        metrics.held.set(i64::try_from(self.sequencer.held()).unwrap_or(i64::MAX));
-        metrics.open_gaps.set(i64::try_from(self.sequencer.gaps()).unwrap_or(i64::MAX));
-        metrics.credits.set(i64::try_from(self.calls.credits(now)).unwrap_or(i64::MAX));
+        metrics.held.set(gauged(self.sequencer.held()));
+        metrics.open_gaps.set(gauged(self.sequencer.gaps()));
+        metrics.credits.set(gauged(self.calls.credits(now)));
     }
 
     fn down(&mut self, connection: usize, now: Instant) {
