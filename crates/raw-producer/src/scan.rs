@@ -82,12 +82,6 @@ impl Scan {
         Some((at, part.scope.call((part.cursor, until))))
     }
 
-    /// Questions that are on their way.
-    #[must_use]
-    pub fn in_flight(&self) -> usize {
-        self.parts.iter().filter(|part| part.in_flight).count()
-    }
-
     /// A part's question was answered: with so many trades, the newest of that time, and perhaps more behind them.
     pub fn answered(&mut self, part: usize, (trades, newest): (usize, Option<Millis>), has_more: bool) {
         let until = self.until;

@@ -43,10 +43,13 @@ impl Ingest {
                 wrong.push(format!("{name}: {error}"));
             }
         }
-        let missing = expected.values().flatten().filter(|(time, _)| *time < through).count();
-        compared.lost += missing;
+        for (name, of) in expected {
+            if let Err(error) = hold_against(&[], &of, (through, &mut compared)) {
+                wrong.push(format!("{name}: {error}"));
+            }
+        }
         let whole = wrong.is_empty() && compared.lost == 0 && compared.doubled == 0;
-        ensure!(whole, "{}: {compared:?}: {}", self.topic, wrong.join("; "));
+        ensure!(whole, "{} through {through:?}: {compared:?}: {}", self.topic, wrong.join("; "));
         Ok(compared)
     }
 
@@ -118,11 +121,18 @@ fn hold_against(
     seqs.dedup();
     compared.doubled += found.len() - seqs.len();
     let due = expected.iter().filter(|(time, _)| *time < through).count();
-    compared.lost += due.saturating_sub(seqs.len());
+    let lost = due.saturating_sub(seqs.len());
+    compared.lost += lost;
     for (found, (_, expected)) in found.iter().zip(expected) {
         let found = topic_fields(found);
         ensure!(found == *expected, "the topic has {found:?} where the exchange has {expected:?}");
     }
     ensure!(found.len() <= expected.len(), "{} more than the exchange has", found.len() - expected.len());
+    ensure!(
+        lost == 0,
+        "{lost} are missing behind number {:?}, {:?} there and {due} due",
+        seqs.last(),
+        seqs.len()
+    );
     Ok(())
 }

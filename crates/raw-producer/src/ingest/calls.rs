@@ -56,6 +56,12 @@ impl Calls {
         AT_ONCE.saturating_sub(self.on_their_way.len()).min(left)
     }
 
+    /// Pages of history on their way, besides those that fill gaps.
+    pub(super) fn reading(&self) -> usize {
+        let purposes = self.on_their_way.values().map(|on_its_way| &on_its_way.purpose);
+        purposes.filter(|purpose| matches!(purpose, Purpose::Scan(..) | Purpose::Deep(_))).count()
+    }
+
     /// A connection has called by itself: it logs in, subscribes, answers heartbeats.
     pub(super) fn called(&mut self) {
         self.credits.spend();

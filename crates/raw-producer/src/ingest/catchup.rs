@@ -307,17 +307,17 @@ impl Ingest {
 
     /// What to read next.
     pub(super) fn next_reading(&mut self) -> Option<(Call, Purpose)> {
+        // What was read fits in, but for one page if the room is full: only reading on makes room, unless a gap holds a partition back.
+        let reading = self.calls.reading();
+        let full = self.sequencer.held() + (reading + 1) * PAGE > self.settings.limits.max_held;
+        if full && (reading > 0 || self.sequencer.is_holding()) {
+            return None;
+        }
         match self.phase {
             Phase::Waiting => None,
             Phase::Deep => self.deep.next_call(),
             Phase::CatchingUp | Phase::Live => {
                 let scan = self.scan.as_mut()?;
-                // While a gap holds a partition back nothing of it goes out; what does not fit meanwhile would be asked for gap by gap.
-                let pages = scan.in_flight() + 1;
-                let full = self.sequencer.held() + pages * PAGE > self.settings.limits.max_held;
-                if full && self.sequencer.is_holding() {
-                    return None;
-                }
                 let (part, call) = scan.next_call()?;
                 Some((call, Purpose::Scan(scan.number, part)))
             }

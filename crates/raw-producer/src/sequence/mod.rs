@@ -187,7 +187,7 @@ impl<T> Sequencer<T> {
     /// what there is.
     pub fn let_go(&mut self) {
         for wait in self.instruments.iter_mut().filter_map(|instrument| instrument.wait.as_mut()) {
-            wait.trades.clear();
+            wait.let_go();
         }
         self.held = 0;
         self.dropped.clear();
@@ -211,18 +211,19 @@ impl<T> Sequencer<T> {
         self.partitions.get(partition as usize).is_some_and(|found| found.gaps.is_empty())
     }
 
-    /// The time of the oldest trade that was seen and is not published; what is known of it goes with the process, so history
-    /// is to be read from there by the next one. That is not when its gap was found: history may be hours old.
+    /// No trade that waits or is known to be missing is older: what is known of it goes with the process, so history is to be read from
+    /// there by the next one. That is not when its gap was found: history may be hours old.
     #[must_use]
     pub fn oldest_waiting(&self) -> Option<Millis> {
-        self.instruments.iter().filter_map(|instrument| Some(instrument.wait.as_deref()?.oldest())).min()
+        self.instruments.iter().filter_map(|found| found.oldest_waiting(self.start, self.gate)).min()
     }
 
     /// The same of instruments whose first trade is not known: no question by number finds that, only history read from before it.
     #[must_use]
     pub fn oldest_without_first(&self) -> Option<Millis> {
-        let unknown = |id: &u32| self.instruments.get(*id as usize).is_some_and(|found| found.next.is_none());
-        self.gapped().filter(unknown).filter_map(|id| Some(self.wait_of(id)?.oldest())).min()
+        let gapped = self.gapped().filter_map(|id| self.instruments.get(id as usize));
+        let unknown = gapped.filter(|found| found.next.is_none());
+        unknown.filter_map(|found| found.oldest_waiting(self.start, self.gate)).min()
     }
 
     /// Whether instruments wait for a scan of history to show their first trade.
@@ -283,7 +284,7 @@ impl<T> Sequencer<T> {
                 // Were an older one known from the stream, history would lag, and might lack others too.
                 let base = self
                     .wait_of(*id)
-                    .and_then(|wait| Some((wait.base?, wait.lowest)))
+                    .and_then(|wait| Some((wait.base?, wait.lowest.0)))
                     .filter(|((seq, at), lowest)| *at < scanned && seq <= lowest)
                     .map(|(base, _)| base);
                 if let (Some((seq, _)), Some(None)) =
@@ -317,7 +318,7 @@ impl<T> Sequencer<T> {
             }
             let Some(instrument) = self.instruments.get_mut(id as usize) else { continue };
             let (Some(next), Some(wait)) = (instrument.next, instrument.wait.as_mut()) else { continue };
-            let (seq, timestamp) = wait.witness();
+            let Some((seq, timestamp)) = wait.witness(Some(next)) else { continue };
             let Some(by_time) = wait.gap.as_mut().and_then(|gap| gap.ask(next, now)) else { continue };
             let times = (instrument.timestamp.min(timestamp), timestamp);
             questions.push(Question { id: Id(id), by_time, seqs: (next, seq), times });
@@ -338,12 +339,12 @@ impl<T> Sequencer<T> {
         let limits = self.limits;
         let Some(instrument) = self.instruments.get_mut(id.0 as usize) else { return };
         let (Some(next), Some(wait)) = (instrument.next, instrument.wait.as_mut()) else { return };
-        let (witness, _) = wait.witness();
+        let witness = wait.witness(Some(next));
         let Some(gap) = wait.gap.as_mut() else { return };
-        if seqs.contains(&next) {
+        let Some((witness, _)) = witness.filter(|_| !seqs.contains(&next)) else {
             // It did not fit in, or is held: nothing was learned about it.
             return gap.failed(now);
-        }
+        };
         let later = seqs.iter().copied().filter(|seq| *seq > next).min();
         let (hole, last) = match gap.answered(next, later, (now, &limits)) {
             Finding::Unsure => return,
@@ -366,6 +367,20 @@ impl<T> Sequencer<T> {
 }
 
 impl<T> Instrument<T> {
+    /// No trade of it that waits or is missing is older. A missing one's time is not known; but it comes after what was published last, and
+    /// if a reading is still to show it, not before where that has come to.
+    fn oldest_waiting(&self, start: Millis, gate: Millis) -> Option<Millis> {
+        let wait = self.wait.as_deref()?;
+        let missing = wait.witness(self.next).map(|(_, witnessed)| match self.next {
+            None => wait.lowest.1.min(gate),
+            Some(next) if witnessed < gate || wait.dropped.is_some_and(|(seq, _)| seq < next) => {
+                self.timestamp.max(start)
+            }
+            Some(_) => self.timestamp.max(gate),
+        });
+        wait.oldest().into_iter().chain(missing).min()
+    }
+
     fn publish(&mut self, id: Id, arrival: Arrival<T>, out: &mut Vec<Out<T>>) {
         if arrival.aside {
             self.holes.get_or_insert_default().add(arrival.seq, arrival.seq);

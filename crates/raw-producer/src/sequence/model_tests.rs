@@ -52,6 +52,8 @@ struct Run {
     sequencer: Sequencer<()>,
     out: Vec<Out<()>>,
     lag: Millis,
+    /// Up to where history has been read.
+    compared: Millis,
 }
 
 impl Run {
@@ -83,14 +85,39 @@ impl Run {
         }
     }
 
-    /// Reads all history, as after a connection was lost.
-    fn scan(&mut self, now: Millis) {
-        for at in 0..self.exchange.trades.len() {
-            for trade in self.exchange.history(at, now, self.lag).collect::<Vec<_>>() {
-                self.take(at, trade, (Source::Scan, now));
+    /// Reads all history page by page, as after a connection was lost.
+    fn scan(&mut self, now: Millis) -> Result<(), TestCaseError> {
+        let of = |at| self.exchange.history(at, now, self.lag).map(move |trade| (at, trade));
+        let mut history: Vec<_> = (0..self.exchange.trades.len()).flat_map(of).collect();
+        history.sort_by_key(|(_, (_, time))| *time);
+        self.sequencer.advance(0, 0, now);
+        for page in history.chunks(5) {
+            for (at, trade) in page {
+                self.take(*at, *trade, (Source::Scan, now));
             }
+            let reached = page.last().map_or(0, |(_, (_, time))| *time);
+            self.sequencer.advance(reached, reached, now);
+            self.check_whole(reached)?;
         }
-        self.sequencer.advance(now - self.lag, OPEN, now);
+        self.sequencer.advance(now - self.lag + 1, OPEN, now);
+        self.compared = now - self.lag + 1;
+        self.check_whole(self.compared)
+    }
+
+    /// What history was compared with up to there has been put out, if it is older than all that waits.
+    fn check_whole(&mut self, compared: Millis) -> Result<(), TestCaseError> {
+        self.out.extend(self.sequencer.put_out());
+        let whole = self.sequencer.oldest_waiting().map_or(compared, |oldest| oldest.min(compared));
+        for (at, name) in INSTRUMENTS.iter().enumerate().take(self.exchange.trades.len()) {
+            let last = self.sequencer.lasts().find_map(|(of, last, _)| (**of == **name).then_some(last));
+            let missing =
+                self.exchange.trades[at].iter().find(|(seq, _)| last.is_none_or(|last| last < *seq));
+            prop_assert!(
+                missing.is_none_or(|(_, time)| *time >= whole),
+                "{name} lacks {missing:?} before {whole}"
+            );
+        }
+        Ok(())
     }
 
     fn check(&self) -> Result<(), TestCaseError> {
@@ -137,7 +164,7 @@ proptest! {
         let exchange = Exchange::new(&counts, &holes, step);
         let limits = Limits { max_held: room, ..LIMITS };
         let sequencer = Sequencer::new(partitions, limits);
-        let mut run = Run { exchange: exchange.clone(), sequencer, out: Vec::new(), lag };
+        let mut run = Run { exchange: exchange.clone(), sequencer, out: Vec::new(), lag, compared: 0 };
         let mut arrivals = Vec::new();
         for (n, (at, trade)) in exchange.trades.iter().enumerate()
             .flat_map(|(at, trades)| trades.iter().map(move |trade| (at, *trade))).enumerate()
@@ -159,13 +186,20 @@ proptest! {
             }
             run.ask(now, answered[turn % answered.len()]);
             run.sequencer.tick(now);
+            if turn % 400 == 300 {
+                run.sequencer.let_go();
+                run.scan(now)?;
+            }
             if run.sequencer.wants_scan() || turn % 150 == 149 {
-                run.scan(now);
+                run.scan(now)?;
+            }
+            if turn % 10 == 0 {
+                run.check_whole(run.compared)?;
             }
             now += STEP;
             turn += 1;
         }
-        run.out = run.sequencer.put_out();
+        run.check_whole(run.compared)?;
         run.check()?;
     }
 }

@@ -18,24 +18,32 @@ pub(super) struct Partition {
 impl<T> Sequencer<T> {
     /// Puts a trade with those that wait, if there is room.
     pub(super) fn hold(&mut self, id: u32, arrival: Arrival<T>, source: Source) -> Verdict {
-        // While history is read, the stream must not take the room that history needs.
-        let share = if source == Source::Live && self.gate != OPEN { 2 } else { 1 };
-        let full = self.held >= self.limits.max_held / share;
         let Some(instrument) = self.instruments.get_mut(id as usize) else { return Verdict::Dropped };
         let wait = instrument.wait.get_or_insert_with(|| Box::new(Wait::new(arrival.seq, arrival.timestamp)));
         wait.saw(arrival.seq, arrival.timestamp);
+        let partition = self.partitions.get_mut(instrument.partition as usize);
+        let has_gap = partition.is_some_and(|partition| {
+            partition.waiting.insert(id);
+            partition.gaps.contains(&id)
+        });
+        let full = match source {
+            // While history is read, the stream must not take the room that history needs.
+            Source::Live if self.gate != OPEN => self.held >= self.limits.max_held / 2,
+            // What was read makes room by itself as the reading goes on, and is read once only. Whoever reads sees to it that it is not
+            // too much; what stays behind a gap would stay for long.
+            Source::Scan if self.gate != OPEN && !has_gap => false,
+            _ => self.held >= self.limits.max_held,
+        };
         let unknown = instrument.next.is_none();
         if unknown && source == Source::Scan && wait.base.is_none_or(|(seq, _)| arrival.seq < seq) {
             wait.base = Some((arrival.seq, arrival.timestamp));
-        }
-        if let Some(partition) = self.partitions.get_mut(instrument.partition as usize) {
-            partition.waiting.insert(id);
         }
         // The one that everything waits for always fits: with it, others leave.
         if full && instrument.next != Some(arrival.seq) {
             if wait.trades.contains_key(&arrival.seq) {
                 return Verdict::Duplicate;
             }
+            wait.dropped(arrival.seq, arrival.timestamp);
             let newest = self.dropped.entry(id).or_insert(arrival.timestamp);
             *newest = arrival.timestamp.max(*newest);
             return Verdict::Dropped;
@@ -126,9 +134,9 @@ impl<T> Sequencer<T> {
             next += 1;
             time = time.max(arrival.effective(now));
         }
-        // Its trade was dropped for lack of room.
-        let (last, at) = wait.horizon;
-        (last >= next && at < self.gate && wait.trades.range(next..).next().is_none() && !old).then_some(time)
+        // What comes next is known to exist, and was dropped for lack of room.
+        let witnessed = wait.witness(Some(next)).is_some_and(|(_, at)| at < self.gate);
+        (witnessed && !old).then_some(time)
     }
 
     /// Takes the trades that come next out of those that wait, up to the gate and no later than `bound`.
@@ -164,10 +172,8 @@ impl<T> Sequencer<T> {
         let Some(instrument) = self.instruments.get_mut(id as usize) else { return };
         let Some(wait) = instrument.wait.as_mut() else { return };
         let Some(partition) = self.partitions.get_mut(instrument.partition as usize) else { return };
-        let (seq, timestamp) = wait.witness();
-        let missing =
-            instrument.next.is_none_or(|next| seq > next || (seq == next && wait.trades.is_empty()));
-        if missing && timestamp < gate {
+        let witness = wait.witness(instrument.next);
+        if witness.is_some_and(|(_, time)| time < gate) {
             wait.gap.get_or_insert_with(|| Gap::new(now, now));
             partition.gaps.insert(id);
         } else {
@@ -205,8 +211,6 @@ impl<T> Sequencer<T> {
             self.held -= wait.trades.len();
             wait.trades = kept;
             wait.gap = None;
-            // What it began with waits no more; were it kept, history would be read again from there for as long as anything waits.
-            wait.base = None;
         }
     }
 
@@ -219,7 +223,7 @@ impl<T> Sequencer<T> {
             let Some(wait) = self.wait_of(id).filter(|_| nothing_yet) else { continue };
             let over = wait.gap.as_ref().is_some_and(|gap| now - gap.since >= self.limits.patience);
             if over {
-                let first = wait.witness().0;
+                let first = wait.lowest.0;
                 self.set_next(id, first);
                 self.find_gap(id, now);
                 if let Some(found) = self.partitions.get_mut(partition) {

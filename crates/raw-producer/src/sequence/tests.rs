@@ -108,7 +108,8 @@ fn a_gap_holds_the_whole_partition_until_it_is_filled_and_then_time_order_holds(
     assert_eq!(bench.live("B", 12), Verdict::Published);
 }
 
-/// Whoever starts after a crash reads history from there. By the time at which the gap was found, B's first trade would be lost.
+/// Whoever starts after a crash reads history from there. By the time at which the gap was found, B's first trade would be lost; and what A
+/// lacks came after its last one, nobody knows when.
 #[test]
 fn what_waits_behind_a_gap_found_in_old_history_is_as_old_as_it_is() {
     let mut bench = Bench::after_ten(&["A"]);
@@ -118,7 +119,7 @@ fn what_waits_behind_a_gap_found_in_old_history_is_as_old_as_it_is() {
         bench.take(name, seq, Source::Scan);
     }
     bench.sequencer.advance(500, OPEN, bench.now);
-    assert_eq!((bench.published(), bench.sequencer.oldest_waiting()), (vec![], Some(11)));
+    assert_eq!((bench.published(), bench.sequencer.oldest_waiting()), (vec![], Some(10)));
     let gap = bench.ask().unwrap();
     bench.answer(gap.id, "A", &[11, 12]);
     assert_eq!(bench.published().len(), 5);
@@ -131,13 +132,46 @@ fn what_waits_is_as_old_as_it_is_whatever_waited_before_it() {
     let mut bench = Bench::after_ten(&["A"]);
     bench.sequencer.advance(0, 0, bench.now);
     bench.take("A", 11, Source::Scan);
-    bench.take("B", 7, Source::Scan);
+    bench.take("B", 11, Source::Scan);
     for seq in 12..15 {
         bench.take("A", seq, Source::Scan);
         bench.take("B", seq, Source::Live);
         bench.sequencer.advance(seq, seq, bench.now);
-        assert_eq!(bench.sequencer.oldest_waiting(), Some(12));
+        assert_eq!(bench.sequencer.oldest_waiting(), Some(seq));
     }
+}
+
+/// What the stream brought of it since is newer, and says nothing of what was let go.
+#[test]
+fn what_was_let_go_or_had_no_room_waits_as_if_it_were_here() {
+    let mut bench = Bench::after_ten(&["A", "B"]);
+    bench.live("A", 12);
+    bench.live("B", 300);
+    bench.tick(LIMITS.hold_max);
+    assert_eq!(bench.sequencer.oldest_waiting(), Some(10), "number 11 of each is missing");
+    bench.sequencer.let_go();
+    bench.sequencer.advance(11, 11, bench.now);
+    bench.live("A", 800);
+    assert_eq!((bench.sequencer.held(), bench.sequencer.oldest_waiting()), (1, Some(11)));
+    bench.take("A", 11, Source::Scan);
+    bench.sequencer.advance(20, 20, bench.now);
+    assert_eq!(bench.published(), pairs(&[("A", 11)]));
+    assert_eq!(bench.sequencer.oldest_waiting(), Some(11), "number 12 was let go, and has not come again");
+}
+
+#[test]
+fn what_is_read_of_history_always_fits_unless_a_gap_is_in_front_of_it() {
+    let mut bench = Bench::after_ten(&["A", "B"]);
+    bench.sequencer.advance(0, 0, bench.now);
+    let most = i64::try_from(LIMITS.max_held).unwrap();
+    for seq in 12..=most + 12 {
+        assert_eq!(bench.take("A", seq, Source::Scan), Verdict::Held);
+    }
+    assert_eq!(bench.live("B", 2_000), Verdict::Dropped);
+    bench.sequencer.advance(13, 13, bench.now);
+    assert_eq!(bench.take("B", 12, Source::Scan), Verdict::Held);
+    assert_eq!(bench.take("A", most + 13, Source::Scan), Verdict::Dropped, "its number 11 has to come first");
+    assert_eq!(bench.ask().unwrap().seqs, (11, 12));
 }
 
 #[test]

@@ -11,7 +11,9 @@ pub(super) struct Wait<T> {
     /// The highest sequence number known to exist, with its time; its trade may have been dropped for lack of room.
     pub(super) horizon: (i64, Millis),
     /// The lowest one, likewise.
-    pub(super) lowest: i64,
+    pub(super) lowest: (i64, Millis),
+    /// The lowest one whose trade was dropped or let go, and may have come again since.
+    pub(super) dropped: Option<(i64, Millis)>,
     /// While nothing was ever published: the lowest number that a scan of history has shown, with its time.
     pub(super) base: Option<(i64, Millis)>,
     /// Set while the trade that comes next is missing, and is not to be expected from a running scan.
@@ -20,25 +22,50 @@ pub(super) struct Wait<T> {
 
 impl<T> Wait<T> {
     pub(super) fn new(seq: i64, timestamp: Millis) -> Self {
-        Self { trades: BTreeMap::new(), horizon: (seq, timestamp), lowest: seq, base: None, gap: None }
+        let seen = (seq, timestamp);
+        Self { trades: BTreeMap::new(), horizon: seen, lowest: seen, dropped: None, base: None, gap: None }
     }
 
     pub(super) fn saw(&mut self, seq: i64, timestamp: Millis) {
-        self.lowest = self.lowest.min(seq);
+        if seq < self.lowest.0 {
+            self.lowest = (seq, timestamp);
+        }
         if seq > self.horizon.0 {
             self.horizon = (seq, timestamp);
         }
     }
 
-    /// The time of the oldest trade that waits, or of one that was seen and is to be had again.
-    pub(super) fn oldest(&self) -> Millis {
-        let others = self.base.into_iter().chain([self.witness()]).map(|(_, time)| time);
-        self.trades.values().map(|trade| trade.timestamp).chain(others).min().unwrap_or(Millis::MIN)
+    /// That trade exists and is not here.
+    pub(super) fn dropped(&mut self, seq: i64, timestamp: Millis) {
+        if self.dropped.is_none_or(|(lowest, _)| seq < lowest) {
+            self.dropped = Some((seq, timestamp));
+        }
     }
 
-    /// The nearest trade behind a gap: its number and time.
-    pub(super) fn witness(&self) -> (i64, Millis) {
-        self.trades.first_key_value().map_or(self.horizon, |(seq, trade)| (*seq, trade.timestamp))
+    /// Lets go of every trade; that they exist is remembered.
+    pub(super) fn let_go(&mut self) {
+        if let Some((seq, trade)) = self.trades.pop_first() {
+            self.dropped(seq, trade.timestamp);
+        }
+        self.trades.clear();
+    }
+
+    /// The lowest number from `next` on that is known to exist, with its time.
+    pub(super) fn nearest(&self, next: i64) -> Option<(i64, Millis)> {
+        let held = self.trades.range(next..).next().map(|(seq, trade)| (*seq, trade.timestamp));
+        let seen = [held, self.dropped, Some(self.horizon)].into_iter().flatten();
+        seen.filter(|(seq, _)| *seq >= next).min_by_key(|(seq, _)| *seq)
+    }
+
+    /// Likewise, if the trade of the number `next` is missing; without a `next`, none is known to come first.
+    pub(super) fn witness(&self, next: Option<i64>) -> Option<(i64, Millis)> {
+        let here = next.is_some_and(|next| self.trades.contains_key(&next));
+        self.nearest(next.unwrap_or(i64::MIN)).filter(|_| !here)
+    }
+
+    /// The time of the oldest trade that is here.
+    pub(super) fn oldest(&self) -> Option<Millis> {
+        self.trades.values().map(|trade| trade.timestamp).min()
     }
 }
 
