@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::thread::JoinHandle;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use agg_producer::Config;
 use agg_producer::metrics::AggregatorMetrics;
@@ -53,6 +53,7 @@ const TOPICS: [&str; 6] = [
 /// A broker, a registry that fails so many times before it answers, and a pair at work between them.
 struct Rig {
     cluster: MockCluster<'static, DefaultProducerContext>,
+    metrics: Metrics,
     pairs: Pairs,
     pair: Option<JoinHandle<Result<(), Failure>>>,
 }
@@ -82,6 +83,7 @@ impl Rig {
         ];
         let config: Config = load_from(None, variables.map(|(key, value)| (key.to_owned(), value))).unwrap();
         let (windowing, fingerprint) = config.windowing().unwrap();
+        let metrics = Metrics::new("test");
         let pairs = Pairs {
             registry: Registry::new(&config.schema_registry).unwrap(),
             config: Arc::new(config),
@@ -89,13 +91,13 @@ impl Rig {
             fingerprint,
             schemas: SchemaIds { candles: CANDLE_ID, averages: AVERAGE_ID, watermarks: Some(WATERMARK_ID) },
             runtime: tokio::runtime::Handle::current(),
-            metrics: AggregatorMetrics::new(&Metrics::new("test")),
+            metrics: AggregatorMetrics::new(&metrics),
             health: Health::new(),
             shutdown: Shutdown::new(),
         };
         let (made, seat) = (pairs.clone(), pairs.seats().remove(0));
         let pair = Some(std::thread::spawn(move || made.make(seat)?.run()));
-        Self { cluster, pairs, pair }
+        Self { cluster, metrics, pairs, pair }
     }
 
     fn producer(&self) -> BaseProducer {
@@ -301,8 +303,8 @@ async fn offsets_that_are_not_told_are_asked_for_again_and_never_taken_for_none(
 #[tokio::test(flavor = "multi_thread")]
 async fn offsets_that_are_not_told_for_longer_than_a_transaction_may_be_open_are_swept_and_nothing_is_lost() {
     use rdkafka::types::{RDKafkaApiKey, RDKafkaRespErr};
-    let begun = Instant::now();
-    let open = [RDKafkaRespErr::RD_KAFKA_RESP_ERR_UNSTABLE_OFFSET_COMMIT; 40];
+    // Each question is asked about six times before it fails, and only one that fails after 15 s has it swept.
+    let open = [RDKafkaRespErr::RD_KAFKA_RESP_ERR_UNSTABLE_OFFSET_COMMIT; 60];
     let rig = Rig::start_after(0, |cluster| {
         cluster.request_errors(RDKafkaApiKey::OffsetFetch, &open);
     })
@@ -310,7 +312,8 @@ async fn offsets_that_are_not_told_for_longer_than_a_transaction_may_be_open_are
     send_trades(&rig.producer(), 0, &[(1_000, 10.0), (12_000, 20.0)]);
     let average: MovingAverage<'_> = decoded(&MOVING_AVERAGE, AVERAGE_ID, &rig.read(TOPICS[2], 1)[0]);
     assert_eq!((average.window_end, average.sma), (10_000, 10.0));
-    assert!(begun.elapsed() > Duration::from_secs(15), "so long nothing is swept");
+    let metrics = rig.metrics.render();
+    assert!(metrics.contains("\ntest_offsets_swept_total 1\n"), "{metrics}");
     rig.stop();
 }
 

@@ -145,7 +145,7 @@ async fn a_stalled_connection_has_everything_later() {
 
 #[tokio::test]
 async fn in_maintenance_there_are_no_trades_and_no_answers_and_nobody_comes_in() {
-    let simulator = simulator("kind = \"maintenance\"\nevery_trades = 100\ntimes = 1\nlasts = \"5s\"").await;
+    let simulator = simulator("kind = \"maintenance\"\nevery_trades = 100\ntimes = 1\nlasts = \"15s\"").await;
     let mut client = subscribed(&simulator).await;
     let news = |message: &Value| message["params"]["data"]["maintenance"].as_bool();
     while news(&client.notification().await) != Some(true) {}

@@ -21,11 +21,24 @@ pub mod topic;
 pub mod unruly;
 pub mod zipkin;
 
+use std::sync::atomic::{AtomicU32, Ordering};
+
 pub use stack::Stack;
 
-/// A port of this machine that nobody has at present.
+/// A port of this machine that nobody has at present, and that nobody is given who asks for any: it is another process's to take, later.
 pub fn free_port() -> anyhow::Result<u16> {
-    Ok(std::net::TcpListener::bind("127.0.0.1:0")?.local_addr()?.port())
+    /// Below those that the system gives, and above those of the servers.
+    const PORTS: std::ops::Range<u32> = 30_000..32_700;
+    static TRIED: AtomicU32 = AtomicU32::new(0);
+    let first = std::process::id();
+    for _ in PORTS {
+        let next = first.wrapping_add(TRIED.fetch_add(1, Ordering::Relaxed));
+        let port = u16::try_from(PORTS.start + next % (PORTS.end - PORTS.start))?;
+        if std::net::TcpListener::bind(("127.0.0.1", port)).is_ok() {
+            return Ok(port);
+        }
+    }
+    anyhow::bail!("no port of {PORTS:?} is free")
 }
 
 /// A GET, by the client that the services use too.

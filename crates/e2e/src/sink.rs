@@ -141,15 +141,23 @@ impl Sink {
         body: Option<Value>,
     ) -> anyhow::Result<()> {
         let url = self.stack.url("CONNECT_PORT", path)?;
-        let mut request = common::http::client()?.request(method, url);
-        if let Some(body) = body {
-            request = request.header("content-type", "application/json").body(body.to_string());
+        let end = Instant::now() + LONGEST;
+        loop {
+            let mut request = common::http::client()?.request(method.clone(), url.clone());
+            if let Some(body) = &body {
+                request = request.header("content-type", "application/json").body(body.to_string());
+            }
+            let answer = request.send().await?;
+            if answer.status().is_success() {
+                return Ok(());
+            }
+            // What was asked before moves tasks about, and nothing else is taken meanwhile.
+            let moving = answer.status() == reqwest::StatusCode::CONFLICT && Instant::now() < end;
+            if !moving {
+                bail!("kafka connect: {path}: {} {}", answer.status(), answer.text().await?);
+            }
+            tokio::time::sleep(Duration::from_millis(200)).await;
         }
-        let answer = request.send().await?;
-        if answer.status().is_success() {
-            return Ok(());
-        }
-        bail!("kafka connect: {path}: {} {}", answer.status(), answer.text().await?)
     }
 
     /// Waits until it is so; `what` is for the message if it never is.

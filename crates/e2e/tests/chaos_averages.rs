@@ -7,11 +7,10 @@
 
 mod averages;
 
-use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
-use std::rc::Rc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use averages::{Settings, Topics};
@@ -72,18 +71,40 @@ const FAULTS_BY_WEIGHT: [Fault; 16] = {
     ]
 };
 
+/// When Kafka was away, for whatever fleet's turn it was.
+#[derive(Clone, Default)]
+struct Outages {
+    under_way: Arc<AtomicUsize>,
+    ended: Arc<Mutex<Option<Instant>>>,
+}
+
+impl Outages {
+    fn begin(&self) {
+        self.under_way.fetch_add(1, Ordering::Relaxed);
+    }
+
+    fn end(&self) {
+        *self.ended.lock().unwrap() = Some(Instant::now());
+        self.under_way.fetch_sub(1, Ordering::Relaxed);
+    }
+
+    fn is_recent(&self) -> bool {
+        let lately = |at: Instant| at.elapsed() < RECOVERY;
+        self.under_way.load(Ordering::Relaxed) > 0 || self.ended.lock().unwrap().is_some_and(lately)
+    }
+}
+
 /// The processes of one group.
 struct Fleet {
     pipeline: Pipeline,
     settings: Settings,
     processes: BTreeMap<usize, Process>,
-    /// When Kafka was last away, for whatever fleet's turn it was.
-    kafka_away: Rc<Cell<Option<Instant>>>,
+    outages: Outages,
 }
 
 impl Fleet {
-    fn new(pipeline: Pipeline, settings: Settings, kafka_away: &Rc<Cell<Option<Instant>>>) -> Self {
-        Self { pipeline, settings, processes: BTreeMap::new(), kafka_away: kafka_away.clone() }
+    fn new(pipeline: Pipeline, settings: Settings, outages: &Outages) -> Self {
+        Self { pipeline, settings, processes: BTreeMap::new(), outages: outages.clone() }
     }
 
     /// The windows come from a file, the rest from the environment.
@@ -119,7 +140,7 @@ impl Fleet {
         process.signal("TERM").unwrap();
         let status = process.end(PATIENCE).unwrap();
         let said = self.last_words();
-        let excused = self.kafka_away.get().is_some_and(|at| at.elapsed() < RECOVERY)
+        let excused = self.outages.is_recent()
             && status.code() == Some(1)
             && (said.contains("did not stop within shutdown_deadline") || said.contains(FENCED));
         assert!(status.success() || excused, "asked to stop: {status}, see {}", self.file("log").display());
@@ -210,14 +231,21 @@ impl Fleet {
                 self.processes.insert(member, self.one_of(both));
             }
             Fault::KafkaDies => {
+                self.outages.begin();
                 self.pipeline.stack.fault(Action::Kill, "kafka").unwrap();
-                self.kafka_away.set(Some(Instant::now()));
+                let (outages, stack) = (self.outages.clone(), self.pipeline.stack.clone());
+                // Waits until it is well; the other faults go on meanwhile.
+                std::thread::spawn(move || {
+                    stack.fault(Action::Start, "kafka").unwrap();
+                    outages.end();
+                });
             }
             Fault::KafkaAway => {
+                self.outages.begin();
                 self.pipeline.stack.fault(Action::Stop, "kafka").unwrap();
                 wait(Duration::from_millis(rng.u64(0..12_000)));
                 self.pipeline.stack.fault(Action::Start, "kafka").unwrap();
-                self.kafka_away.set(Some(Instant::now()));
+                self.outages.end();
             }
         }
         true
@@ -284,10 +312,10 @@ fn whatever_breaks_each_window_is_published_once_and_right_to_the_last_bit() {
     let mut rng = chance().unwrap();
     let unruliness = Unruliness { disordered: 10, old: 5, garbage: 2, foreign: 20 };
     let mut load = Load::new(&pipeline, 200, unruliness, now() - BEGIN).unwrap();
-    let kafka_away = Rc::new(Cell::new(None));
+    let outages = Outages::default();
     let mut fleets = [
-        Fleet::new(pipeline.clone(), FIRST, &kafka_away),
-        Fleet::new(pipeline.beside("second"), SECOND, &kafka_away),
+        Fleet::new(pipeline.clone(), FIRST, &outages),
+        Fleet::new(pipeline.beside("second"), SECOND, &outages),
     ];
     fleets.iter_mut().for_each(|fleet| fleet.start(0));
 

@@ -135,8 +135,8 @@ async fn the_exchange_may_be_away_for_ten_minutes_of_its_own_time() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_gap_that_is_filled_while_it_holds_its_partition_makes_no_trade_late() {
     let _kafka = KAFKA.read().await;
-    // Few and busy instruments: each gap shows by the next number, soon.
-    let settings = [("MARKET__INSTRUMENTS", "8"), ("MARKET__RATE", "500")];
+    // Two instruments so busy that none is silent for a second: each gap shows by the next number, before the window's grace is over.
+    let settings = [("MARKET__INSTRUMENTS", "2"), ("MARKET__RATE", "500")];
     let plan = r#"
         fault = [
             { kind = "drop", one_in = 20, times = 30 },
@@ -147,6 +147,8 @@ async fn a_gap_that_is_filled_while_it_holds_its_partition_makes_no_trade_late()
     let mut ingest = Ingest::open("in-time", plan, &settings).await.unwrap();
     // However slow the machine is, a gap is filled before that.
     ingest.set("SEQUENCE__HOLD_MAX", "5m");
+    // So that a gap of one holds back the other.
+    ingest.set("TOPICS__PARTITIONS", "1");
     let producer = ingest.produce().unwrap();
     let done = BTreeMap::from([(Kind::Drop, 30), (Kind::Thin, 30), (Kind::Reorder, 30)]);
     ingest.until_at_least("trades_published_total", 1.0).await.unwrap();

@@ -197,8 +197,8 @@ fn one_that_lost_its_partitions_while_it_wrote_aborts_that_and_goes_on_with_what
     // Under another name: nothing but its session tells that the first one is gone.
     let heir = bed.start_as("1", None);
     bed.write_until(|bed| bed.pipeline.committed().unwrap() > before);
-    lost.signal("CONT").unwrap();
     let assigned = bed.times_said("\"assigned\"");
+    lost.signal("CONT").unwrap();
     bed.write_until(|bed| bed.times_said("\"assigned\"") > assigned);
     println!("{:?}", bed.outcome(Some(lost)).unwrap());
     heir.signal("TERM").unwrap();

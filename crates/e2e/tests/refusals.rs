@@ -83,8 +83,9 @@ fn servers_that_do_not_come_are_69_with_their_address() {
             69,
             &["127.0.0.1:1", "startup_deadline = 2s"],
         );
-        let soon = with(environment(&stack, "e2e-away"), "KSTREAM__STARTUP_DEADLINE", "6s");
-        let no_registry = with(soon, "KSTREAM__SCHEMA_REGISTRY__URL", "http://127.0.0.1:1/v7");
+        // Long enough for Kafka to make the topics first.
+        let later = with(environment(&stack, "e2e-away"), "KSTREAM__STARTUP_DEADLINE", "15s");
+        let no_registry = with(later, "KSTREAM__SCHEMA_REGISTRY__URL", "http://127.0.0.1:1/v7");
         assert_ends(
             &run_to_end(service, &[], &no_registry).unwrap(),
             69,

@@ -171,7 +171,11 @@ impl Pairs {
             transactional_id = format!("{transactional_id}-{}", std::process::id());
         }
         let role = Role::TransformingProducer { transactional_id };
-        let settings = client::config(&config.kafka, Config::SERVICE.name(), &role);
+        let mut settings = client::config(&config.kafka, Config::SERVICE.name(), &role);
+        if without("fence") {
+            // Nothing but the fence is to end the transaction of a process that sleeps.
+            settings.set("transaction.timeout.ms", "600000");
+        }
         let deadline = *config.startup_deadline;
         let fenced =
             TransactionalProducer::fence(&settings, Deliveries, deadline).map_err(|error| match error {

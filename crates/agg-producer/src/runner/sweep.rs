@@ -26,6 +26,7 @@ impl Runner {
         }
         self.not_told_since = None;
         tracing::warn!(?partitions, "ending what an older transaction of this member's may have left open");
+        self.metrics.swept();
         self.sweep(partitions).or_else(|error| self.settle(error))
     }
 

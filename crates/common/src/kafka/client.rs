@@ -53,8 +53,6 @@ fn of_role(role: &Role) -> Vec<(&'static str, &str)> {
         Role::TransformingProducer { transactional_id } => {
             let own = [
                 ("delivery.report.only.error", "true"),
-                // Filled in one go, and sent at once when it is.
-                ("linger.ms", "1"),
                 // A close makes two records of each instrument: so many wait in memory, the rest until there is room.
                 ("queue.buffering.max.messages", "2000"),
             ];
@@ -111,9 +109,11 @@ fn producer() -> [(&'static str, &'static str); 7] {
     ]
 }
 
-fn in_transactions(id: &str) -> [(&'static str, &str); 4] {
+fn in_transactions(id: &str) -> [(&'static str, &str); 5] {
     [
         ("transactional.id", id),
+        // A commit waits for every record: what a transaction has is sent while the rest of it is gathered.
+        ("linger.ms", "1"),
         // A transaction that begins while Kafka still writes the last one's markers is told to come back; at the default of 100 ms
         // every reader would wait as long.
         ("retry.backoff.ms", "10"),
@@ -232,7 +232,7 @@ mod tests {
                  queue.buffering.max.kbytes=16384 queue.buffering.max.messages=100000 socket.keepalive.enable=true"
                     .to_owned(),
                 "acks=all bootstrap.servers=h:1 check.crcs=true client.id=svc compression.type=zstd \
-                 enable.idempotence=true linger.ms=5 message.max.bytes=2097152 partitioner=murmur2_random \
+                 enable.idempotence=true linger.ms=1 message.max.bytes=2097152 partitioner=murmur2_random \
                  queue.buffering.max.kbytes=16384 queue.buffering.max.messages=100000 retry.backoff.ms=10 socket.keepalive.enable=true \
                  transaction.timeout.ms=10000 \
                  transactional.id=t"

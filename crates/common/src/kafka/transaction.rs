@@ -140,6 +140,11 @@ impl<C: ProducerContext + 'static> Transaction<'_, C> {
         }
     }
 
+    /// Serves delivery reports that have come.
+    pub fn poll(&self) {
+        self.producer.poll(Duration::ZERO);
+    }
+
     /// Adds the consumer's offsets, so that input and output are committed as one.
     ///
     /// # Errors

@@ -177,8 +177,10 @@ impl Ingest {
             ("ADMIN__LISTEN", "127.0.0.1:0".to_owned()),
             ("TRACING__ZIPKIN_URL", String::new()),
         ];
-        let environment: Vec<_> =
-            settings.into_iter().map(|(key, value)| (format!("KSTREAM__{key}"), value)).collect();
+        const SHARED: &str = "TOPICS__PARTITIONS";
+        let shared = self.environment.get(SHARED).map(|value| (SHARED, value.clone()));
+        let all = settings.into_iter().chain(shared);
+        let environment: Vec<_> = all.map(|(key, value)| (format!("KSTREAM__{key}"), value)).collect();
         Process::start("agg-producer", &environment, &self.log("averages"))
     }
 

@@ -17,12 +17,19 @@ pub const BYTES: usize = super::session::LARGEST_MESSAGE;
 /// What comes from a connection.
 #[derive(Debug)]
 pub enum Event {
-    /// Every channel has been subscribed to; questions can be asked.
+    /// Every channel has been answered for; questions can be asked.
     Up {
         /// Which connection.
         connection: usize,
         /// Takes the text of questions; dropped, the connection ends.
         questions: mpsc::Sender<String>,
+    },
+    /// So many channels the exchange does not know on a connection that is up.
+    Missing {
+        /// Which connection.
+        connection: usize,
+        /// How many.
+        channels: usize,
     },
     /// A connection has called the exchange by itself, which takes what could be asked otherwise.
     Called,
@@ -54,7 +61,7 @@ impl Event {
         match self {
             Self::Frame { text, .. } => text.len(),
             Self::Garbage { bytes, .. } => bytes.len(),
-            Self::Up { .. } | Self::Called | Self::Down { .. } => 0,
+            Self::Up { .. } | Self::Missing { .. } | Self::Called | Self::Down { .. } => 0,
         }
     }
 }

@@ -143,6 +143,7 @@ impl Sessions {
             heard_at: Instant::now(),
             log_in_at: None,
             missing: None,
+            told_missing: 0,
             ask: Some(ask),
             proved,
         };
@@ -177,6 +178,8 @@ struct Connection<'a> {
     log_in_at: Option<Instant>,
     /// Channels that the exchange did not know, and when to ask for them again.
     missing: Option<(Instant, Vec<String>)>,
+    /// How many of them were passed on.
+    told_missing: usize,
     /// Given away once everything is subscribed.
     ask: Option<mpsc::Sender<String>>,
     proved: &'a mut bool,
@@ -301,12 +304,16 @@ impl Connection<'_> {
         if !self.talk.is_subscribed() {
             return Ok(());
         }
-        match self.ask.take() {
-            Some(questions) => {
-                self.pass_on(Event::Up { connection: self.sessions.connection, questions }).await
-            }
-            None => Ok(()),
+        let connection = self.sessions.connection;
+        if let Some(questions) = self.ask.take() {
+            self.pass_on(Event::Up { connection, questions }).await?;
         }
+        let channels = self.missing.as_ref().map_or(0, |(_, missing)| missing.len());
+        if channels != self.told_missing {
+            self.told_missing = channels;
+            self.pass_on(Event::Missing { connection, channels }).await?;
+        }
+        Ok(())
     }
 
     fn answer(

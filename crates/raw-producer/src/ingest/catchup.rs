@@ -325,10 +325,12 @@ impl Ingest {
     }
 
     /// The exchange says what time it is, and what it sent before has arrived: so the partitions that miss nothing are complete. Not before
-    /// history has been read once more: what the first reading was too early for came before the stream, and only history has it.
+    /// history has been read once more: what the first reading was too early for came before the stream, and only history has it. Nor
+    /// while no connection has every channel.
     pub(super) fn complete_through(&mut self, time: Millis) {
         let through = time - STREAM_DELAY;
-        if self.phase != Phase::Live || !self.confirmed || through <= self.complete_through {
+        let all_channels = self.lines.values().any(|line| line.missing == 0);
+        if self.phase != Phase::Live || !self.confirmed || !all_channels || through <= self.complete_through {
             return;
         }
         self.complete_through = through;

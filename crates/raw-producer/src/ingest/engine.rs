@@ -18,7 +18,7 @@ use common::kafka::transaction::{TransactionError, TransactionalProducer};
 use common::shutdown::Shutdown;
 use common::telemetry::trace::Sampler;
 use tokio::runtime::Handle;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{Semaphore, mpsc, oneshot};
 use tokio::task::JoinSet;
 use tokio::time::{MissedTickBehavior, interval};
 
@@ -26,13 +26,13 @@ use super::{Ingest, Payload, Settings, Tools};
 use crate::deribit::events;
 use crate::deribit::session::Sessions;
 use crate::metrics::{FeedMetrics, QueueMetrics, SequenceMetrics, WriterMetrics, gauged};
-use crate::publish::Item;
 use crate::publish::book::{Book, Names};
 use crate::publish::deliveries::Deliveries;
 use crate::publish::learn::{Foreign, Learned, Readers};
 use crate::publish::recognize::AskRegistry;
 use crate::publish::state::Owner;
 use crate::publish::thread::Writer;
+use crate::publish::{DeadLetter, Item};
 use crate::sequence::Sequencer;
 
 /// Items between here and the writer.
@@ -278,6 +278,7 @@ impl Engine {
         let mut tick = interval(TICK);
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
         self.queues.bounds.1.set(gauged(items.max_capacity()));
+        let letters = Arc::new(Semaphore::new(DeadLetter::WAITING));
         loop {
             tokio::select! {
                 biased;
@@ -289,11 +290,17 @@ impl Engine {
             }
             self.heartbeat.beat();
             for item in ingest.items() {
-                let Err(mpsc::error::TrySendError::Full(item)) = items.try_send(item) else { continue };
+                let item = match item {
+                    letter @ Item::DeadLetter(_) => letter,
+                    other => match items.try_send(other) {
+                        Err(mpsc::error::TrySendError::Full(back)) => back,
+                        _ => continue,
+                    },
+                };
                 // Kafka is slower than the exchange: nothing is read meanwhile.
                 tokio::select! {
                     biased;
-                    sent = items.send(item) => if sent.is_err() {
+                    sent = hand_over(item, (items, &letters)) => if sent.is_err() {
                         return None;
                     },
                     () = shutdown.requested() => return None,
@@ -351,6 +358,18 @@ async fn on_thread<T: Send + 'static>(
     };
     std::thread::Builder::new().name(name.into()).spawn(run).map_err(anyhow::Error::from)?;
     outcome.await.map_err(|_| Failure::Defect(format!("{name} panicked")))
+}
+
+/// Waits until there is room for it.
+async fn hand_over(
+    item: Item,
+    (items, letters): (&mpsc::Sender<Item>, &Arc<Semaphore>),
+) -> Result<(), mpsc::error::SendError<Item>> {
+    let item = match item {
+        Item::DeadLetter(letter) => Item::DeadLetter(letter.within(letters).await),
+        other => other,
+    };
+    items.send(item).await
 }
 
 fn ended(end: Result<Result<(), TransactionError>, Failure>) -> End {

@@ -79,6 +79,8 @@ pub struct Tools {
 struct Line {
     questions: mpsc::Sender<String>,
     heard_at: Instant,
+    /// Channels that the exchange does not know.
+    missing: usize,
 }
 
 /// How far it has come.
@@ -178,13 +180,18 @@ impl Ingest {
                 if self.lines.is_empty() {
                     // Ours may have stood still meanwhile, as it does while a machine sleeps.
                     self.clock = None;
-                } else if self.phase == Phase::Live {
-                    // Those that stayed may be as dead as this one was: nothing is called whole before history has been read.
-                    self.scan = None;
-                    self.confirmed = false;
+                } else {
+                    // Those that stayed may be as dead as this one was.
+                    self.doubt();
                 }
-                self.lines.insert(connection, Line { questions, heard_at: now });
+                self.lines.insert(connection, Line { questions, heard_at: now, missing: 0 });
                 self.time_asked = None;
+            }
+            Event::Missing { connection, channels } => {
+                if let Some(line) = self.lines.get_mut(&connection) {
+                    line.missing = channels;
+                    self.doubt();
+                }
             }
             Event::Called => self.calls.called(),
             Event::Down { connection } => self.down(connection, now),
@@ -220,6 +227,14 @@ impl Ingest {
         metrics.held.set(gauged(self.sequencer.held()));
         metrics.open_gaps.set(gauged(self.sequencer.gaps()));
         metrics.credits.set(gauged(self.calls.credits(now)));
+    }
+
+    /// The stream may have lacked something: nothing is called whole before history has been read.
+    fn doubt(&mut self) {
+        if self.phase == Phase::Live {
+            self.scan = None;
+            self.confirmed = false;
+        }
     }
 
     fn down(&mut self, connection: usize, now: Instant) {

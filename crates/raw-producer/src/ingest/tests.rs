@@ -381,6 +381,30 @@ fn a_refused_question_does_not_pass_for_history_without_trades() {
     assert_eq!(bench.page(("A", 11, 20_000)), -10_000, "it is asked once more");
 }
 
+#[test]
+fn while_the_exchange_does_not_know_a_channel_nothing_is_called_whole() {
+    let mut bench = live();
+    let begun = bench.now;
+    // The exchange says what time it is; whether anything is called whole then.
+    let whole = |bench: &mut Bench, after: u64| {
+        bench.pass(after);
+        let passed = i64::try_from((bench.now - begun).as_millis()).unwrap();
+        bench.answer("public/get_time", &json!(WHOLE + MISSED + passed));
+        bench.ingest.items().any(|item| matches!(item, Item::CompleteThrough { .. }))
+    };
+    assert!(!whole(&mut bench, 4_000), "history is to be read a second time");
+    bench.pages(&[], false);
+    assert!(whole(&mut bench, 1_100));
+    bench.ingest.event(Event::Missing { connection: 0, channels: 1 }, bench.now);
+    assert!(!whole(&mut bench, 4_000));
+    bench.pages(&[], false);
+    assert!(!whole(&mut bench, 1_100), "one is missing still");
+    bench.ingest.event(Event::Missing { connection: 0, channels: 0 }, bench.now);
+    assert!(!whole(&mut bench, 4_000), "history has not been read since");
+    bench.pages(&[], false);
+    assert!(whole(&mut bench, 1_100));
+}
+
 /// The others may be as dead as the one that was lost.
 #[test]
 fn after_one_of_two_connections_was_lost_nothing_is_called_whole_before_history_has_been_read() {

@@ -15,7 +15,7 @@ use rdkafka::producer::BaseRecord;
 
 use super::deliveries::{Deliveries, InFlight};
 use super::learn::UNCOVERED;
-use super::state::{OWNER, Owner, Snapshot, TOPIC, Topic};
+use super::state::{OWNER, Owner, Snapshot, TOPIC};
 use super::{Body, DeadLetter, Instrument, Item};
 use crate::clock::now_micros;
 use crate::metrics::WriterMetrics;
@@ -62,6 +62,8 @@ pub struct Book {
     /// What changed in the open transaction.
     fresh: HashMap<Id, (Arc<str>, Reached), RandomState>,
     holes: HashMap<Arc<str>, Holes>,
+    /// Up to when the topic is whole, as the open transaction says.
+    reconciled_through: Option<Millis>,
     /// Watermarks whose offsets are not known before the open transaction is committed.
     complete_through: BTreeMap<i32, Millis>,
     trades: u64,
@@ -81,6 +83,7 @@ impl Book {
             dirty: HashMap::default(),
             fresh: HashMap::default(),
             holes: HashMap::new(),
+            reconciled_through: None,
             complete_through: BTreeMap::new(),
             trades: 0,
             round: (Instant::now(), false),
@@ -169,7 +172,10 @@ impl Book {
                 self.round.1 = true;
                 Ok(())
             }
-            Item::Topic(topic) => self.send_topic(tx, topic),
+            Item::Topic(topic) => {
+                self.reconciled_through = Some(topic.reconciled_through);
+                self.send_state(tx, TOPIC, &topic)
+            }
             Item::Forget(name) => self.send_tombstone(tx, &name),
             Item::CompleteThrough { .. } => {
                 self.keeps(&item);
@@ -189,6 +195,9 @@ impl Book {
             failpoint("snapshot-committed");
         }
         self.dirty.extend(self.fresh.drain().map(|(_, reached)| reached));
+        if let Some(time) = self.reconciled_through.take() {
+            self.metrics.reconciled_through.set(seconds(time));
+        }
         self.metrics.transactions.inc();
         self.metrics.commit.observe(took.as_secs_f64());
     }
@@ -216,11 +225,6 @@ impl Book {
         let Instrument { id, name, partition } = of;
         self.fresh.insert(id, (name, Reached { last: seq, timestamp, partition }));
         Ok(())
-    }
-
-    fn send_topic(&self, tx: &Tx<'_>, topic: Topic) -> Sent {
-        self.metrics.reconciled_through.set(seconds(topic.reconciled_through));
-        self.send_state(tx, TOPIC, &topic)
     }
 
     fn send_watermark(&self, tx: &Tx<'_>, (partition, time): (i32, Millis), offsets: &[i64]) -> Sent {

@@ -21,6 +21,7 @@ use std::sync::Arc;
 
 use common::telemetry::trace::{self, Kind};
 use state::Topic;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tracing::Span;
 
 use crate::sequence::{Holes, Id, Millis};
@@ -104,7 +105,7 @@ pub enum Item {
 }
 
 /// Bytes from the socket, and why they could not be used.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug)]
 pub struct DeadLetter {
     /// Where they came from.
     pub channel: String,
@@ -114,11 +115,15 @@ pub struct DeadLetter {
     pub bytes: Box<[u8]>,
     /// How many they were.
     pub length: usize,
+    /// Its share of [`Self::WAITING`], while it waits to be written.
+    pub room: Option<OwnedSemaphorePermit>,
 }
 
 impl DeadLetter {
     /// What is longer is cut.
     pub const LONGEST: usize = 512 * 1024;
+    /// Bytes of them that wait to be written, at most.
+    pub const WAITING: usize = 16 * 1024 * 1024;
 
     /// Likewise of a channel or a reason, which may quote what came: characters.
     const LONGEST_HEADER: usize = 1_000;
@@ -138,6 +143,35 @@ impl DeadLetter {
             reason: cut(reason),
             bytes: kept.into(),
             length: bytes.len(),
+            room: None,
         }
+    }
+
+    /// Waits until there is room for it.
+    #[must_use]
+    pub async fn within(mut self, room: &Arc<Semaphore>) -> Self {
+        let bytes = u32::try_from(self.bytes.len()).expect("the longest fits 32 bits");
+        self.room = room.clone().acquire_many_owned(bytes).await.ok();
+        self
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::time::timeout;
+
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn dead_letters_wait_outside_until_there_is_room_for_their_bytes() {
+        let room = Arc::new(Semaphore::new(DeadLetter::WAITING));
+        let letter = || DeadLetter::new("", String::new(), &[0; DeadLetter::LONGEST]).within(&room);
+        let mut waiting = Vec::new();
+        while let Ok(letter) = timeout(std::time::Duration::from_secs(1), letter()).await {
+            waiting.push(letter);
+        }
+        assert_eq!(waiting.len(), DeadLetter::WAITING / DeadLetter::LONGEST);
+        waiting.pop();
+        drop(letter().await);
     }
 }

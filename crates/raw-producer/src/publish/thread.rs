@@ -126,6 +126,7 @@ impl Writer {
                 break;
             }
             std::thread::park_timeout(left.min(SIP));
+            transaction.poll();
             while batch.len() < FULL
                 && let Ok(item) = items.try_recv()
             {
