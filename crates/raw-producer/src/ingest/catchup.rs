@@ -90,6 +90,7 @@ impl Ingest {
             self.items.push(Item::Topic(topic));
         }
         self.sequencer.begin(topic.start);
+        self.sequencer.has_read(topic.reconciled_through);
         let reach = clock - REACH;
         if let Some(scan) = self.scan.as_mut().filter(|scan| scan.reached() >= reach) {
             scan.go_on(clock, OVERLAP);
@@ -259,6 +260,7 @@ impl Ingest {
     fn compared(&mut self, through: Millis) {
         let first = self.sequencer.oldest_without_first().map_or(through, |oldest| through.min(oldest - 1));
         self.compared_through = self.compared_through.max(first);
+        self.sequencer.has_read(first);
     }
 
     /// Notes for the process after this one up to when the topic is whole: what waits now is known to this one only.

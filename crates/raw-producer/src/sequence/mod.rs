@@ -47,6 +47,8 @@ pub struct Sequencer<T> {
     ids: HashMap<Arc<str>, u32, RandomState>,
     partitions: Vec<Partition>,
     gate: Millis,
+    /// History has been read up to then, all of it.
+    read_through: Millis,
     held: usize,
     /// Instruments of which trades were dropped for lack of room, with the time of the newest one.
     dropped: BTreeMap<u32, Millis>,
@@ -64,6 +66,7 @@ impl<T> Sequencer<T> {
             ids: HashMap::default(),
             partitions: (0..partitions.max(1)).map(|_| Partition::default()).collect(),
             gate: OPEN,
+            read_through: Millis::MIN,
             held: 0,
             dropped: BTreeMap::new(),
             out: Vec::new(),
@@ -308,6 +311,11 @@ impl<T> Sequencer<T> {
         }
     }
 
+    /// All history up to that time has been taken in: what turns out to be missing from now on is newer.
+    pub fn has_read(&mut self, through: Millis) {
+        self.read_through = self.read_through.max(through);
+    }
+
     /// What to ask history now; each question is to be [`Self::answered`] or [`Self::failed`].
     pub fn questions(&mut self, most: usize, now: Millis) -> Vec<Question> {
         let ids: Vec<u32> = self.gapped().collect();
@@ -367,14 +375,14 @@ impl<T> Sequencer<T> {
 }
 
 impl<T> Instrument<T> {
-    /// No trade of it that waits or is missing is older. A missing one's time is not known; but it comes after what was published last, and
-    /// if a reading is still to show it, not before where that has come to.
+    /// No trade of it that waits or is missing is older. A missing one's time is not known; but it comes after what was published last and
+    /// after what had been read when the waiting began, and if a reading is still to show it, not before where that has come to.
     fn oldest_waiting(&self, start: Millis, gate: Millis) -> Option<Millis> {
         let wait = self.wait.as_deref()?;
         let missing = wait.witness(self.next).map(|(_, witnessed)| match self.next {
             None => wait.lowest.1.min(gate),
             Some(next) if witnessed < gate || wait.dropped.is_some_and(|(seq, _)| seq < next) => {
-                self.timestamp.max(start)
+                self.timestamp.max(start).max(wait.read_through.saturating_add(1))
             }
             Some(_) => self.timestamp.max(gate),
         });

@@ -97,9 +97,11 @@ impl Run {
             }
             let reached = page.last().map_or(0, |(_, (_, time))| *time);
             self.sequencer.advance(reached, reached, now);
+            self.sequencer.has_read(reached - 1);
             self.check_whole(reached)?;
         }
         self.sequencer.advance(now - self.lag + 1, OPEN, now);
+        self.sequencer.has_read(now - self.lag);
         self.compared = now - self.lag + 1;
         self.check_whole(self.compared)
     }

@@ -19,7 +19,8 @@ impl<T> Sequencer<T> {
     /// Puts a trade with those that wait, if there is room.
     pub(super) fn hold(&mut self, id: u32, arrival: Arrival<T>, source: Source) -> Verdict {
         let Some(instrument) = self.instruments.get_mut(id as usize) else { return Verdict::Dropped };
-        let wait = instrument.wait.get_or_insert_with(|| Box::new(Wait::new(arrival.seq, arrival.timestamp)));
+        let (seen, read_through) = ((arrival.seq, arrival.timestamp), self.read_through);
+        let wait = instrument.wait.get_or_insert_with(|| Box::new(Wait::new(seen, read_through)));
         wait.saw(arrival.seq, arrival.timestamp);
         let partition = self.partitions.get_mut(instrument.partition as usize);
         let has_gap = partition.is_some_and(|partition| {

@@ -14,6 +14,8 @@ pub(super) struct Wait<T> {
     pub(super) lowest: (i64, Millis),
     /// The lowest one whose trade was dropped or let go, and may have come again since.
     pub(super) dropped: Option<(i64, Millis)>,
+    /// Up to when history had been read before anything of it waited.
+    pub(super) read_through: Millis,
     /// While nothing was ever published: the lowest number that a scan of history has shown, with its time.
     pub(super) base: Option<(i64, Millis)>,
     /// Set while the trade that comes next is missing, and is not to be expected from a running scan.
@@ -21,9 +23,17 @@ pub(super) struct Wait<T> {
 }
 
 impl<T> Wait<T> {
-    pub(super) fn new(seq: i64, timestamp: Millis) -> Self {
-        let seen = (seq, timestamp);
-        Self { trades: BTreeMap::new(), horizon: seen, lowest: seen, dropped: None, base: None, gap: None }
+    /// For the trade `seen`, the first of it that waits.
+    pub(super) fn new(seen: (i64, Millis), read_through: Millis) -> Self {
+        Self {
+            trades: BTreeMap::new(),
+            horizon: seen,
+            lowest: seen,
+            dropped: None,
+            read_through,
+            base: None,
+            gap: None,
+        }
     }
 
     pub(super) fn saw(&mut self, seq: i64, timestamp: Millis) {
