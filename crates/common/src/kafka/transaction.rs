@@ -163,13 +163,27 @@ impl<C: ProducerContext + 'static> Transaction<'_, C> {
     /// [`TransactionError`]; after [`TransactionError::Abortable`] nothing of the transaction is readable once the caller has aborted by
     /// [`TransactionalProducer::abort_failed`].
     pub fn commit(self) -> Result<(), TransactionError> {
+        self.deliver();
+        failpoint("acknowledged");
+        again(|| self.producer.commit_transaction(ATTEMPT))
+    }
+
+    fn deliver(&self) {
         let end = Instant::now() + END_WITHIN;
         while self.producer.in_flight_count() > 0 && Instant::now() < end {
             send_at_once(self.producer);
             self.producer.poll(Duration::ZERO);
         }
-        failpoint("acknowledged");
-        again(|| self.producer.commit_transaction(ATTEMPT))
+    }
+
+    /// Aborts it once its records have arrived: nothing of it will be read, and with it ends whatever an older transaction of this id has
+    /// left open in their partitions.
+    ///
+    /// # Errors
+    /// As [`Self::abort`].
+    pub fn abort_delivered(self) -> Result<(), TransactionError> {
+        self.deliver();
+        abort(self.producer)
     }
 
     /// Aborts: nothing of it will be read.

@@ -28,9 +28,9 @@ use crate::deribit::session::Sessions;
 use crate::metrics::{FeedMetrics, QueueMetrics, SequenceMetrics, WriterMetrics, gauged};
 use crate::publish::book::{Book, Names};
 use crate::publish::deliveries::Deliveries;
-use crate::publish::learn::{Foreign, Learned, Readers};
+use crate::publish::learn::{Foreign, Hidden, Learned, Readers};
 use crate::publish::recognize::AskRegistry;
-use crate::publish::state::Owner;
+use crate::publish::state::{Owner, Topic};
 use crate::publish::thread::Writer;
 use crate::publish::{DeadLetter, Item};
 use crate::sequence::Sequencer;
@@ -167,7 +167,7 @@ impl Engine {
         let encoder = Encoder::new(&WATERMARK, self.schemas.1);
         let book = Book::new(self.names.clone(), encoder, deliveries, self.metrics.2.clone());
         let mut writer = Writer::begin(producer, book, &self.owner)?;
-        let mut learned = self.readers(&|id| self.schema(id)).learn().map_err(End::Anew)?;
+        let mut learned = self.learn(&mut writer)?;
         self.tell_of(&learned.foreign);
         writer.book().begin_with(&learned.instruments, std::mem::take(&mut learned.next_offsets));
         tracing::info!(
@@ -176,6 +176,27 @@ impl Engine {
             "read what was published"
         );
         Ok((writer, learned))
+    }
+
+    fn learn(&self, writer: &mut Writer) -> Result<Learned, End> {
+        let ask = |id| self.schema(id);
+        let readers = self.readers(&ask);
+        let hidden = match readers.learn().map_err(anyhow::Error::downcast::<Hidden>) {
+            Ok(learned) => return Ok(learned),
+            Err(Err(error)) => return Err(End::Anew(error)),
+            Err(Ok(hidden)) => hidden,
+        };
+        tracing::warn!(%hidden, "ending what an older transaction of ours may have left open");
+        if hidden.topic == self.names.trades
+            && let Some(topic) = readers.topic().map_err(End::Anew)?
+            && let Some(oldest) = readers.oldest(&hidden).map_err(End::Anew)?
+        {
+            // What is in it will have to be had again, by whichever process.
+            let reconciled_through = topic.reconciled_through.min(oldest - 1);
+            writer.note(Topic { reconciled_through, ..topic })?;
+        }
+        writer.sweep(&hidden)?;
+        readers.learn().map_err(End::Anew)
     }
 
     /// One for all incarnations: that is the fence.

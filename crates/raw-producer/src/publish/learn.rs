@@ -1,7 +1,7 @@
 //! What was published, read back: all snapshots, and behind the newest round of them the trades themselves.
 //!
-//! To be read behind a fence: nothing of an older incarnation can land any more. Another's open transaction would hide committed
-//! records behind it, so first the readable end has to reach the real one.
+//! To be read behind a fence: nothing of an older incarnation can land any more. An open transaction would hide committed records behind
+//! it, so first the readable end has to reach the real one.
 
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
@@ -18,7 +18,7 @@ use rdkafka::{Message as _, Offset, TopicPartitionList};
 
 use super::recognize::{AskRegistry, Recognizer, Verdict};
 use super::state::{OWNER, Owner, Snapshot, TOPIC, Topic};
-use crate::sequence::Holes;
+use crate::sequence::{Holes, Millis};
 
 /// One question to the broker.
 const ATTEMPT: Duration = Duration::from_secs(10);
@@ -27,6 +27,18 @@ const STALLED: Duration = Duration::from_secs(30);
 
 /// The `covered` of what only the tail told.
 pub const UNCOVERED: i64 = -1;
+
+/// Partitions that cannot be read to their end.
+#[derive(Debug, thiserror::Error)]
+#[error(
+    "a transaction is open in partitions {partitions:?} of {topic} for longer than any may be; if it is another producer's, kafka-transactions.sh find-hanging tells whose"
+)]
+pub struct Hidden {
+    /// Of which topic.
+    pub topic: String,
+    /// Their numbers.
+    pub partitions: Vec<i32>,
+}
 
 /// What was published before.
 #[derive(Debug, Default)]
@@ -117,13 +129,42 @@ impl Readers<'_> {
         Ok(self.snapshots(&self.clients()?)?.owner)
     }
 
+    /// What was noted of the topic last.
+    ///
+    /// # Errors
+    /// If Kafka does not answer.
+    pub fn topic(&self) -> anyhow::Result<Option<Topic>> {
+        Ok(self.snapshots(&self.clients()?)?.topic)
+    }
+
+    /// The time of the oldest record that cannot be read.
+    ///
+    /// # Errors
+    /// If Kafka does not answer.
+    pub fn oldest(&self, hidden: &Hidden) -> anyhow::Result<Option<Millis>> {
+        let Clients { committed, uncommitted } = self.clients()?;
+        let mut assignment = TopicPartitionList::new();
+        for partition in &hidden.partitions {
+            let readable = committed.fetch_watermarks(&hidden.topic, *partition, ATTEMPT)?.1;
+            assignment.add_partition_offset(&hidden.topic, *partition, Offset::Offset(readable))?;
+        }
+        let mut oldest = None::<Millis>;
+        each(&uncommitted, &assignment, &mut |record| {
+            let time = record.timestamp().to_millis();
+            oldest = oldest.into_iter().chain(time).min();
+            Ok(())
+        })?;
+        Ok(oldest)
+    }
+
     /// One pair for both topics: to connect takes longer than to read what is there.
     fn clients(&self) -> anyhow::Result<Clients> {
         let mut settings = client::config(self.kafka, self.service, &Role::Reader);
         settings.set("enable.partition.eof", "true");
         // The end is told by an answer without records; the broker would keep that back for half a second, in case that some come.
         settings.set("fetch.wait.max.ms", "10");
-        let uncommitted = client::config(self.kafka, self.service, &Role::UncommittedReader);
+        let mut uncommitted = client::config(self.kafka, self.service, &Role::UncommittedReader);
+        uncommitted.set("enable.partition.eof", "true");
         Ok(Clients { committed: settings.create()?, uncommitted: uncommitted.create()? })
     }
 
@@ -189,48 +230,66 @@ impl Clients {
         take: &mut dyn FnMut(&BorrowedMessage<'_>) -> anyhow::Result<()>,
     ) -> anyhow::Result<()> {
         let Self { committed: reader, uncommitted } = self;
+        let extents = (0..)
+            .zip(from)
+            .map(|(partition, _)| uncommitted.fetch_watermarks(topic, partition, ATTEMPT))
+            .collect::<Result<Vec<_>, _>>()?;
+        wait_until_readable(reader, topic, (0..).zip(extents.iter().map(|(_, end)| *end)).collect())?;
         let mut assignment = TopicPartitionList::new();
-        for (partition, from) in (0..).zip(from) {
-            let (low, high) = uncommitted.fetch_watermarks(topic, partition, ATTEMPT)?;
-            wait_until_readable(reader, topic, (partition, high))?;
+        for (partition, (from, (low, high))) in (0..).zip(from.iter().zip(extents)) {
             if *from.max(&low) < high {
                 assignment.add_partition_offset(topic, partition, Offset::Offset(*from.max(&low)))?;
             }
         }
-        let mut open = assignment.count();
-        reader.assign(&assignment)?;
-        let mut heard = Instant::now();
-        while open > 0 {
-            match reader.poll(Duration::from_millis(100)) {
-                Some(Ok(record)) => {
-                    heard = Instant::now();
-                    take(&record)?;
-                }
-                Some(Err(KafkaError::PartitionEOF(_))) => open -= 1,
-                Some(Err(error)) => return Err(error).with_context(|| format!("reading {topic}")),
-                None if heard.elapsed() > STALLED => bail!("reading {topic} does not get on"),
-                None => {}
-            }
-        }
-        // What is still on its way of these partitions is nothing to whoever reads next.
-        reader.unassign()?;
-        Ok(())
+        each(reader, &assignment, take).with_context(|| format!("reading {topic}"))
     }
 }
 
-/// Waits until no open transaction hides what is committed behind it.
-fn wait_until_readable(
+/// Reads each of these partitions to its end.
+fn each(
     reader: &BaseConsumer,
-    topic: &str,
-    (partition, end): (i32, i64),
+    assignment: &TopicPartitionList,
+    take: &mut dyn FnMut(&BorrowedMessage<'_>) -> anyhow::Result<()>,
 ) -> anyhow::Result<()> {
-    let begun = Instant::now();
-    while reader.fetch_watermarks(topic, partition, ATTEMPT)?.1 < end {
-        if begun.elapsed() > STALLED {
-            bail!("partition {partition} of {topic} has an open transaction of another producer's");
+    let mut open = assignment.count();
+    reader.assign(assignment)?;
+    let mut heard = Instant::now();
+    while open > 0 {
+        match reader.poll(Duration::from_millis(100)) {
+            Some(Ok(record)) => {
+                heard = Instant::now();
+                take(&record)?;
+            }
+            Some(Err(KafkaError::PartitionEOF(_))) => open -= 1,
+            Some(Err(error)) => return Err(error.into()),
+            None if heard.elapsed() > STALLED => bail!("it does not get on"),
+            None => {}
         }
+    }
+    // What is still on its way of these partitions is nothing to whoever reads next.
+    reader.unassign()?;
+    Ok(())
+}
+
+/// Waits until no open transaction hides what is committed before these ends.
+fn wait_until_readable(reader: &BaseConsumer, topic: &str, ends: Vec<(i32, i64)>) -> anyhow::Result<()> {
+    let (begun, mut hidden) = (Instant::now(), ends);
+    loop {
+        let mut still = Vec::new();
+        for (partition, end) in hidden {
+            if reader.fetch_watermarks(topic, partition, ATTEMPT)?.1 < end {
+                still.push((partition, end));
+            }
+        }
+        if still.is_empty() {
+            return Ok(());
+        }
+        if begun.elapsed() > STALLED {
+            let partitions = still.into_iter().map(|(partition, _)| partition).collect();
+            return Err(Hidden { topic: topic.to_owned(), partitions }.into());
+        }
+        hidden = still;
         // Nothing is assigned: this only waits.
         reader.poll(Duration::from_millis(20));
     }
-    Ok(())
 }

@@ -7,14 +7,16 @@ use std::time::{Duration, Instant};
 
 use common::failpoint::failpoint;
 use common::kafka::transaction::{TransactionError, TransactionalProducer};
+use rdkafka::producer::BaseRecord;
 use tokio::runtime::Handle;
 use tokio::sync::mpsc::Receiver;
 use tokio::time::timeout;
 
 use super::Item;
 use super::book::Book;
-use super::deliveries::Deliveries;
-use super::state::Owner;
+use super::deliveries::{Deliveries, InFlight};
+use super::learn::Hidden;
+use super::state::{Owner, Topic};
 
 /// A transaction begins at most so often, unless it is full; one that comes later begins at once.
 const PACE: Duration = Duration::from_millis(20);
@@ -58,6 +60,30 @@ impl Writer {
         transaction.commit()?;
         failpoint("owner-committed");
         Ok(Self { producer, book })
+    }
+
+    /// Notes this of the topic at once.
+    ///
+    /// # Errors
+    /// [`TransactionError`].
+    pub fn note(&mut self, topic: Topic) -> Result<(), TransactionError> {
+        let transaction = self.producer.begin()?;
+        self.book.send(&transaction, Item::Topic(topic))?;
+        transaction.commit()
+    }
+
+    /// Ends what an older transaction of this id may have left open there. Kafka can forget that one's markers if it is stopped at the wrong
+    /// moment; those of the next transaction with the same partitions do instead.
+    ///
+    /// # Errors
+    /// [`TransactionError`].
+    pub fn sweep(&mut self, hidden: &Hidden) -> Result<(), TransactionError> {
+        let transaction = self.producer.begin()?;
+        for partition in &hidden.partitions {
+            let record = BaseRecord::with_opaque_to(&hidden.topic, Box::new(InFlight::State));
+            transaction.send(record.partition(*partition).key(&[][..]).payload(&[][..]))?;
+        }
+        transaction.abort_delivered()
     }
 
     /// What is known, to be told once it has been read.
