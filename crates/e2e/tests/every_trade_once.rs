@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use deribit_sim::faults::Kind;
 use e2e::ingest::{Ingest, PATIENCE};
+use rdkafka::producer::BaseRecord;
 use tokio::time::sleep;
 
 #[tokio::test(flavor = "multi_thread")]
@@ -150,4 +151,34 @@ async fn what_others_write_into_the_topic_keeps_no_producer_from_starting_and_co
     ingest.compare(through).await.unwrap();
     ingest.check_watermarks().await.unwrap();
     assert!(passed_over >= written as f64, "{passed_over} of {written}");
+}
+
+/// It may be one of its own that Kafka has left open, so it ends what it can end; nothing of that is ever read.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_strangers_open_transaction_keeps_a_producer_from_starting_until_it_ends_and_costs_no_trade() {
+    let ingest = Ingest::open("open", "", &[]).await.unwrap();
+    let producer = ingest.produce().unwrap();
+    ingest.until_whole().await.unwrap();
+    Ingest::stop(producer).unwrap();
+    let mut stranger = ingest.stranger().unwrap();
+    let open = stranger.begin().unwrap();
+    let record = BaseRecord::to(ingest.topic()).partition(0).key(&b"stranger"[..]).payload(&b"{}"[..]);
+    open.send(record.timestamp(1)).unwrap();
+    // Arrived, and not committed.
+    let until = Instant::now() + PATIENCE;
+    while open.in_flight() > 0 {
+        assert!(Instant::now() < until);
+        open.poll();
+    }
+    let producer = ingest.produce().unwrap();
+    while !ingest.logged().unwrap().contains("ending what an older transaction of ours may have left open") {
+        assert!(Instant::now() < until, "it does not say so");
+        sleep(Duration::from_millis(200)).await;
+    }
+    open.abort().unwrap();
+    ingest.until_ready().await.unwrap();
+    let through = ingest.until_whole().await.unwrap();
+    Ingest::stop(producer).unwrap();
+    ingest.compare(through).await.unwrap();
+    ingest.check_watermarks().await.unwrap();
 }

@@ -140,6 +140,12 @@ impl<C: ProducerContext + 'static> Transaction<'_, C> {
         }
     }
 
+    /// Records whose delivery is not known yet.
+    #[must_use]
+    pub fn in_flight(&self) -> i32 {
+        self.producer.in_flight_count()
+    }
+
     /// Serves delivery reports that have come.
     pub fn poll(&self) {
         self.producer.poll(Duration::ZERO);

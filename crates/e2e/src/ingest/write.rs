@@ -4,6 +4,7 @@ use anyhow::Context as _;
 use common::avro::trade_encoder::TradeEncoder;
 use common::config::KafkaConfig;
 use common::kafka::client::{Role, config};
+use common::kafka::transaction::TransactionalProducer;
 use raw_producer::deribit::message::{Frame, Readable, parse};
 use rdkafka::producer::{BaseRecord, DefaultProducerContext, Producer as _, ThreadedProducer};
 
@@ -42,6 +43,14 @@ impl Ingest {
         };
         let records = trades.iter().map(record).collect();
         Ok(Samples { kafka: self.stack.kafka()?, topic: self.topic.clone(), records })
+    }
+
+    /// Somebody else who writes in transactions, which may stay open for long.
+    pub fn stranger(&self) -> anyhow::Result<TransactionalProducer> {
+        let role = Role::TransactionalProducer { transactional_id: format!("{}.stranger", self.topic) };
+        let mut settings = config(&self.stack.kafka()?, "stranger", &role);
+        settings.set("transaction.timeout.ms", "600000");
+        Ok(TransactionalProducer::fence(&settings, DefaultProducerContext, ATTEMPT)?)
     }
 
     /// Somebody else writes these values into the trades' topic, each into every partition. Tells how many records it has by now that are no trades.

@@ -192,7 +192,7 @@ impl Engine {
             && let Some(oldest) = readers.oldest(&hidden).map_err(End::Anew)?
         {
             // What is in it will have to be had again, by whichever process.
-            let reconciled_through = topic.reconciled_through.min(oldest - 1);
+            let reconciled_through = topic.reconciled_through.min((oldest - 1).max(topic.start));
             writer.note(Topic { reconciled_through, ..topic })?;
         }
         writer.sweep(&hidden)?;
