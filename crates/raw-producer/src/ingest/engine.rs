@@ -178,6 +178,8 @@ impl Engine {
         Ok((writer, learned))
     }
 
+    /// Reads what was published. If a transaction hides some of it for too long, that is ended first as far as it can be; should it be a
+    /// stranger's, the next incarnation tries again.
     fn learn(&self, writer: &mut Writer) -> Result<Learned, End> {
         let ask = |id| self.schema(id);
         let readers = self.readers(&ask);
