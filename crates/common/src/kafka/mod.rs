@@ -3,7 +3,9 @@
 pub mod admin;
 pub mod client;
 pub mod group;
+pub mod hanging_transactions;
 pub mod offsets;
+pub mod protocol;
 pub mod records;
 pub mod transaction;
 pub mod trouble;

@@ -1,5 +1,6 @@
 //! What librdkafka says of its own accord, passed on to the log as often as it helps.
 
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -8,11 +9,26 @@ use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 /// While Kafka is away every client notices it several times a second.
 const ALL_DOWN_EVERY: Duration = Duration::from_secs(10);
 
+/// Connections that this process's clients have lost.
+static DISCONNECTS: AtomicU64 = AtomicU64::new(0);
+
 static ALL_DOWN: Mutex<Rarely> = Mutex::new(Rarely { next: None });
+
+/// How many connections to brokers this process's clients have lost so far.
+pub(crate) fn disconnects() -> u64 {
+    DISCONNECTS.load(Ordering::Acquire)
+}
 
 /// Logs an error that librdkafka reports and deals with itself. One broker connection or another is lost all the time; that all are is
 /// worth a line now and then.
 pub fn told(error: &KafkaError, reason: &str) {
+    let connection_lost = matches!(
+        error.rdkafka_error_code(),
+        Some(RDKafkaErrorCode::BrokerTransportFailure | RDKafkaErrorCode::AllBrokersDown)
+    );
+    if connection_lost {
+        DISCONNECTS.fetch_add(1, Ordering::AcqRel);
+    }
     let is_worth_a_line = match error.rdkafka_error_code() {
         Some(RDKafkaErrorCode::BrokerTransportFailure) => false,
         Some(RDKafkaErrorCode::AllBrokersDown) => {
