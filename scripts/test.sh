@@ -61,6 +61,7 @@ step "release build, downloads" scripts/native/build.sh
 step "servers" scripts/servers.sh 7>&-
 step "real servers: what is refused" e2e refusals
 step "real servers: where averages begin" e2e start_points
+step "real servers: transactions that Kafka leaves open" e2e hanging_transactions
 step "real servers: who comes and goes" e2e rebalances
 step "real servers: every trade once" e2e every_trade_once
 step "dev build with failpoints" cargo build --locked --workspace --features e2e/real-servers

@@ -19,6 +19,7 @@ pub mod sink;
 pub mod stack;
 pub mod topic;
 pub mod unruly;
+pub mod wire_producer;
 pub mod zipkin;
 
 use std::sync::atomic::{AtomicU32, Ordering};

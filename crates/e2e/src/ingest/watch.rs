@@ -51,6 +51,14 @@ impl Ingest {
         Ok(())
     }
 
+    /// What the producer says on `/ready`; nothing while it does not answer.
+    pub async fn waits_for(&self) -> String {
+        match self.admin("ready").await {
+            Ok(answer) => answer.text().await.unwrap_or_default(),
+            Err(_) => String::new(),
+        }
+    }
+
     async fn admin(&self, path: &str) -> anyhow::Result<reqwest::Response> {
         crate::get(format!("http://127.0.0.1:{}/{path}", self.admin)).await
     }

@@ -349,7 +349,7 @@ async fn write_marker(
 fn partition_of(group_id: &str, partitions: i32) -> i32 {
     let hash =
         group_id.encode_utf16().fold(0_i32, |hash, unit| hash.wrapping_mul(31).wrapping_add(unit.into()));
-    if partitions == 0 { 0 } else { (hash & i32::MAX) % partitions }
+    if partitions == 0 { 0 } else { hash.checked_abs().unwrap_or(0) % partitions }
 }
 
 #[cfg(test)]
@@ -358,7 +358,6 @@ mod tests {
 
     #[test]
     fn a_groups_offsets_lie_where_javas_hash_of_its_name_says() {
-        // Java: "agg-producer".hashCode() == 1041014021, "".hashCode() == 0; a negative hash loses its sign bit.
         assert_eq!(partition_of("", 50), 0);
         assert_eq!(partition_of("a", 50), 97 % 50);
         assert_eq!(partition_of("ab", 50), (97 * 31 + 98) % 50);
@@ -366,6 +365,9 @@ mod tests {
             "polygenelubricants".encode_utf16().fold(0_i32, |h, u| h.wrapping_mul(31).wrapping_add(u.into()));
         assert_eq!(hash, i32::MIN, "the word whose hash is Java's smallest number");
         assert_eq!(partition_of("polygenelubricants", 50), 0);
+        // Seen at a broker with six partitions: negative hashes count by their amount.
+        assert_eq!(partition_of("hanging-offsets-true-20572", 6), 5);
+        assert_eq!(partition_of("hanging-offsets-false-20572", 6), 2);
     }
 
     #[test]

@@ -66,10 +66,10 @@ pub enum ProtocolError {
 
 /// Kafka's number of a broker.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub(crate) struct BrokerId(pub(crate) i32);
+pub struct BrokerId(pub i32);
 
 /// The brokers of a cluster and the leaders of some partitions, as one inspection sees them.
-pub(crate) struct Cluster {
+pub struct Cluster {
     client_id: String,
     security: Security,
     addresses: BTreeMap<BrokerId, String>,
@@ -81,7 +81,10 @@ pub(crate) struct Cluster {
 impl Cluster {
     /// Asks the first bootstrap server that answers for the brokers and for the leaders of `topics`. A topic that does not exist
     /// has no leaders.
-    pub(crate) async fn discover(
+    ///
+    /// # Errors
+    /// [`ProtocolError`] of the last server that was asked.
+    pub async fn discover(
         kafka: &KafkaConfig,
         client_id: &str,
         topics: &[String],
@@ -142,22 +145,28 @@ impl Cluster {
     }
 
     /// The partitions that each broker leads, by topic.
-    pub(crate) fn leaders(&self) -> BTreeMap<BrokerId, BTreeMap<String, Vec<i32>>> {
+    #[must_use]
+    pub fn leaders(&self) -> BTreeMap<BrokerId, BTreeMap<String, Vec<i32>>> {
         self.leaders.clone()
     }
 
     /// How many partitions a topic has; 0 for one that does not exist.
-    pub(crate) fn partitions(&self, topic: &str) -> i32 {
+    #[must_use]
+    pub fn partitions(&self, topic: &str) -> i32 {
         self.partitions.get(topic).copied().unwrap_or(0)
     }
 
     /// Every broker that is up.
-    pub(crate) fn brokers(&self) -> Vec<BrokerId> {
+    #[must_use]
+    pub fn brokers(&self) -> Vec<BrokerId> {
         self.addresses.keys().copied().collect()
     }
 
-    /// Sends a request to one broker and waits for its response, at most [`REQUEST_TIMEOUT`].
-    pub(crate) async fn send<R: Request>(
+    /// Sends a request to one broker and waits for its response, at most five seconds.
+    ///
+    /// # Errors
+    /// [`ProtocolError`]; what the response itself says is the caller's to check.
+    pub async fn send<R: Request>(
         &mut self,
         broker: BrokerId,
         request: &R,
@@ -177,6 +186,7 @@ impl Cluster {
 }
 
 /// A topic's name in the crate's own type.
-pub(crate) fn topic_name(topic: &str) -> TopicName {
+#[must_use]
+pub fn topic_name(topic: &str) -> TopicName {
     TopicName(StrBytes::from_string(topic.to_owned()))
 }
