@@ -5,19 +5,19 @@ use std::process::ExitCode;
 use agg_producer::{App, Config};
 use common::cli::{self, Invocation};
 use common::config::ServiceConfig as _;
-use common::{Failure, exit, service, telemetry};
+use common::{Failure, failure, service, telemetry};
 
 const ABOUT: &str =
     "Turns trades in Kafka into candles and moving averages, each window once and exactly right";
 
 fn main() -> ExitCode {
-    exit::report(Config::SERVICE.name(), run())
+    failure::report(Config::SERVICE.name(), run())
 }
 
 fn run() -> Result<(), Failure> {
     match cli::load::<Config>(env!("CARGO_PKG_VERSION"), ABOUT)? {
         Invocation::Run(config) => serve(config),
-        Invocation::Done => Ok(()),
+        Invocation::Exit => Ok(()),
     }
 }
 

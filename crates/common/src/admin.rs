@@ -1,6 +1,6 @@
 //! `/live`, `/ready` and `/metrics`.
 //!
-//! Readiness is a latch for each part of a service: ready when all are. Liveness is a heartbeat of progress: an idle loop beats,
+//! Readiness is a latch for each component of a service: the service is ready when all are. Liveness is a heartbeat of progress: an idle loop beats,
 //! only a wedged one does not.
 
 use std::collections::BTreeMap;
@@ -23,29 +23,29 @@ use crate::shutdown::Shutdown;
 
 /// What a service says of itself; clones are one and the same.
 #[derive(Debug, Clone, Default)]
-pub struct Health(Arc<Mutex<Parts>>);
+pub struct Health(Arc<Mutex<HealthState>>);
 
 #[derive(Debug, Default)]
-struct Parts {
-    /// Per part: what it waits for, or `None` when it is ready.
+struct HealthState {
+    /// Per component: what it waits for, or `None` when it is ready.
     waiting: BTreeMap<&'static str, Option<String>>,
     /// Per loop: its last beat, and how long it may be silent.
     beats: BTreeMap<String, (Instant, Duration)>,
 }
 
 impl Health {
-    /// A service without parts: live and ready.
+    /// A service without components: live and ready.
     #[must_use]
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// Adds a part, which is not ready until it says so.
+    /// Adds a component, which is not ready until it reports so.
     #[must_use]
-    pub fn part(&self, name: &'static str) -> Part {
-        let part = Part { health: self.clone(), name };
-        part.waiting("starting");
-        part
+    pub fn component(&self, name: &'static str) -> Component {
+        let component = Component { health: self.clone(), name };
+        component.waiting("starting");
+        component
     }
 
     /// Adds a loop that makes the service dead when it is silent for longer than `longest`.
@@ -56,18 +56,18 @@ impl Health {
         beat
     }
 
-    /// What each part that is not ready waits for.
+    /// What each component that is not ready waits for.
     #[must_use]
     pub fn waiting(&self) -> Vec<(&'static str, String)> {
-        let parts = self.lock();
-        parts.waiting.iter().filter_map(|(name, why)| Some((*name, why.clone()?))).collect()
+        let state = self.lock();
+        state.waiting.iter().filter_map(|(name, why)| Some((*name, why.clone()?))).collect()
     }
 
     /// The loops that have been silent for too long.
     #[must_use]
     pub fn wedged(&self) -> Vec<String> {
-        let parts = self.lock();
-        parts
+        let state = self.lock();
+        state
             .beats
             .iter()
             .filter(|(_, (at, longest))| at.elapsed() > *longest)
@@ -75,19 +75,19 @@ impl Health {
             .collect()
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, Parts> {
+    fn lock(&self) -> std::sync::MutexGuard<'_, HealthState> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// A part of a service that is ready or waits for something.
+/// A component of a service: it is ready, or waits for something.
 #[derive(Debug, Clone)]
-pub struct Part {
+pub struct Component {
     health: Health,
     name: &'static str,
 }
 
-impl Part {
+impl Component {
     /// It can work.
     pub fn ready(&self) {
         self.health.lock().waiting.insert(self.name, None);
@@ -143,7 +143,7 @@ impl Admin {
         let listener = TcpListener::bind(config.listen).await.map_err(|error| {
             let address = config.listen;
             Failure::Config(format!(
-                "admin.listen: cannot listen on {address}: {error}; takes a free address and port"
+                "admin.listen: cannot listen on {address}: {error}; expected a free address and port"
             ))
         })?;
         Ok(Self { listener })
@@ -200,8 +200,8 @@ async fn ready(State(served): State<Served>) -> impl IntoResponse {
         return (StatusCode::OK, "ready\n".to_owned());
     }
     let mut text = String::new();
-    for (part, why) in waiting {
-        writeln!(text, "{part}: {why}").expect("writing to a string cannot fail");
+    for (component, why) in waiting {
+        writeln!(text, "{component}: {why}").expect("writing to a string cannot fail");
     }
     (StatusCode::SERVICE_UNAVAILABLE, text)
 }
@@ -224,9 +224,9 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn ready_names_the_parts_that_wait_until_none_does() {
+    async fn ready_names_the_components_that_wait_until_none_does() {
         let (health, shutdown) = (Health::new(), Shutdown::new());
-        let kafka = health.part("kafka");
+        let kafka = health.component("kafka");
         let admin = Admin::bind(&AdminConfig { listen: "127.0.0.1:0".parse().unwrap() }).await.unwrap();
         let address = admin.address().unwrap();
         let _serving = admin.serve(health, Metrics::new("x"), shutdown.clone());

@@ -39,8 +39,8 @@ enum PlainCommand {
 pub enum Invocation<C> {
     /// Run the service.
     Run(C),
-    /// It is done already: help was shown, the configuration checked, the health asked.
-    Done,
+    /// Exit with success: the command needed no running service.
+    Exit,
 }
 
 /// Parses the command line, loads the configuration, and does what needs no service.
@@ -48,13 +48,13 @@ pub enum Invocation<C> {
 /// # Errors
 /// [`Failure::Config`] for arguments or configuration; [`Failure::Other`] if `health` finds the service not ready.
 pub fn load<C: ServiceConfig>(version: &'static str, about: &'static str) -> Result<Invocation<C>, Failure> {
-    let Some(args) = parse::<Plain>(C::SERVICE.name(), version, about)? else { return Ok(Invocation::Done) };
+    let Some(args) = parse::<Plain>(C::SERVICE.name(), version, about)? else { return Ok(Invocation::Exit) };
     let config: C = config::load(args.common.config.as_deref())?;
     if matches!(args.command, Some(PlainCommand::Health)) {
-        return health(config.admin()).map(|()| Invocation::Done);
+        return health(config.admin()).map(|()| Invocation::Exit);
     }
     if args.common.check_config {
-        return Ok(Invocation::Done);
+        return Ok(Invocation::Exit);
     }
     Ok(Invocation::Run(config))
 }

@@ -1,9 +1,9 @@
 //! What the services of kstream-agg share, each thing done in one way.
 //!
-//! | room | what is in it |
+//! | module | purpose |
 //! |---|---|
 //! | [`config`], [`cli`] | layered configuration, its errors, the command line |
-//! | [`exit`] | how a service may fail, and the exit code that says so |
+//! | [`failure`] | how a service may fail, and the exit code that says so |
 //! | [`telemetry`], [`metrics`], [`admin`] | logs and traces, Prometheus metrics, `/live` `/ready` `/metrics` |
 //! | [`service`], [`shutdown`], [`backoff`] | a service's life, stopping within a deadline, waiting with jitter |
 //! | [`failpoint`] | where crash tests end a process |
@@ -15,8 +15,8 @@ pub mod avro;
 pub mod backoff;
 pub mod cli;
 pub mod config;
-pub mod exit;
 pub mod failpoint;
+pub mod failure;
 pub mod http;
 pub mod kafka;
 pub mod metrics;
@@ -25,4 +25,4 @@ pub mod service;
 pub mod shutdown;
 pub mod telemetry;
 
-pub use exit::Failure;
+pub use failure::Failure;

@@ -43,7 +43,7 @@ mod tests {
             asked.request("a test");
             std::future::pending::<Result<(), Failure>>().await
         };
-        let end = run_until(shutdown, build, async |(), _| Err(Failure::Defect("it ran".into()))).await;
+        let end = run_until(shutdown, build, async |(), _| Err(Failure::Internal("it ran".into()))).await;
         assert!(end.is_ok(), "{end:?}");
     }
 

@@ -100,7 +100,7 @@ impl Tasks {
         // Dropping `done` in a panic is what tells the runtime's side of it.
         thread.spawn(move || drop(done.send(part()))).map_err(anyhow::Error::from)?;
         self.spawn(name, async move {
-            outcome.await.unwrap_or_else(|_| Err(Failure::Defect(format!("{name} panicked"))))
+            outcome.await.unwrap_or_else(|_| Err(Failure::Internal(format!("{name} panicked"))))
         });
         Ok(())
     }
@@ -108,7 +108,7 @@ impl Tasks {
     /// Runs until the shutdown is requested or a part ends, then lets the others end, at most for `deadline`.
     ///
     /// # Errors
-    /// The first failure; [`Failure::Defect`] for a part that panicked or ended unasked; [`Failure::Other`] for parts that did not
+    /// The first failure; [`Failure::Internal`] for a part that panicked or ended unasked; [`Failure::Other`] for parts that did not
     /// end within the deadline.
     pub async fn run_to_end(mut self, deadline: Duration) -> Result<(), Failure> {
         let mut end = Ok(());
@@ -118,7 +118,7 @@ impl Tasks {
                 let unasked = !self.shutdown.is_requested();
                 let (name, outcome) = flatten(ended);
                 if unasked && outcome.is_ok() {
-                    end = Err(Failure::Defect(format!("{name} ended without being asked to")));
+                    end = Err(Failure::Internal(format!("{name} ended without being asked to")));
                 } else {
                     end = outcome;
                 }
@@ -149,7 +149,7 @@ type Ended = Result<(&'static str, Result<(), Failure>), tokio::task::JoinError>
 fn flatten(ended: Ended) -> (&'static str, Result<(), Failure>) {
     match ended {
         Ok((name, outcome)) => (name, outcome),
-        Err(error) => ("a task", Err(Failure::Defect(error.to_string()))),
+        Err(error) => ("a task", Err(Failure::Internal(error.to_string()))),
     }
 }
 
@@ -173,7 +173,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_part_that_ends_unasked_stops_the_others_and_is_a_defect() {
+    async fn a_part_that_ends_unasked_stops_the_others_and_is_an_internal_error() {
         let shutdown = Shutdown::new();
         let mut tasks = Tasks::new(shutdown.clone());
         tasks.spawn("quits", async { Ok(()) });
@@ -183,17 +183,20 @@ mod tests {
             Ok(())
         });
         let failure = tasks.run_to_end(DEADLINE).await.unwrap_err();
-        assert_eq!(failure.to_string(), "defect: quits ended without being asked to");
+        assert_eq!(failure.to_string(), "internal error: quits ended without being asked to");
     }
 
     #[tokio::test]
-    async fn a_panicking_task_or_thread_is_a_defect() {
+    async fn a_panicking_task_or_thread_is_an_internal_error() {
         let mut tasks = Tasks::new(Shutdown::new());
         tasks.spawn("task", async { panic!("on purpose") });
         assert_eq!(tasks.run_to_end(DEADLINE).await.unwrap_err().code(), 70);
         let mut tasks = Tasks::new(Shutdown::new());
         tasks.spawn_thread("thread", || panic!("on purpose")).unwrap();
-        assert_eq!(tasks.run_to_end(DEADLINE).await.unwrap_err().to_string(), "defect: thread panicked");
+        assert_eq!(
+            tasks.run_to_end(DEADLINE).await.unwrap_err().to_string(),
+            "internal error: thread panicked"
+        );
     }
 
     #[tokio::test(start_paused = true)]

@@ -56,15 +56,15 @@ impl Flags {
     /// [`Failure::Config`] for arguments or configuration; [`Failure::Other`] if `health` finds the simulator not ready.
     pub fn load(version: &'static str) -> Result<Invocation<Config>, Failure> {
         let Some(flags) = cli::parse::<Self>(Config::SERVICE.name(), version, ABOUT)? else {
-            return Ok(Invocation::Done);
+            return Ok(Invocation::Exit);
         };
         let environment =
             std::env::vars_os().filter_map(|(k, v)| Some((k.into_string().ok()?, v.into_string().ok()?)));
         let config: Config =
             load_from(flags.common.config.as_deref(), environment.chain(flags.as_environment()))?;
         match flags.command {
-            Some(Command::Health) => cli::health(config.admin()).map(|()| Invocation::Done),
-            None if flags.common.check_config => Ok(Invocation::Done),
+            Some(Command::Health) => cli::health(config.admin()).map(|()| Invocation::Exit),
+            None if flags.common.check_config => Ok(Invocation::Exit),
             None => Ok(Invocation::Run(config)),
         }
     }
@@ -102,14 +102,14 @@ impl App {
         let admin = Admin::bind(&config.admin).await?;
         let simulator = Simulator::start_with(config, Meters::new(&metrics)).await?;
         let (addr, market) = (simulator.addr(), &config.market);
-        tracing::info!(%addr, market.rate, market.instruments, market.seed, market.speed, "the exchange is open");
+        tracing::info!(%addr, market.rate, market.instruments, market.seed, market.speed, "exchange simulator listening");
         Ok(Self { simulator, admin, metrics, deadline: *config.shutdown_deadline })
     }
 
     /// Runs until the shutdown is requested.
     ///
     /// # Errors
-    /// [`Failure::Defect`] if a part ends unasked.
+    /// [`Failure::Internal`] if a part ends unasked.
     pub async fn run(self, shutdown: Shutdown) -> Result<(), Failure> {
         let Self { mut simulator, admin, metrics, deadline } = self;
         // Both ports are taken, so there is nothing that readiness would wait for.

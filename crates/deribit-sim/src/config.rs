@@ -9,7 +9,7 @@ use serde::Deserialize;
 
 use crate::clock::Clock;
 use crate::faults::Plan;
-use crate::market::{Millis, Options};
+use crate::market::{MarketTime, Options};
 
 /// Everything that can be configured.
 #[derive(Debug, Clone, Deserialize)]
@@ -156,7 +156,7 @@ impl MarketConfig {
                     self.speed,
                     humantime::format_rfc3339_seconds(SystemTime::now()),
                 );
-                invalid.push(Invalid::new("market.origin", "nothing", allowed));
+                invalid.push(Invalid::missing("market.origin", allowed));
             }
             _ => {}
         }
@@ -179,10 +179,10 @@ impl MarketConfig {
     }
 }
 
-fn origin(text: &str) -> Option<Millis> {
+fn origin(text: &str) -> Option<MarketTime> {
     let since = humantime::parse_rfc3339(text).ok()?.duration_since(UNIX_EPOCH).ok()?;
-    let origin = Millis(u64::try_from(since.as_millis()).ok()?);
-    (origin >= Millis::GENESIS).then_some(origin)
+    let origin = MarketTime(u64::try_from(since.as_millis()).ok()?);
+    (origin >= MarketTime::GENESIS).then_some(origin)
 }
 
 #[cfg(test)]
@@ -206,9 +206,9 @@ mod tests {
     #[test]
     fn another_speed_needs_an_origin() {
         let error = with(&[("MARKET__SPEED", "10")]).unwrap_err();
-        assert!(error.contains("market.origin: got nothing"), "{error}");
+        assert!(error.contains("market.origin: no value"), "{error}");
         let config = with(&[("MARKET__SPEED", "10"), ("MARKET__ORIGIN", "2026-01-01T00:00:00Z")]).unwrap();
-        assert_eq!(config.market.clock(), Clock::new(Millis(1_767_225_600_000), 10.0));
+        assert_eq!(config.market.clock(), Clock::new(MarketTime(1_767_225_600_000), 10.0));
     }
 
     #[test]

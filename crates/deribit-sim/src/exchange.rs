@@ -9,7 +9,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::clock::Clock;
 use crate::config::{AuthConfig, Config, LimitsConfig};
-use crate::faults::{Blow, Kind, Occasion, Plan};
+use crate::faults::{Blow, FaultKind, Occasion, Plan};
 use crate::feed::Feed;
 use crate::limits::{Connections, Credits, Purse};
 use crate::market::Market;
@@ -72,10 +72,10 @@ impl Exchange {
     pub(crate) fn recall(&self, method: &str) -> Result<Recall, RpcError> {
         let occasion = if is_history(method) { Occasion::History } else { Occasion::Call };
         match self.trouble.at(occasion) {
-            Some(Blow { kind: Kind::RateLimit, .. }) => Err(RpcError::too_many_requests()),
-            Some(Blow { kind: Kind::Maintenance, .. }) => Err(RpcError::maintenance()),
-            Some(Blow { kind: Kind::Truncate, .. }) => Ok(Recall::Half),
-            Some(Blow { kind: Kind::Lag, lasts, .. }) => Ok(Recall::Behind(lasts)),
+            Some(Blow { kind: FaultKind::RateLimit, .. }) => Err(RpcError::too_many_requests()),
+            Some(Blow { kind: FaultKind::Maintenance, .. }) => Err(RpcError::maintenance()),
+            Some(Blow { kind: FaultKind::Truncate, .. }) => Ok(Recall::Half),
+            Some(Blow { kind: FaultKind::Lag, lasts, .. }) => Ok(Recall::Behind(lasts)),
             _ => Ok(Recall::Full),
         }
     }

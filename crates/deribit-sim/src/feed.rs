@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use tokio::sync::broadcast::{self, Receiver, Sender};
 
 use crate::clock::Clock;
-use crate::market::{Cursor, Market, Millis, Trade};
+use crate::market::{Cursor, Market, MarketTime, MarketTrade};
 use crate::metrics::Meters;
 use crate::protocol::Interval;
 
@@ -26,7 +26,7 @@ pub(crate) type Batch = Arc<[Arc<Published>]>;
 /// A trade, and its JSON, which is written once for all.
 #[derive(Debug)]
 pub(crate) struct Published {
-    pub(crate) trade: Trade,
+    pub(crate) trade: MarketTrade,
     pub(crate) json: String,
 }
 
@@ -41,14 +41,14 @@ pub(crate) struct Feed {
 }
 
 impl Feed {
-    pub(crate) fn new(now: Millis) -> Self {
+    pub(crate) fn new(now: MarketTime) -> Self {
         let sender = || broadcast::channel(BACKLOG).0;
         Self { raw: sender(), bundles: sender(), seconds: sender(), sent_until: Arc::new(now.0.into()) }
     }
 
     /// Trades before this time have been sent.
-    pub(crate) fn sent_until(&self) -> Millis {
-        Millis(self.sent_until.load(Ordering::Acquire))
+    pub(crate) fn sent_until(&self) -> MarketTime {
+        MarketTime(self.sent_until.load(Ordering::Acquire))
     }
 
     /// The batches from now on: every trade that is not older than this call is in them.
@@ -80,8 +80,8 @@ impl Feed {
     }
 }
 
-fn floor(time: Millis, step: u64) -> Millis {
-    Millis(time.0 / step * step)
+fn floor(time: MarketTime, step: u64) -> MarketTime {
+    MarketTime(time.0 / step * step)
 }
 
 /// The feed at a moment.
@@ -90,7 +90,7 @@ struct Stage {
     feed: Feed,
     meters: Meters,
     /// Trades before this time have been sent, or were not wanted.
-    at: Millis,
+    at: MarketTime,
     under_way: Option<UnderWay>,
 }
 
@@ -103,7 +103,7 @@ struct UnderWay {
 
 impl Stage {
     /// Sends what happened up to `to`.
-    fn advance(&mut self, to: Millis) {
+    fn advance(&mut self, to: MarketTime) {
         if self.listeners() == 0 {
             self.under_way = None;
             self.at = self.at.max(to);
@@ -123,7 +123,7 @@ impl Stage {
     }
 
     /// A step that does not go beyond the end of a bundle.
-    fn step(&mut self, to: Millis) {
+    fn step(&mut self, to: MarketTime) {
         let start = || UnderWay {
             cursor: Cursor::new(&self.market, self.at),
             bundle: Vec::new(),
@@ -146,7 +146,7 @@ impl Stage {
 }
 
 impl Published {
-    fn of(trade: Trade) -> Self {
+    fn of(trade: MarketTrade) -> Self {
         let json = trade.to_json();
         Self { trade, json }
     }
@@ -164,7 +164,7 @@ mod tests {
     use super::*;
     use crate::market::Options;
 
-    const START: Millis = Millis(1_786_911_707_000);
+    const START: MarketTime = MarketTime(1_786_911_707_000);
 
     fn stage() -> Stage {
         let market = Arc::new(Market::new(Options { seed: 1, instruments: 100, rate: 500.0 }));
@@ -173,7 +173,7 @@ mod tests {
     }
 
     /// Everything that has been sent, batch by batch.
-    fn received(receiver: &mut Receiver<Batch>) -> Vec<Vec<Trade>> {
+    fn received(receiver: &mut Receiver<Batch>) -> Vec<Vec<MarketTrade>> {
         let batches = std::iter::from_fn(|| receiver.try_recv().ok());
         batches.map(|batch| batch.iter().map(|published| published.trade.clone()).collect()).collect()
     }

@@ -4,17 +4,17 @@ use std::process::ExitCode;
 
 use common::cli::Invocation;
 use common::config::ServiceConfig as _;
-use common::{Failure, exit, service, telemetry};
+use common::{Failure, failure, service, telemetry};
 use deribit_sim::{App, Config, Flags};
 
 fn main() -> ExitCode {
-    exit::report(Config::SERVICE.name(), run())
+    failure::report(Config::SERVICE.name(), run())
 }
 
 fn run() -> Result<(), Failure> {
     match Flags::load(env!("CARGO_PKG_VERSION"))? {
         Invocation::Run(config) => serve(&config),
-        Invocation::Done => Ok(()),
+        Invocation::Exit => Ok(()),
     }
 }
 

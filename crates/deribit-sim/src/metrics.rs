@@ -3,7 +3,7 @@
 use common::metrics::{Counter, Gauge, Metrics};
 use prometheus_client::metrics::family::Family;
 
-use crate::faults::Kind;
+use crate::faults::FaultKind;
 
 /// A kind of fault.
 type KindLabel = [(&'static str, &'static str); 1];
@@ -44,7 +44,7 @@ impl Meters {
     }
 
     /// A fault of the plan was done.
-    pub(crate) fn fault(&self, kind: Kind) {
+    pub(crate) fn fault(&self, kind: FaultKind) {
         self.faults.get_or_create(&[("kind", kind.name())]).inc();
     }
 }

@@ -18,7 +18,7 @@ use serde::Deserialize;
 use crate::exchange::Exchange;
 use crate::faults::Occasion;
 use crate::limits::Ticket;
-use crate::market::Millis;
+use crate::market::MarketTime;
 use crate::protocol::{Params, Request, RpcError};
 use crate::session;
 
@@ -103,8 +103,8 @@ fn call(
 /// A span of time, both ends included, as in the exchange's own history calls.
 #[derive(Deserialize)]
 struct Span {
-    from: Millis,
-    to: Option<Millis>,
+    from: MarketTime,
+    to: Option<MarketTime>,
 }
 
 /// All trades of a span in order of time, one JSON object a line: not a call of the exchange, but for tests that
@@ -112,7 +112,7 @@ struct Span {
 async fn trades(State(exchange): State<Arc<Exchange>>, Query(span): Query<Span>) -> Response {
     const PIECE: u64 = 1_000;
     let end = span.to.map_or_else(|| exchange.clock.now(), |to| to.plus(1));
-    let pieces = stream::unfold(span.from.max(Millis::GENESIS), move |from| {
+    let pieces = stream::unfold(span.from.max(MarketTime::GENESIS), move |from| {
         let exchange = Arc::clone(&exchange);
         async move {
             let to = from.plus(PIECE).min(end);

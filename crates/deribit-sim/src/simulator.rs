@@ -14,7 +14,7 @@ use tokio::task::JoinHandle;
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::exchange::Exchange;
-use crate::faults::Kind;
+use crate::faults::FaultKind;
 use crate::market::Market;
 use crate::metrics::Meters;
 use crate::server::router;
@@ -46,7 +46,7 @@ impl Simulator {
         let plan = config.faults.plan().map_err(|invalid| Failure::Config(invalid.to_string()))?;
         let listener = TcpListener::bind(config.listen).await.map_err(|error| {
             Failure::Config(format!(
-                "listen: cannot listen on {}: {error}; takes a free address and port",
+                "listen: cannot listen on {}: {error}; expected a free address and port",
                 config.listen
             ))
         })?;
@@ -87,7 +87,7 @@ impl Simulator {
 
     /// How often each kind of fault of the plan has struck; holes, which are the market's, not among them.
     #[must_use]
-    pub fn faults(&self) -> BTreeMap<Kind, u64> {
+    pub fn faults(&self) -> BTreeMap<FaultKind, u64> {
         self.exchange.trouble.done()
     }
 
@@ -103,7 +103,7 @@ impl Simulator {
             _ = &mut self.server => "the server",
             _ = &mut self.feed => "the feed",
         };
-        Failure::Defect(format!("{part} ended without being asked to"))
+        Failure::Internal(format!("{part} ended without being asked to"))
     }
 
     /// Says goodbye on all connections and stops, within the configured `shutdown_deadline`.

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};
 use std::time::Instant;
 
-use crate::faults::{Blow, Faults, Kind, Occasion, Plan};
+use crate::faults::{Blow, FaultKind, Faults, Occasion, Plan};
 use crate::metrics::Meters;
 
 /// What strikes whom.
@@ -31,7 +31,7 @@ impl Trouble {
     }
 
     /// How often each kind has struck.
-    pub(crate) fn done(&self) -> BTreeMap<Kind, u64> {
+    pub(crate) fn done(&self) -> BTreeMap<FaultKind, u64> {
         self.faults().done()
     }
 

@@ -14,8 +14,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use deribit_sim::Simulator;
-use deribit_sim::faults::Kind;
-use deribit_sim::market::Millis;
+use deribit_sim::faults::FaultKind;
+use deribit_sim::market::MarketTime;
 use serde_json::{Value, json};
 use support::Client;
 use tokio_tungstenite::connect_async;
@@ -83,7 +83,7 @@ async fn duplicates_and_notifications_out_of_order_go_back_and_lose_nothing() {
         let simulator = simulator(&format!("kind = \"{kind}\"\none_in = 3\ntimes = 5")).await;
         let mut client = subscribed(&simulator).await;
         let mut all = heard(&mut client, 10).await;
-        while simulator.faults()[&Kind::ALL.into_iter().find(|k| k.name() == kind).unwrap()] < 5 {
+        while simulator.faults()[&FaultKind::ALL.into_iter().find(|k| k.name() == kind).unwrap()] < 5 {
             for (name, more) in heard(&mut client, 1).await {
                 all.entry(name).or_default().extend(more);
             }
@@ -134,7 +134,7 @@ async fn a_stalled_connection_has_everything_later() {
     let simulator = simulator("kind = \"stall\"\none_in = 5\ntimes = 2\nlasts = \"500ms\"").await;
     let mut client = subscribed(&simulator).await;
     let mut all = Numbers::new();
-    while simulator.faults()[&Kind::Stall] < 2 {
+    while simulator.faults()[&FaultKind::Stall] < 2 {
         for (name, more) in heard(&mut client, 1).await {
             all.entry(name).or_default().extend(more);
         }
@@ -162,11 +162,11 @@ async fn connections_are_refused_for_a_while() {
     let url = format!("ws://{}/ws/api/v2", simulator.addr());
     assert!(connect_async(&url).await.is_err());
     while connect_async(&url).await.is_err() {}
-    assert_eq!(simulator.faults()[&Kind::Refuse], 1);
+    assert_eq!(simulator.faults()[&FaultKind::Refuse], 1);
     simulator.stop().await;
 }
 
-async fn history(client: &mut Client, from: Millis, to: Millis) -> (Numbers, bool) {
+async fn history(client: &mut Client, from: MarketTime, to: MarketTime) -> (Numbers, bool) {
     let params = json!({ "currency": "BTC", "kind": "any", "start_timestamp": from.0, "end_timestamp": to.0,
         "count": 1_000, "sorting": "asc" });
     let page = client.result("public/get_last_trades_by_currency_and_time", params).await;

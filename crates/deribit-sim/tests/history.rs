@@ -11,7 +11,7 @@
 mod support;
 
 use deribit_sim::Simulator;
-use deribit_sim::market::{Millis, Trade};
+use deribit_sim::market::{MarketTime, MarketTrade};
 use serde_json::{Value, json};
 use support::{Client, simulator};
 
@@ -91,7 +91,7 @@ async fn a_currency_is_paged_by_time_for_a_day_back() {
         .filter(|trade| trade.currency.name() == "BTC")
         .map(|trade| serde_json::from_str(&trade.to_json()).unwrap())
         .collect();
-    let ask = |start: Millis, sorting: &str, count: u64| json!({ "currency": "BTC", "kind": "any", "start_timestamp": start.0, "end_timestamp": end.0, "count": count, "sorting": sorting });
+    let ask = |start: MarketTime, sorting: &str, count: u64| json!({ "currency": "BTC", "kind": "any", "start_timestamp": start.0, "end_timestamp": end.0, "count": count, "sorting": sorting });
     let method = "public/get_last_trades_by_currency_and_time";
     let page = client.result(method, ask(start, "asc", 1000)).await;
     assert_eq!(page["trades"].as_array().unwrap()[..], bitcoin[..bitcoin.len().min(1_000)]);
@@ -203,7 +203,8 @@ async fn a_test_can_ask_for_all_trades_of_a_span() {
     let (from, to) = (now.minus(7_000), now.minus(1_500));
     let (status, lines) = get(&simulator, &format!("/sim/trades?from={}&to={}", from.0, to.0)).await;
     assert_eq!(status, 200);
-    let expected: Vec<_> = simulator.market().trades(from..to.plus(1)).iter().map(Trade::to_json).collect();
+    let expected: Vec<_> =
+        simulator.market().trades(from..to.plus(1)).iter().map(MarketTrade::to_json).collect();
     assert_eq!(lines.lines().collect::<Vec<_>>(), expected);
     simulator.stop().await;
 }

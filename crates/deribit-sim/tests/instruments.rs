@@ -10,7 +10,7 @@
 
 use std::collections::HashSet;
 
-use deribit_sim::market::{Kind, Market, Millis, Options};
+use deribit_sim::market::{InstrumentKind, Market, MarketTime, Options};
 use proptest::prelude::{ProptestConfig, prop_assert, prop_assert_eq, proptest};
 
 fn market(instruments: usize) -> Market {
@@ -18,7 +18,7 @@ fn market(instruments: usize) -> Market {
 }
 
 /// 2026-08-16T20:21:47Z
-const NOW: Millis = Millis(1_786_911_707_538);
+const NOW: MarketTime = MarketTime(1_786_911_707_538);
 
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(40))]
@@ -60,10 +60,10 @@ fn ten_thousand_instruments_have_ten_thousand_names() {
 fn perpetuals_come_first_then_futures_spot_options_and_combos() {
     let kinds =
         |instruments| market(instruments).listings(NOW).map(|listing| listing.kind()).collect::<Vec<_>>();
-    assert_eq!(kinds(9), [Kind::Future; 9]);
+    assert_eq!(kinds(9), [InstrumentKind::Future; 9]);
     let kinds = kinds(200);
     let count = |kind| kinds.iter().filter(|other| **other == kind).count();
-    let counts = Kind::ALL.map(count);
+    let counts = InstrumentKind::ALL.map(count);
     assert_eq!(counts, [24, 152, 8, 8, 8]);
     let names: Vec<_> = market(9).listings(NOW).map(|listing| listing.name().to_string()).collect();
     assert_eq!(names[0], "BTC-PERPETUAL");

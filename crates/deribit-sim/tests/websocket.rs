@@ -12,7 +12,7 @@ mod support;
 
 use std::collections::BTreeSet;
 
-use deribit_sim::market::{Filter, Kind, Kinds, Millis, Trade};
+use deribit_sim::market::{Filter, InstrumentKind, InstrumentKinds, MarketTime, MarketTrade};
 use serde_json::{Value, json};
 use support::{Client, simulator};
 
@@ -32,12 +32,12 @@ async fn collect(client: &mut Client, channel: &str, enough: usize) -> Vec<Value
     trades
 }
 
-fn as_values<'a>(trades: impl Iterator<Item = &'a Trade>) -> Vec<Value> {
+fn as_values<'a>(trades: impl Iterator<Item = &'a MarketTrade>) -> Vec<Value> {
     trades.map(|trade| serde_json::from_str(&trade.to_json()).unwrap()).collect()
 }
 
-fn time(trade: &Value) -> Millis {
-    Millis(trade["timestamp"].as_u64().unwrap())
+fn time(trade: &Value) -> MarketTime {
+    MarketTime(trade["timestamp"].as_u64().unwrap())
 }
 
 /// Listens for a while and holds what came against the market.
@@ -48,7 +48,7 @@ async fn listen_and_compare(variables: &[(&str, &str)]) {
     let result = client.result("public/subscribe", json!({ "channels": [channel] })).await;
     assert_eq!(result, json!([channel]));
     let live = collect(&mut client, channel, 500).await;
-    let filter = Filter { currency: None, kinds: Kinds::One(Kind::Future) };
+    let filter = Filter { currency: None, kinds: InstrumentKinds::One(InstrumentKind::Future) };
     let market = simulator.market().trades(time(&live[0])..time(&live[live.len() - 1]).plus(1));
     let expected = as_values(market.iter().filter(|trade| filter.passes(trade.currency, trade.kind)));
     assert_eq!(live, expected);

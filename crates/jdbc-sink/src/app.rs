@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use common::admin::{Admin, Health, Heartbeat, Part, Serving};
+use common::admin::{Admin, Component, Health, Heartbeat, Serving};
 use common::config::{KafkaConfig, ServiceConfig as _};
 use common::kafka::admin::{TopicSpec, ensure_topics};
 use common::metrics::Metrics;
@@ -40,7 +40,7 @@ pub struct App {
 struct Start {
     deadline: Duration,
     database: Database,
-    tables: Part,
+    tables: Component,
     kafka: KafkaConfig,
     topics: Vec<TopicSpec>,
     api: ConnectApi,
@@ -67,14 +67,14 @@ impl App {
         let connectors = connectors(&config.topics, &surroundings);
         for (connector, pair) in connectors.iter().zip(Pair::all(&config.topics)) {
             let probe = Probe::new(&config, pair)?;
-            watcher.watch(connector.clone(), health.part(connector.name), Some(probe));
+            watcher.watch(connector.clone(), health.component(connector.name), Some(probe));
         }
         let sweeper = Sweeper::new(database.clone(), config.retention.kept(), metrics.clone());
         let desks = desks(&config, &metrics)?;
         let start = Start {
             deadline: *config.startup_deadline,
             database,
-            tables: health.part("tables"),
+            tables: health.component("tables"),
             kafka: config.kafka,
             topics: topics(&config.topics),
             api,

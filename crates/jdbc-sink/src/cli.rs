@@ -6,7 +6,7 @@ use std::time::Duration;
 use clap::{Args, Parser, Subcommand};
 use common::cli::{self, CommonArgs};
 use common::config::{self, ServiceConfig as _};
-use common::{Failure, exit};
+use common::{Failure, failure};
 
 use crate::Config;
 use crate::kafka::letter::Origin;
@@ -93,7 +93,7 @@ pub fn run(serve: impl FnOnce(Config) -> Result<(), Failure>) -> Result<(), Fail
 }
 
 fn ask(question: impl Future<Output = Result<(), Failure>>) -> Result<(), Failure> {
-    exit::end_on_panic();
+    failure::exit_on_panic();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     runtime.map_err(anyhow::Error::from)?.block_on(question)
 }

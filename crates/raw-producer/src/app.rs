@@ -81,8 +81,8 @@ impl App {
             schemas,
             sample_one_in: config.tracing.sample_one_in,
             sessions,
-            kafka_part: health.part("kafka"),
-            part: health.part("backfill"),
+            kafka_part: health.component("kafka"),
+            part: health.component("backfill"),
             heartbeat: health.heartbeat("feed", WEDGED_AFTER),
             metrics: (
                 FeedMetrics::new(&metrics),
@@ -113,7 +113,7 @@ type MakeSessions = Box<dyn Fn(events::Sender) -> Vec<Sessions> + Send + Sync>;
 
 fn sessions(config: &Config, health: &Health, metrics: &Metrics) -> Result<MakeSessions, Failure> {
     let (deribit, credentials) = (config.deribit.clone(), credentials(config)?);
-    let (part, metrics) = (health.part("exchange"), SessionMetrics::new(metrics));
+    let (part, metrics) = (health.component("exchange"), SessionMetrics::new(metrics));
     Ok(Box::new(move |events| {
         let up = Arc::new(AtomicUsize::new(0));
         let session = |connection| Sessions {

@@ -4,19 +4,19 @@ use std::process::ExitCode;
 
 use common::cli::{self, Invocation};
 use common::config::ServiceConfig as _;
-use common::{Failure, exit, service, telemetry};
+use common::{Failure, failure, service, telemetry};
 use raw_producer::{App, Config};
 
 const ABOUT: &str = "Takes every trade that Deribit publishes over its public websocket into Kafka";
 
 fn main() -> ExitCode {
-    exit::report(Config::SERVICE.name(), run())
+    failure::report(Config::SERVICE.name(), run())
 }
 
 fn run() -> Result<(), Failure> {
     match cli::load::<Config>(env!("CARGO_PKG_VERSION"), ABOUT)? {
         Invocation::Run(config) => serve(config),
-        Invocation::Done => Ok(()),
+        Invocation::Exit => Ok(()),
     }
 }
 

@@ -107,11 +107,8 @@ impl Registry {
             (None, None) => None,
             (user, _) => {
                 let key = if user.is_some() { "password_file" } else { "username" };
-                let missing = Invalid::new(
-                    format!("schema_registry.{key}"),
-                    "nothing",
-                    "a value, as the other half is given",
-                );
+                let missing =
+                    Invalid::missing(format!("schema_registry.{key}"), "a value, as the other half is given");
                 return Err(Failure::Config(format!("bad configuration: {missing}")));
             }
         };

@@ -106,7 +106,7 @@ async fn a_login_goes_with_every_call_and_half_of_one_is_refused() {
     let (config, calls) = registry((StatusCode::OK, r#"{"id":1}"#)).await;
     let half = SchemaRegistryConfig { username: Some("me".into()), ..config.clone() };
     let message = Registry::new(&half).err().unwrap().to_string();
-    assert!(message.contains("schema_registry.password_file: got nothing"), "{message}");
+    assert!(message.contains("schema_registry.password_file: no value"), "{message}");
 
     let file = std::env::temp_dir().join(format!("kstream-registry-{}", std::process::id()));
     std::fs::write(&file, "pw\n").unwrap();

@@ -45,9 +45,8 @@ impl Keys {
     /// The complaint about a key that is not known.
     pub(super) fn complaint(&self, key: &str, layer: Layer<'_>) -> Invalid {
         let nearest = self.0.keys().min_by_key(|known| strsim::damerau_levenshtein(known, key));
-        let hint = nearest
-            .map_or_else(|| "nothing".into(), |known| format!("known keys only; the nearest is {known}"));
-        Invalid::new(key, format!("an unknown key {layer}"), hint)
+        let hint = nearest.map_or_else(String::new, |known| format!("; the nearest is {known}"));
+        Invalid { key: key.to_owned(), problem: format!("unknown key {layer}{hint}") }
     }
 
     /// The keys of a file that are not known.

@@ -3,10 +3,10 @@
 //! `config/<service>.toml` is compiled in and is the list of keys: a key that it does not show is refused, with the
 //! nearest one that it does. A key without a default stands there as a comment of the form `# key = value`.
 
+mod duration;
 mod environment;
 mod keys;
-mod sections;
-mod values;
+mod shared;
 
 use std::path::Path;
 
@@ -16,10 +16,10 @@ use serde::de::DeserializeOwned;
 use crate::Failure;
 use keys::{Keys, Layer};
 
-pub use sections::{
+pub use duration::{Duration, list, read_secret};
+pub use shared::{
     AdminConfig, KafkaConfig, LogConfig, LogFormat, SchemaRegistryConfig, TopicsConfig, TracingConfig,
 };
-pub use values::{Duration, list, read_secret};
 
 /// The services whose keys one environment may hold side by side.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -73,19 +73,24 @@ pub trait ServiceConfig: DeserializeOwned {
     fn check(&self) -> Vec<Invalid>;
 }
 
-/// A value that is refused, and what would do.
+/// A configuration key that is refused, and why.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{key}: got {got}, takes {allowed}")]
+#[error("{key}: {problem}")]
 pub struct Invalid {
     key: String,
-    got: String,
-    allowed: String,
+    problem: String,
 }
 
 impl Invalid {
-    /// `key` got `got`, but takes `allowed`.
-    pub fn new(key: impl Into<String>, got: impl std::fmt::Display, allowed: impl Into<String>) -> Self {
-        Self { key: key.into(), got: got.to_string(), allowed: allowed.into() }
+    /// The key has a value that does not fit.
+    pub fn new(key: impl Into<String>, got: impl std::fmt::Display, expected: impl AsRef<str>) -> Self {
+        let expected = expected.as_ref();
+        Self { key: key.into(), problem: format!("invalid value {got}; expected {expected}") }
+    }
+
+    /// The key needs a value and has none.
+    pub fn missing(key: impl Into<String>, expected: impl AsRef<str>) -> Self {
+        Self { key: key.into(), problem: format!("no value; expected {}", expected.as_ref()) }
     }
 }
 

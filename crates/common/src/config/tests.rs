@@ -120,9 +120,12 @@ fn a_variable_that_no_service_knows_is_refused_and_one_that_another_knows_is_pas
 #[test]
 fn a_value_of_the_wrong_type_is_refused_with_key_value_and_what_is_allowed() {
     let message = refusal(&[("KSTREAM__THREADS", "many")]);
-    assert!(message.contains("threads: got \"many\" from KSTREAM__THREADS, takes an integer"), "{message}");
+    assert!(
+        message.contains("threads: invalid value \"many\" from KSTREAM__THREADS; expected an integer"),
+        "{message}"
+    );
     let message = refusal(&[("KSTREAM__STARTUP_DEADLINE", "soon")]);
-    assert!(message.contains("got \"soon\", takes a duration"), "{message}");
+    assert!(message.contains("invalid value \"soon\"; expected a duration"), "{message}");
     assert!(message.contains("startup_deadline"), "{message}");
 }
 
@@ -142,7 +145,7 @@ fn kafka_properties_go_through_with_dots_for_underscores() {
 #[test]
 fn a_kafka_property_that_a_promise_rests_on_is_refused_by_name() {
     let message = refusal(&[("KSTREAM__KAFKA__PROPERTIES__ENABLE_IDEMPOTENCE", "false")]);
-    assert!(message.contains("kafka.properties.enable.idempotence: got \"false\""), "{message}");
+    assert!(message.contains("kafka.properties.enable.idempotence: invalid value \"false\""), "{message}");
 }
 
 #[test]
@@ -150,10 +153,12 @@ fn two_topics_of_one_name_and_illegal_names_are_refused() {
     let message =
         refusal(&[("KSTREAM__TOPICS__LATE", "deribit.trades"), ("KSTREAM__TOPICS__CANDLES", "a b")]);
     assert!(
-        message.contains("topics.late: got \"deribit.trades\", takes another topic than topics.trades"),
+        message.contains(
+            "topics.late: invalid value \"deribit.trades\"; expected another topic than topics.trades"
+        ),
         "{message}"
     );
-    assert!(message.contains("topics.candles: got \"a b\""), "{message}");
+    assert!(message.contains("topics.candles: invalid value \"a b\""), "{message}");
 }
 
 #[test]

@@ -13,7 +13,7 @@ use tracing_subscriber::util::SubscriberInitExt as _;
 use tracing_subscriber::{Layer, Registry, fmt};
 
 use crate::config::{Invalid, LogConfig, LogFormat, TracingConfig};
-use crate::{Failure, exit};
+use crate::{Failure, failure};
 
 /// Logs and traces under way; kept until the service ends.
 #[derive(Debug)]
@@ -55,7 +55,7 @@ pub fn start(service: &'static str, log: &LogConfig, tracing: &TracingConfig) ->
             .with_threads(false);
         layer.with_filter(filter_fn(|meta| meta.target() == trace::TARGET))
     });
-    exit::end_on_panic();
+    failure::exit_on_panic();
     tracing_subscriber::registry()
         .with(lines)
         .with(spans)
@@ -70,7 +70,7 @@ impl Telemetry {
         let Some(provider) = self.provider else { return };
         let flushed = tokio::task::spawn_blocking(move || provider.shutdown()).await;
         if let Ok(Err(error)) = flushed {
-            tracing::warn!(%error, "the last spans did not reach Zipkin");
+            tracing::warn!(%error, "could not flush spans at shutdown");
         }
     }
 }

@@ -46,7 +46,7 @@ impl Sampler {
 
 /// What a span stands for, in OpenTelemetry's words.
 #[derive(Debug, Clone, Copy)]
-pub enum Kind {
+pub enum SpanKind {
     /// Sends a record.
     Producer,
     /// Handles a record that another service sent.
@@ -55,12 +55,12 @@ pub enum Kind {
 
 /// A span that begins a trace; it lasts until it is dropped.
 #[must_use]
-pub fn root(name: &str, kind: Kind) -> Span {
+pub fn root(name: &str, kind: SpanKind) -> Span {
     match kind {
-        Kind::Producer => {
+        SpanKind::Producer => {
             info_span!(target: TARGET, parent: None, "span", otel.name = name, otel.kind = "producer")
         }
-        Kind::Consumer => {
+        SpanKind::Consumer => {
             info_span!(target: TARGET, parent: None, "span", otel.name = name, otel.kind = "consumer")
         }
     }
@@ -68,7 +68,7 @@ pub fn root(name: &str, kind: Kind) -> Span {
 
 /// A span below one of this process or of another.
 #[must_use]
-pub fn child(parent: &Context, name: &str, kind: Kind) -> Span {
+pub fn child(parent: &Context, name: &str, kind: SpanKind) -> Span {
     let span = root(name, kind);
     // An error says that there is no OpenTelemetry layer: then there is nothing to link.
     span.set_parent(parent.clone()).ok();

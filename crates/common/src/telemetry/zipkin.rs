@@ -62,9 +62,9 @@ impl HttpClient for Client {
         let failed = outcome.is_err();
         if self.failing.swap(failed, Ordering::Relaxed) != failed {
             match &outcome {
-                Ok(_) => tracing::info!("Zipkin takes spans again"),
+                Ok(_) => tracing::info!("span export resumed"),
                 Err(error) => {
-                    tracing::warn!(%error, "Zipkin does not take spans: they are dropped until it does");
+                    tracing::warn!(%error, "span export failed; dropping spans");
                 }
             }
         }

@@ -4,13 +4,13 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::plan::{Fault, When};
-use super::{Kind, Occasion, Plan};
+use super::{FaultKind, Occasion, Plan};
 use crate::market::noise::Key;
 
 /// A fault that strikes now.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Blow {
-    pub(crate) kind: Kind,
+    pub(crate) kind: FaultKind,
     /// How long, for those that last.
     pub(crate) lasts: Duration,
     /// Decides what is left to chance.
@@ -58,7 +58,7 @@ impl Faults {
     }
 
     /// How often each kind has struck.
-    pub(crate) fn done(&self) -> BTreeMap<Kind, u64> {
+    pub(crate) fn done(&self) -> BTreeMap<FaultKind, u64> {
         let mut done = BTreeMap::new();
         for armed in &self.faults {
             *done.entry(armed.fault.kind).or_default() += armed.struck;
@@ -163,7 +163,7 @@ mod tests {
     fn times_bound_how_often_it_strikes_and_it_is_counted() {
         let mut faults = faults("[[fault]]\nkind = \"cut\"\none_in = 1\ntimes = 2");
         let struck = (0..10).filter(|_| faults.strike(NOTIFICATION, at(1)).is_some()).count();
-        assert_eq!((struck, faults.done()), (2, BTreeMap::from([(Kind::Cut, 2)])));
+        assert_eq!((struck, faults.done()), (2, BTreeMap::from([(FaultKind::Cut, 2)])));
     }
 
     #[test]

@@ -2,7 +2,7 @@
 //!
 //! Nothing here does anything: time and occasions come in, and out comes what is to happen. Sessions, server and history obey. With
 //! the same plan and the same occasions the same things happen. What the market holds never changes but for
-//! [`Kind::Hole`], so what there was can always be asked.
+//! [`FaultKind::Hole`], so what there was can always be asked.
 //!
 //! | module | what is in it |
 //! |---|---|
@@ -26,7 +26,7 @@ pub(crate) use spoil::spoil;
 /// What can go wrong.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-pub enum Kind {
+pub enum FaultKind {
     /// A notification is not sent.
     Drop,
     /// Some of a notification's trades are missing.
@@ -72,7 +72,7 @@ pub(crate) enum Occasion {
     Connection,
 }
 
-impl Kind {
+impl FaultKind {
     /// All of them.
     pub const ALL: [Self; 15] = [
         Self::Drop,
@@ -141,7 +141,7 @@ impl Kind {
     }
 }
 
-impl fmt::Display for Kind {
+impl fmt::Display for FaultKind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.name())
     }

@@ -6,7 +6,7 @@ use std::time::Duration;
 use common::config;
 use serde::Deserialize;
 
-use super::Kind;
+use super::FaultKind;
 
 /// Which faults there are to be, and when.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -18,7 +18,7 @@ pub struct Plan {
 /// One line of the plan.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Fault {
-    pub(super) kind: Kind,
+    pub(super) kind: FaultKind,
     pub(super) when: When,
     /// So often, at most.
     pub(super) times: u64,
@@ -48,7 +48,7 @@ struct WrittenPlan {
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct WrittenFault {
-    kind: Kind,
+    kind: FaultKind,
     one_in: Option<u64>,
     every_trades: Option<u64>,
     at: Option<config::Duration>,
@@ -85,7 +85,7 @@ impl Plan {
     /// The market's seed of holes and the share of numbers without a trade, one in so many.
     pub(crate) fn holes(&self) -> Option<(u64, u64)> {
         self.faults.iter().find_map(|fault| match fault {
-            Fault { kind: Kind::Hole, when: When::OneIn(n), .. } => Some((self.seed, *n)),
+            Fault { kind: FaultKind::Hole, when: When::OneIn(n), .. } => Some((self.seed, *n)),
             _ => None,
         })
     }
@@ -100,13 +100,13 @@ impl WrittenFault {
             (None, None, Some(at), every) => When::At(*at, every.map(|every| *every)),
             _ => return Err("one of one_in, every_trades and at; every goes with at"),
         };
-        let is_hole = self.kind == Kind::Hole;
+        let is_hole = self.kind == FaultKind::Hole;
         if is_hole && (!matches!(when, When::OneIn(_)) || self.times.is_some()) {
             return Err("one_in and nothing else: a number has no trade, whenever it is asked for");
         }
         let by_default = match self.kind {
-            Kind::Stall | Kind::Lag => 2,
-            Kind::Maintenance => 5,
+            FaultKind::Stall | FaultKind::Lag => 2,
+            FaultKind::Maintenance => 5,
             _ => 0,
         };
         let lasts = self.lasts.map_or(Duration::from_secs(by_default), |lasts| *lasts);
@@ -136,9 +136,9 @@ mod tests {
         );
         let second = Duration::from_secs;
         let faults = vec![
-            Fault { kind: Kind::HalfOpen, when: When::OneIn(100), times: u64::MAX, lasts: second(0) },
+            Fault { kind: FaultKind::HalfOpen, when: When::OneIn(100), times: u64::MAX, lasts: second(0) },
             Fault {
-                kind: Kind::Maintenance,
+                kind: FaultKind::Maintenance,
                 when: When::At(second(10), Some(second(60))),
                 times: 3,
                 lasts: second(20),
@@ -165,8 +165,10 @@ mod tests {
     #[test]
     fn the_example_is_a_plan_with_every_kind() {
         let plan = Plan::parse(include_str!("../../../../config/deribit-sim-faults.toml")).unwrap();
-        let missing: Vec<_> =
-            Kind::ALL.iter().filter(|kind| plan.faults.iter().all(|fault| fault.kind != **kind)).collect();
+        let missing: Vec<_> = FaultKind::ALL
+            .iter()
+            .filter(|kind| plan.faults.iter().all(|fault| fault.kind != **kind))
+            .collect();
         assert!(missing.is_empty(), "{missing:?}");
     }
 }

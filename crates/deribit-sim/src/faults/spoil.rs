@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use super::{Blow, Kind};
+use super::{Blow, FaultKind};
 
 /// More than any client reads, in bytes.
 const OVERSIZE: usize = 20 << 20;
@@ -10,9 +10,9 @@ const OVERSIZE: usize = 20 << 20;
 /// The notification's text after that fault; unchanged for those that do not touch it.
 pub(crate) fn spoil(text: String, blow: Blow) -> String {
     match blow.kind {
-        Kind::Thin => thin(text, blow.chance),
-        Kind::Garbage => garbage(text, blow.chance),
-        Kind::Oversize => oversize(&text),
+        FaultKind::Thin => thin(text, blow.chance),
+        FaultKind::Garbage => garbage(text, blow.chance),
+        FaultKind::Oversize => oversize(&text),
         _ => text,
     }
 }
@@ -61,14 +61,14 @@ mod tests {
 
     const TEXT: &str = r#"{"jsonrpc":"2.0","method":"subscription","params":{"channel":"trades.x","data":[{"trade_seq":1,"price":5.0},{"trade_seq":2,"price":5.5},{"trade_seq":3,"price":6.0}]}}"#;
 
-    fn spoilt(kind: Kind, chance: u64) -> String {
+    fn spoilt(kind: FaultKind, chance: u64) -> String {
         spoil(TEXT.to_owned(), Blow { kind, lasts: Duration::ZERO, chance, begins: true })
     }
 
     #[test]
     fn a_thinned_notification_can_be_read_and_has_fewer_trades() {
         for chance in 0..4 {
-            let read: Value = serde_json::from_str(&spoilt(Kind::Thin, chance)).unwrap();
+            let read: Value = serde_json::from_str(&spoilt(FaultKind::Thin, chance)).unwrap();
             let trades = read["params"]["data"].as_array().unwrap();
             assert!((1..3).contains(&trades.len()), "{trades:?}");
         }
@@ -76,18 +76,18 @@ mod tests {
 
     #[test]
     fn garbage_is_a_trade_that_cannot_be_used_or_a_frame_that_cannot_be_read() {
-        let read: Value = serde_json::from_str(&spoilt(Kind::Garbage, 0)).unwrap();
+        let read: Value = serde_json::from_str(&spoilt(FaultKind::Garbage, 0)).unwrap();
         assert!(read["params"]["data"][0]["price"].is_string());
         assert!(read["params"]["data"][1]["price"].is_number());
         for chance in [1, 2] {
-            assert!(serde_json::from_str::<Value>(&spoilt(Kind::Garbage, chance)).is_err());
+            assert!(serde_json::from_str::<Value>(&spoilt(FaultKind::Garbage, chance)).is_err());
         }
     }
 
     #[test]
     fn what_is_too_large_is_whole_all_the_same() {
-        let text = spoilt(Kind::Oversize, 0);
+        let text = spoilt(FaultKind::Oversize, 0);
         assert!(text.len() > OVERSIZE && text.trim_start() == TEXT);
-        assert_eq!(spoilt(Kind::Stall, 0), TEXT);
+        assert_eq!(spoilt(FaultKind::Stall, 0), TEXT);
     }
 }

@@ -5,15 +5,15 @@ use std::collections::BinaryHeap;
 
 use super::Market;
 use super::history::sort;
-use super::time::Millis;
-use super::trade::Trade;
+use super::time::MarketTime;
+use super::trade::MarketTrade;
 use super::universe::PlaceId;
 
 /// A moment in a market, and when each place has its next trade: a cache, from which nothing can be had that
 /// [`Market::trades`] would not tell.
 #[derive(Debug)]
 pub struct Cursor {
-    at: Millis,
+    at: MarketTime,
     /// (time since genesis, place, rank) of the next trades.
     next: BinaryHeap<Reverse<(u64, PlaceId, u64)>>,
 }
@@ -21,7 +21,7 @@ pub struct Cursor {
 impl Cursor {
     /// Before the first trade at or after that moment.
     #[must_use]
-    pub fn new(market: &Market, at: Millis) -> Self {
+    pub fn new(market: &Market, at: MarketTime) -> Self {
         let next = market.places.iter().enumerate().map(|(id, place)| {
             let rank = place.tape.before(at.since_genesis());
             Reverse((place.tape.leaf(rank).time, id, rank))
@@ -31,12 +31,12 @@ impl Cursor {
 
     /// The moment: trades before it have been given out.
     #[must_use]
-    pub fn at(&self) -> Millis {
+    pub fn at(&self) -> MarketTime {
         self.at
     }
 
     /// Moves on to a later moment and gives the trades between the two, the later one excluded, in order of time.
-    pub fn advance(&mut self, market: &Market, to: Millis) -> Vec<Trade> {
+    pub fn advance(&mut self, market: &Market, to: MarketTime) -> Vec<MarketTrade> {
         let mut trades = Vec::new();
         let end = to.since_genesis();
         while let Some(mut head) = self.next.peek_mut() {

@@ -1,6 +1,6 @@
 //! What the exchange tells about an instrument besides its name and life.
 
-use super::Kind;
+use super::InstrumentKind;
 use super::listing::{Listing, Terms};
 use super::time::MILLIS_PER_DAY;
 use super::universe::Side;
@@ -35,7 +35,7 @@ impl Listing {
     #[must_use]
     pub fn facts(&self) -> Facts {
         let family = self.family;
-        let of_options = matches!(self.kind(), Kind::Option | Kind::OptionCombo);
+        let of_options = matches!(self.kind(), InstrumentKind::Option | InstrumentKind::OptionCombo);
         let (tick, lot) =
             if of_options { (family.option_tick, family.option_lot) } else { (family.tick, family.lot) };
         Facts {

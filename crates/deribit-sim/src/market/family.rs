@@ -7,7 +7,7 @@ use super::tick::Tick;
 /// The exchange's kinds of instruments. Perpetuals are futures.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Kind {
+pub enum InstrumentKind {
     /// Perpetuals and dated futures.
     Future,
     /// Calls and puts.
@@ -20,7 +20,7 @@ pub enum Kind {
     OptionCombo,
 }
 
-impl Kind {
+impl InstrumentKind {
     /// Every kind.
     pub const ALL: [Self; 5] = [Self::Future, Self::Option, Self::Spot, Self::FutureCombo, Self::OptionCombo];
 

@@ -4,10 +4,10 @@ use std::collections::{BTreeMap, BinaryHeap};
 use std::ops::{Range, RangeInclusive};
 
 use super::Market;
-use super::family::{Currency, Kind};
+use super::family::{Currency, InstrumentKind};
 use super::listing::Listing;
-use super::time::Millis;
-use super::trade::Trade;
+use super::time::MarketTime;
+use super::trade::MarketTrade;
 use super::universe::{Place, PlaceId};
 
 /// Instruments by currency and kind.
@@ -16,29 +16,29 @@ pub struct Filter {
     /// `None`: any.
     pub currency: Option<Currency>,
     /// Which kinds.
-    pub kinds: Kinds,
+    pub kinds: InstrumentKinds,
 }
 
 /// A choice of kinds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
-pub enum Kinds {
+pub enum InstrumentKinds {
     /// All of them.
     #[default]
     Any,
     /// Both kinds of combos.
     Combos,
     /// One of them.
-    One(Kind),
+    One(InstrumentKind),
 }
 
 impl Filter {
     /// Whether it lets instruments of that currency and kind pass.
     #[must_use]
-    pub fn passes(self, currency: Currency, kind: Kind) -> bool {
+    pub fn passes(self, currency: Currency, kind: InstrumentKind) -> bool {
         let kind_passes = match self.kinds {
-            Kinds::Any => true,
-            Kinds::Combos => kind.is_combo(),
-            Kinds::One(one) => one == kind,
+            InstrumentKinds::Any => true,
+            InstrumentKinds::Combos => kind.is_combo(),
+            InstrumentKinds::One(one) => one == kind,
         };
         kind_passes && self.currency.is_none_or(|wanted| wanted == currency)
     }
@@ -65,7 +65,7 @@ impl Take {
 #[derive(Debug, Clone, PartialEq)]
 pub struct Page {
     /// In the order asked for.
-    pub trades: Vec<Trade>,
+    pub trades: Vec<MarketTrade>,
     /// Whether there are more of them.
     pub has_more: bool,
 }
@@ -73,7 +73,7 @@ pub struct Page {
 impl Market {
     /// All trades with a timestamp in the half-open span, in order of time. Holds them all in memory.
     #[must_use]
-    pub fn trades(&self, span: Range<Millis>) -> Vec<Trade> {
+    pub fn trades(&self, span: Range<MarketTime>) -> Vec<MarketTrade> {
         let mut trades = Vec::new();
         for (id, place) in self.places.iter().enumerate() {
             self.make(id, ranks(place, &span), &mut trades);
@@ -84,7 +84,7 @@ impl Market {
 
     /// How many trades the instrument has before that time, which is the `trade_seq` of the last of them.
     #[must_use]
-    pub fn sequence_before(&self, listing: &Listing, time: Millis) -> u64 {
+    pub fn sequence_before(&self, listing: &Listing, time: MarketTime) -> u64 {
         let Some(place) = self.places.get(listing.place) else { return 0 };
         let time = time.clamp(listing.life.from, listing.life.until);
         place.tape.before(time.since_genesis()) - place.tape.before(listing.life.from.since_genesis())
@@ -92,7 +92,12 @@ impl Market {
 
     /// The trades of one instrument with those sequence numbers, as far as there are such before `now`.
     #[must_use]
-    pub fn sequence(&self, listing: &Listing, numbers: RangeInclusive<u64>, now: Millis) -> Vec<Trade> {
+    pub fn sequence(
+        &self,
+        listing: &Listing,
+        numbers: RangeInclusive<u64>,
+        now: MarketTime,
+    ) -> Vec<MarketTrade> {
         let mut trades = Vec::new();
         let Some(place) = self.places.get(listing.place) else { return trades };
         let base = place.tape.before(listing.life.from.since_genesis());
@@ -106,7 +111,7 @@ impl Market {
 
     /// Trades from one end of the half-open span that pass the filter.
     #[must_use]
-    pub fn page(&self, filter: Filter, span: Range<Millis>, take: Take) -> Page {
+    pub fn page(&self, filter: Filter, span: Range<MarketTime>, take: Take) -> Page {
         let wanted = self
             .places
             .iter()
@@ -202,12 +207,12 @@ impl PartialEq for Head {
 
 impl Eq for Head {}
 
-fn ranks(place: &Place, span: &Range<Millis>) -> Range<u64> {
+fn ranks(place: &Place, span: &Range<MarketTime>) -> Range<u64> {
     let from = place.tape.before(span.start.since_genesis());
     from..place.tape.before(span.end.since_genesis()).max(from)
 }
 
 /// By time; of the same time by currency, since numbers of trades are unique within a currency only.
-pub(super) fn sort(trades: &mut [Trade]) {
+pub(super) fn sort(trades: &mut [MarketTrade]) {
     trades.sort_unstable_by_key(|trade| (trade.timestamp, trade.currency as u8, trade.trade_id.number));
 }

@@ -6,9 +6,9 @@
 
 use std::fmt::Write as _;
 
-use super::trade::Trade;
+use super::trade::MarketTrade;
 
-type Field = fn(&Trade, &mut String);
+type Field = fn(&MarketTrade, &mut String);
 
 const FIELDS: [Field; 12] = [
     |trade, out| integer(out, "trade_seq", trade.trade_seq),
@@ -25,7 +25,7 @@ const FIELDS: [Field; 12] = [
     optional,
 ];
 
-impl Trade {
+impl MarketTrade {
     /// Appends the trade as a JSON object.
     pub fn write_json(&self, out: &mut String) {
         out.push('{');
@@ -48,7 +48,7 @@ impl Trade {
 }
 
 /// What many trades do not have.
-fn optional(trade: &Trade, out: &mut String) {
+fn optional(trade: &MarketTrade, out: &mut String) {
     if let Some(iv) = trade.iv {
         number(out, "iv", iv, trade.style >> 25);
     }

@@ -3,9 +3,9 @@
 use std::sync::Arc;
 
 use super::calendar::{Life, date_name, date_of};
-use super::family::{Currency, Family, Kind};
+use super::family::{Currency, Family, InstrumentKind};
 use super::price::Prices;
-use super::time::Millis;
+use super::time::MarketTime;
 use super::universe::{Form, Place, PlaceId, Product, Side};
 
 /// An instrument from its listing to its expiry.
@@ -16,7 +16,7 @@ pub struct Listing {
     pub(crate) life: Life,
     pub(crate) terms: Terms,
     name: Arc<str>,
-    kind: Kind,
+    kind: InstrumentKind,
 }
 
 /// What is particular to an instrument.
@@ -66,7 +66,7 @@ impl Listing {
 
     /// What kind of instrument it is.
     #[must_use]
-    pub fn kind(&self) -> Kind {
+    pub fn kind(&self) -> InstrumentKind {
         self.kind
     }
 
@@ -78,25 +78,25 @@ impl Listing {
 
     /// When it was listed; it may have traded since.
     #[must_use]
-    pub fn listed_at(&self) -> Millis {
+    pub fn listed_at(&self) -> MarketTime {
         self.life.from
     }
 
-    /// When it expires or expired: its trades are older. [`Millis::NEVER`] for perpetuals and spot.
+    /// When it expires or expired: its trades are older. [`MarketTime::NEVER`] for perpetuals and spot.
     #[must_use]
-    pub fn expires_at(&self) -> Millis {
+    pub fn expires_at(&self) -> MarketTime {
         self.life.until
     }
 
     /// Whether it can be traded at that time.
     #[must_use]
-    pub fn is_active(&self, at: Millis) -> bool {
+    pub fn is_active(&self, at: MarketTime) -> bool {
         self.life.holds(at)
     }
 }
 
 /// The instrument that holds place `id` at `t`, which is not before genesis.
-pub(crate) fn at(places: &[Place], prices: &Prices, id: PlaceId, t: Millis) -> Option<Listing> {
+pub(crate) fn at(places: &[Place], prices: &Prices, id: PlaceId, t: MarketTime) -> Option<Listing> {
     let place = places.get(id)?;
     let life = life(places, place, t)?;
     let terms = match place.product {
@@ -118,29 +118,30 @@ pub(crate) fn at(places: &[Place], prices: &Prices, id: PlaceId, t: Millis) -> O
 }
 
 /// The life of what holds a place at `t`.
-pub(crate) fn life(places: &[Place], place: &Place, t: Millis) -> Option<Life> {
+pub(crate) fn life(places: &[Place], place: &Place, t: MarketTime) -> Option<Life> {
     let life = match place.product {
-        Product::Perpetual | Product::Spot => Life { from: Millis::GENESIS, until: Millis::NEVER },
+        Product::Perpetual | Product::Spot => Life { from: MarketTime::GENESIS, until: MarketTime::NEVER },
         Product::Future(rotation) | Product::Option { rotation, .. } => rotation.life(t),
         Product::Combo { legs: [a, b], .. } => {
             life(places, places.get(a)?, t)?.shared_with(life(places, places.get(b)?, t)?)
         }
     };
-    Some(Life { from: life.from.max(Millis::GENESIS), ..life })
+    Some(Life { from: life.from.max(MarketTime::GENESIS), ..life })
 }
 
 /// The instrument of that name, which need not be listed at present.
 pub(crate) fn of_name(places: &[Place], prices: &Prices, name: &str) -> Option<Listing> {
     // All contracts of a date, and the combos that die with it, held their places the moment before.
     let expiry = name.split(['-', '_']).filter_map(date_of).min();
-    let moment = expiry.map_or(Millis::GENESIS, |expiry| expiry.minus(1));
-    if moment < Millis::GENESIS {
+    let moment = expiry.map_or(MarketTime::GENESIS, |expiry| expiry.minus(1));
+    if moment < MarketTime::GENESIS {
         return None;
     }
     let family = name.split('-').next().unwrap_or(name);
     let candidates = places.iter().enumerate().filter(|(_, place)| {
         place.family.name == family
-            && life(places, place, moment).is_some_and(|life| life.until == expiry.unwrap_or(Millis::NEVER))
+            && life(places, place, moment)
+                .is_some_and(|life| life.until == expiry.unwrap_or(MarketTime::NEVER))
     });
     candidates.filter_map(|(id, _)| at(places, prices, id, moment)).find(|listing| &*listing.name == name)
 }

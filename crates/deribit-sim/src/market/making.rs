@@ -3,14 +3,14 @@
 use std::ops::Range;
 
 use super::Market;
-use super::family::{Family, Kind};
+use super::family::{Family, InstrumentKind};
 use super::listing::{Listing, Terms};
 use super::noise::{Key, unit};
 use super::price::Worth;
 use super::tape::{Leaf, Origin};
 use super::tick::{Tick, decimal};
-use super::time::Millis;
-use super::trade::{Block, ComboLeg, Direction, Starbase, TickDirection, Trade, TradeId};
+use super::time::MarketTime;
+use super::trade::{Block, ComboLeg, Direction, MarketTrade, Starbase, TickDirection, TradeId};
 use super::universe::{Place, PlaceId};
 
 /// Names of what chance decides, within a place's own source of it; 0 is its arrivals.
@@ -63,14 +63,14 @@ struct Last {
 
 impl Market {
     /// Appends the trades of these ranks of a place, in order.
-    pub(super) fn make(&self, id: PlaceId, ranks: Range<u64>, out: &mut Vec<Trade>) {
+    pub(super) fn make(&self, id: PlaceId, ranks: Range<u64>, out: &mut Vec<MarketTrade>) {
         let Some(place) = self.places.get(id) else { return };
         let mut rank = ranks.start;
         let mut run: Option<Run<'_>> = None;
         let mut last = None;
         while rank < ranks.end {
             let leaf = place.tape.leaf(rank);
-            let time = Millis::from_genesis(leaf.time);
+            let time = MarketTime::from_genesis(leaf.time);
             if run.as_ref().is_none_or(|run| !run.listing.life.holds(time)) {
                 let Some(next) = Run::at(self, id, time) else { return };
                 last = next.last_before(rank);
@@ -91,7 +91,7 @@ impl Market {
     }
 
     /// The trade of `stream` at that time as it appears at one of the stream's legs.
-    fn leg(&self, leg: PlaceId, origin: &Origin<'_>) -> Option<Trade> {
+    fn leg(&self, leg: PlaceId, origin: &Origin<'_>) -> Option<MarketTrade> {
         let rank = self.places.get(leg)?.tape.rank(origin.source.stream, origin.time, origin.ordinal);
         let mut trades = Vec::with_capacity(1);
         self.make(leg, rank..rank + 1, &mut trades);
@@ -101,7 +101,7 @@ impl Market {
 
 impl<'a> Run<'a> {
     /// The instrument that holds the place at that time.
-    fn at(market: &'a Market, id: PlaceId, time: Millis) -> Option<Self> {
+    fn at(market: &'a Market, id: PlaceId, time: MarketTime) -> Option<Self> {
         let place = market.places.get(id)?;
         let listing = market.listing_at(id, time)?;
         let base = place.tape.before(listing.life.from.since_genesis());
@@ -109,7 +109,7 @@ impl<'a> Run<'a> {
     }
 
     /// The trade of that origin and rank, from what the instrument is worth and the trade before.
-    fn trade(&self, origin: Origin<'_>, rank: u64, (worth, last): (&Worth, Option<Last>)) -> Trade {
+    fn trade(&self, origin: Origin<'_>, rank: u64, (worth, last): (&Worth, Option<Last>)) -> MarketTrade {
         let facts = Facts::of(self.market, &origin);
         let direction = self.direction(&facts, &origin);
         let price =
@@ -117,13 +117,13 @@ impl<'a> Run<'a> {
         let moved = last.map_or(TickDirection::Plus, |last| last.moved.after(last.price, price));
         let amount = facts.amount(worth.index);
         let legs = self.legs(&origin);
-        Trade {
+        MarketTrade {
             instrument_name: self.listing.name().clone(),
             kind: self.listing.kind(),
             currency: self.listing.currency(),
             trade_seq: rank - self.base + 1,
             trade_id: facts.id(origin.source.leg),
-            timestamp: Millis::from_genesis(origin.time),
+            timestamp: MarketTime::from_genesis(origin.time),
             direction,
             tick_direction: moved,
             price,
@@ -142,14 +142,14 @@ impl<'a> Run<'a> {
     }
 
     /// The trades of a combo's legs.
-    fn legs(&self, origin: &Origin<'_>) -> Vec<Trade> {
+    fn legs(&self, origin: &Origin<'_>) -> Vec<MarketTrade> {
         let Terms::Combo { legs, .. } = &self.listing.terms else { return Vec::new() };
         legs.iter().filter_map(|leg| self.market.leg(leg.listing.place, origin)).collect()
     }
 
     /// The combo that a leg's trade belongs to.
     fn combo(&self, facts: &Facts<'_>, origin: &Origin<'_>) -> Option<ComboLeg> {
-        let combo = self.market.listing_at(origin.source.stream, Millis::from_genesis(origin.time))?;
+        let combo = self.market.listing_at(origin.source.stream, MarketTime::from_genesis(origin.time))?;
         let trade_id = facts.id(0);
         let as_number = trade_id.prefix.is_empty() && facts.chance & (1 << 40) == 0;
         Some(ComboLeg { combo_id: combo.name().clone(), trade_id, as_number })
@@ -161,7 +161,7 @@ impl<'a> Run<'a> {
             return taken;
         }
         // Who buys the combo may sell the leg.
-        let combo = self.market.listing_at(origin.source.stream, Millis::from_genesis(origin.time));
+        let combo = self.market.listing_at(origin.source.stream, MarketTime::from_genesis(origin.time));
         let sold = combo.is_some_and(|combo| match &combo.terms {
             Terms::Combo { legs, .. } => {
                 legs.iter().any(|leg| leg.listing.place == self.listing.place && !leg.bought)
@@ -214,7 +214,7 @@ impl<'a> Run<'a> {
         match self.listing.terms {
             Terms::Option { .. } if family.inverse && price >= 0.005 => Tick::new(5, 4),
             Terms::Option { .. } => family.option_tick,
-            _ if self.listing.kind() == Kind::OptionCombo => family.option_tick,
+            _ if self.listing.kind() == InstrumentKind::OptionCombo => family.option_tick,
             _ => family.tick,
         }
     }
@@ -239,7 +239,7 @@ impl Past<'_> {
             Some(seen) if seen.0.first <= rank && rank < seen.0.end() => seen,
             _ => {
                 let leaf = run.place.tape.leaf(rank);
-                (leaf, run.market.prices.worth(&run.listing, Millis::from_genesis(leaf.time)))
+                (leaf, run.market.prices.worth(&run.listing, MarketTime::from_genesis(leaf.time)))
             }
         };
         self.seen = Some((leaf, worth));
@@ -271,7 +271,7 @@ impl<'a> Facts<'a> {
     }
 
     fn has_options(&self) -> bool {
-        matches!(self.place.kind, Kind::Option | Kind::OptionCombo)
+        matches!(self.place.kind, InstrumentKind::Option | InstrumentKind::OptionCombo)
     }
 
     /// All trades of a millisecond have one side, and nine in ten are on the side that eight seconds are in the mood for: of
@@ -319,7 +319,7 @@ impl<'a> Facts<'a> {
 
     fn liquidation(&self) -> Option<&'static str> {
         let bits = self.key.child(name::LIQUIDATION).at(self.time);
-        if self.place.kind != Kind::Future || bits & 255 != 0 {
+        if self.place.kind != InstrumentKind::Future || bits & 255 != 0 {
             return None;
         }
         Some(match bits >> 60 {
@@ -332,9 +332,9 @@ impl<'a> Facts<'a> {
     fn block(&self) -> Option<Block> {
         let bits = self.key.child(name::BLOCK).at(self.time);
         let one_in = match self.place.kind {
-            Kind::Option => 32,
-            Kind::OptionCombo | Kind::FutureCombo => 8,
-            Kind::Future | Kind::Spot => 2048,
+            InstrumentKind::Option => 32,
+            InstrumentKind::OptionCombo | InstrumentKind::FutureCombo => 8,
+            InstrumentKind::Future | InstrumentKind::Spot => 2048,
         };
         let leg_count = if self.place.kind.is_combo() { 2 } else { 1 };
         let rfq = (bits & (1 << 20) == 0).then_some(bits >> 45);
@@ -344,7 +344,7 @@ impl<'a> Facts<'a> {
     /// There in one hour of four.
     fn starbase(&self) -> Option<Starbase> {
         let bits = self.key.child(name::STARBASE).at(self.time >> 22);
-        let timestamp = Millis::from_genesis(self.time).0 * 1_000_000 + self.chance % 1_000_000;
+        let timestamp = MarketTime::from_genesis(self.time).0 * 1_000_000 + self.chance % 1_000_000;
         (bits & 3 == 0).then_some(Starbase { match_id: (1 << 54) | (self.chance >> 10), timestamp })
     }
 }

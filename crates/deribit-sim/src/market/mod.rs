@@ -34,11 +34,11 @@ use universe::{Place, PlaceId};
 
 pub use cursor::Cursor;
 pub use facts::Facts;
-pub use family::{Currency, Kind};
-pub use history::{Filter, Kinds, Page, Take};
+pub use family::{Currency, InstrumentKind};
+pub use history::{Filter, InstrumentKinds, Page, Take};
 pub use listing::Listing;
-pub use time::Millis;
-pub use trade::{Block, ComboLeg, Direction, Starbase, TickDirection, Trade, TradeId};
+pub use time::MarketTime;
+pub use trade::{Block, ComboLeg, Direction, MarketTrade, Starbase, TickDirection, TradeId};
 
 /// What a market depends on, besides time.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -68,7 +68,7 @@ struct Holes {
 }
 
 impl Market {
-    /// Makes the market; it has been open since [`Millis::GENESIS`].
+    /// Makes the market; it has been open since [`MarketTime::GENESIS`].
     #[must_use]
     pub fn new(options: Options) -> Self {
         let key = Key::new(options.seed);
@@ -89,12 +89,12 @@ impl Market {
     }
 
     /// The instruments that can be traded at that time.
-    pub fn listings(&self, at: Millis) -> impl Iterator<Item = Listing> {
+    pub fn listings(&self, at: MarketTime) -> impl Iterator<Item = Listing> {
         (0..self.places.len()).filter_map(move |id| self.listing_at(id, at))
     }
 
     /// The instruments that expired between two times, the second included.
-    pub fn expired(&self, after: Millis, until: Millis) -> impl Iterator<Item = Listing> {
+    pub fn expired(&self, after: MarketTime, until: MarketTime) -> impl Iterator<Item = Listing> {
         (0..self.places.len()).flat_map(move |id| {
             let before = move |listing: &Listing| self.listing_at(id, listing.listed_at().minus(1));
             let current = self.listing_at(id, until);
@@ -115,7 +115,7 @@ impl Market {
         self.holes.as_ref().is_some_and(|holes| at(holes).is_multiple_of(holes.one_in))
     }
 
-    fn listing_at(&self, id: PlaceId, at: Millis) -> Option<Listing> {
-        if at < Millis::GENESIS { None } else { listing::at(&self.places, &self.prices, id, at) }
+    fn listing_at(&self, id: PlaceId, at: MarketTime) -> Option<Listing> {
+        if at < MarketTime::GENESIS { None } else { listing::at(&self.places, &self.prices, id, at) }
     }
 }

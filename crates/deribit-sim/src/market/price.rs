@@ -4,7 +4,7 @@ use super::family::Coin;
 use super::listing::{Leg, Listing, Terms};
 use super::noise::{Key, exp, wave};
 use super::tick::decimal;
-use super::time::Millis;
+use super::time::MarketTime;
 use super::universe::Side;
 
 /// Octaves of the paths: waves of `2^8` ms (a quarter of a second), four times as long each, up to `2^34` ms (199 days).
@@ -42,7 +42,7 @@ impl Prices {
     }
 
     /// A coin in dollars.
-    pub(crate) fn dollars(&self, coin: Coin, t: Millis) -> f64 {
+    pub(crate) fn dollars(&self, coin: Coin, t: MarketTime) -> f64 {
         let (path, middle) = coin.path();
         let key = self.key.child(path);
         let mut sum = 0.0;
@@ -54,7 +54,7 @@ impl Prices {
         middle * exp(sum * coin.restlessness())
     }
 
-    pub(crate) fn worth(&self, listing: &Listing, t: Millis) -> Worth {
+    pub(crate) fn worth(&self, listing: &Listing, t: MarketTime) -> Worth {
         let family = listing.family;
         let index = self.dollars(family.coin, t) / family.quote_in_dollars;
         let years = listing.life.until.0.saturating_sub(t.0) as f64 / MILLIS_PER_YEAR;
@@ -85,7 +85,7 @@ impl Prices {
         }
     }
 
-    fn combined(&self, legs: &[Leg; 2], index: f64, t: Millis) -> Worth {
+    fn combined(&self, legs: &[Leg; 2], index: f64, t: MarketTime) -> Worth {
         let (mut mark, mut half_spread) = (0.0, 0.0);
         for leg in legs {
             let worth = self.worth(&leg.listing, t);
@@ -190,7 +190,7 @@ mod tests {
             for seed in 0..5 {
                 let prices = Prices::new(Key::new(seed));
                 let price = |n: u64| {
-                    prices.dollars(Coin::Btc, Millis::GENESIS.plus(40_000_000_000 + n * seconds * 1_000))
+                    prices.dollars(Coin::Btc, MarketTime::GENESIS.plus(40_000_000_000 + n * seconds * 1_000))
                 };
                 squares += (0..steps).map(|n| (price(n + 1) / price(n) - 1.0).powi(2)).sum::<f64>() / 5.0;
             }

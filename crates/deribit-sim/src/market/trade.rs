@@ -3,16 +3,16 @@
 use std::fmt;
 use std::sync::Arc;
 
-use super::family::{Currency, Kind};
-use super::time::Millis;
+use super::family::{Currency, InstrumentKind};
+use super::time::MarketTime;
 
 /// One trade of one instrument.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Trade {
+pub struct MarketTrade {
     /// The instrument's name.
     pub instrument_name: Arc<str>,
     /// Its kind.
-    pub kind: Kind,
+    pub kind: InstrumentKind,
     /// The currency it is sorted by.
     pub currency: Currency,
     /// Counts up by one within the instrument, from 1.
@@ -20,7 +20,7 @@ pub struct Trade {
     /// Unique within the currency.
     pub trade_id: TradeId,
     /// When it happened.
-    pub timestamp: Millis,
+    pub timestamp: MarketTime,
     /// The taker's side.
     pub direction: Direction,
     /// How the price compares with that of the instrument's trade before.

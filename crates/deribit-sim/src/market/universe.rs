@@ -10,7 +10,7 @@ use super::arrival::Arrivals;
 use super::calendar::{Rotation, Term};
 use super::family::{
     ADA_USDC, BTC, BTC_EURR, BTC_USDC, BTC_USDT, Currency, DOGE_USDC, ETH, ETH_EURR, ETH_USDC, ETH_USDT,
-    Family, Kind, SOL_USDC, XRP_USDC,
+    Family, InstrumentKind, SOL_USDC, XRP_USDC,
 };
 use super::noise::Key;
 use super::tape::{Source, Tape};
@@ -61,7 +61,7 @@ pub(crate) enum Product {
 #[derive(Debug, Clone)]
 pub(crate) struct Place {
     pub(crate) family: &'static Family,
-    pub(crate) kind: Kind,
+    pub(crate) kind: InstrumentKind,
     pub(crate) product: Product,
     /// Chance that belongs to its stream.
     pub(crate) key: Key,
@@ -109,13 +109,13 @@ const EXPIRIES: [Rotation; 11] = [
 
 /// Shares of the kinds in the trades. (Of the recorded bitcoin trades of a like span 93 % are the perpetual's, 5 % the
 /// futures', 1 % the options': here the others get more, so that they have something to show.)
-const fn share(kind: Kind, perpetual: bool) -> f64 {
+const fn share(kind: InstrumentKind, perpetual: bool) -> f64 {
     match kind {
-        Kind::Future if perpetual => 0.60,
-        Kind::Future => 0.12,
-        Kind::Spot => 0.06,
-        Kind::Option => 0.18,
-        Kind::FutureCombo | Kind::OptionCombo => 0.02,
+        InstrumentKind::Future if perpetual => 0.60,
+        InstrumentKind::Future => 0.12,
+        InstrumentKind::Spot => 0.06,
+        InstrumentKind::Option => 0.18,
+        InstrumentKind::FutureCombo | InstrumentKind::OptionCombo => 0.02,
     }
 }
 
@@ -123,7 +123,7 @@ const fn share(kind: Kind, perpetual: bool) -> f64 {
 const ARRIVALS: u64 = 0;
 
 /// A place before its arrivals are known.
-type Draft = (&'static Family, Kind, Product);
+type Draft = (&'static Family, InstrumentKind, Product);
 
 /// Makes `count` places whose trades come at `rate` a second together.
 pub(crate) fn places(key: Key, count: usize, rate: f64) -> Vec<Place> {
@@ -155,13 +155,11 @@ pub(crate) fn places(key: Key, count: usize, rate: f64) -> Vec<Place> {
 /// Perpetuals, futures, spot, then options with a tenth of combos.
 fn drafts(count: usize) -> Vec<Draft> {
     let mut drafts: Vec<Draft> = Vec::with_capacity(count);
-    drafts.extend(PERPETUALS.map(|family| (family, Kind::Future, Product::Perpetual)));
-    drafts.extend(
-        FUTURES.iter().flat_map(|&rotation| {
-            [&BTC, &ETH].map(|family| (family, Kind::Future, Product::Future(rotation)))
-        }),
-    );
-    drafts.extend(SPOT.map(|family| (family, Kind::Spot, Product::Spot)));
+    drafts.extend(PERPETUALS.map(|family| (family, InstrumentKind::Future, Product::Perpetual)));
+    drafts.extend(FUTURES.iter().flat_map(|&rotation| {
+        [&BTC, &ETH].map(|family| (family, InstrumentKind::Future, Product::Future(rotation)))
+    }));
+    drafts.extend(SPOT.map(|family| (family, InstrumentKind::Spot, Product::Spot)));
     let rest = count.saturating_sub(drafts.len());
     let futures = future_combos(&drafts);
     let wanted = rest / 10;
@@ -187,7 +185,7 @@ fn options(count: usize) -> Vec<Draft> {
             EXPIRIES.get(*number % EXPIRIES.len()).copied().expect("a remainder is below the length");
         drafts.push((
             family,
-            Kind::Option,
+            InstrumentKind::Option,
             Product::Option { rotation, side, rung: zigzag(ladder / 2), reach: 0 },
         ));
         *number += 1;
@@ -212,7 +210,7 @@ fn future_combos(drafts: &[Draft]) -> Vec<Draft> {
         let mine = drafts
             .iter()
             .enumerate()
-            .filter(|(_, (other, kind, _))| *kind == Kind::Future && other.name == family.name);
+            .filter(|(_, (other, kind, _))| *kind == InstrumentKind::Future && other.name == family.name);
         mine.map(|(id, _)| id).collect()
     };
     let legs = [(&BTC, of(&BTC)), (&ETH, of(&ETH))];
@@ -222,7 +220,7 @@ fn future_combos(drafts: &[Draft]) -> Vec<Draft> {
             let Some(&second) = ids.get(number) else { continue };
             for &first in ids.iter().take(number) {
                 let product = Product::Combo { form: Form::Calendar, legs: [first, second] };
-                combos.push((*family, Kind::FutureCombo, product));
+                combos.push((*family, InstrumentKind::FutureCombo, product));
             }
         }
     }
@@ -244,7 +242,7 @@ fn option_combos(options: &[Draft], first_id: PlaceId) -> Vec<Draft> {
             if let Some(&other) = with {
                 combos.push((
                     *family,
-                    Kind::OptionCombo,
+                    InstrumentKind::OptionCombo,
                     Product::Combo { form, legs: [first_id + at, other] },
                 ));
             }
@@ -264,14 +262,14 @@ fn option_combos(options: &[Draft], first_id: PlaceId) -> Vec<Draft> {
 /// Rates after Zipf within each kind, so that all trades, those on the legs of combos included, come at `rate`.
 fn arrivals(key: Key, drafts: &[Draft], rate: f64) -> Vec<Arrivals> {
     let class = |(_, kind, product): &Draft| (*kind, *product == Product::Perpetual);
-    let mut ranks: HashMap<(Kind, bool), u32> = HashMap::new();
+    let mut ranks: HashMap<(InstrumentKind, bool), u32> = HashMap::new();
     let mut weights = Vec::with_capacity(drafts.len());
     for draft in drafts {
         let rank = ranks.entry(class(draft)).or_default();
         *rank += 1;
         weights.push(1.0 / f64::from(*rank));
     }
-    let mut sums: HashMap<(Kind, bool), f64> = HashMap::new();
+    let mut sums: HashMap<(InstrumentKind, bool), f64> = HashMap::new();
     for (draft, weight) in drafts.iter().zip(&weights) {
         *sums.entry(class(draft)).or_default() += weight;
     }

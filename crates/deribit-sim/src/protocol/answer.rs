@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use super::channel::{currency_of, kinds_of};
 use super::{Params, RpcError};
-use crate::market::{Filter, Kinds, Listing, Market, Millis, Page, Take, Trade};
+use crate::market::{Filter, InstrumentKinds, Listing, Market, MarketTime, MarketTrade, Page, Take};
 
 /// By currency, history reaches back so far.
 const HISTORY_BY_CURRENCY: u64 = 24 * 3_600_000;
@@ -21,9 +21,9 @@ const VERSION: &str = "1.2.26";
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Context<'a> {
     pub(crate) market: &'a Market,
-    pub(crate) now: Millis,
+    pub(crate) now: MarketTime,
     /// The time for those who ask.
-    pub(crate) told: Millis,
+    pub(crate) told: MarketTime,
     pub(crate) recall: Recall,
 }
 
@@ -112,8 +112,8 @@ impl Context<'_> {
 
     fn by_time(self, params: &Params) -> Result<String, RpcError> {
         let listing = self.instrument(params)?;
-        let start = Millis(params.required_number("start_timestamp")?);
-        let end = Millis(params.required_number("end_timestamp")?).plus(1).min(self.now);
+        let start = MarketTime(params.required_number("start_timestamp")?);
+        let end = MarketTime(params.required_number("end_timestamp")?).plus(1).min(self.now);
         let numbers =
             (self.market.sequence_before(&listing, start) + 1, self.market.sequence_before(&listing, end));
         Ok(self.page(&listing, numbers, take(params, true)?))
@@ -154,8 +154,8 @@ impl Context<'_> {
     }
 }
 
-fn kinds(params: &Params) -> Result<Kinds, RpcError> {
-    let Some(kind) = params.text("kind")? else { return Ok(Kinds::Any) };
+fn kinds(params: &Params) -> Result<InstrumentKinds, RpcError> {
+    let Some(kind) = params.text("kind")? else { return Ok(InstrumentKinds::Any) };
     kinds_of(kind).ok_or_else(|| RpcError::invalid_param("kind", "unknown kind"))
 }
 
@@ -184,7 +184,7 @@ fn halve(page: &mut Page) {
     page.trades.truncate(half + rest);
 }
 
-fn array<'a>(trades: impl Iterator<Item = &'a Trade>) -> String {
+fn array<'a>(trades: impl Iterator<Item = &'a MarketTrade>) -> String {
     let mut out = String::from("[");
     for trade in trades {
         if out.len() > 1 {
@@ -197,7 +197,7 @@ fn array<'a>(trades: impl Iterator<Item = &'a Trade>) -> String {
 }
 
 /// An instrument as the exchange describes it.
-fn shown(listing: &Listing, now: Millis) -> Value {
+fn shown(listing: &Listing, now: MarketTime) -> Value {
     let facts = listing.facts();
     let mut shown = json!({
         "instrument_name": &**listing.name(),

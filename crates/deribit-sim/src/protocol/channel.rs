@@ -1,6 +1,6 @@
 //! Names of channels.
 
-use crate::market::{Currency, Filter, Kind, Kinds};
+use crate::market::{Currency, Filter, InstrumentKind, InstrumentKinds};
 
 /// How trades are collected before they are sent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -66,11 +66,11 @@ pub(super) fn currency_of(name: &str) -> Option<Option<Currency>> {
     if name == "any" { Some(None) } else { Currency::of(name).map(Some) }
 }
 
-pub(super) fn kinds_of(name: &str) -> Option<Kinds> {
+pub(super) fn kinds_of(name: &str) -> Option<InstrumentKinds> {
     match name {
-        "any" => Some(Kinds::Any),
-        "combo" => Some(Kinds::Combos),
-        _ => Kind::of(name).map(Kinds::One),
+        "any" => Some(InstrumentKinds::Any),
+        "combo" => Some(InstrumentKinds::Combos),
+        _ => InstrumentKind::of(name).map(InstrumentKinds::One),
     }
 }
 
@@ -83,12 +83,12 @@ mod tests {
         let instrument = |name: &str, interval| Some(Channel::Instrument(name.into(), interval));
         assert_eq!(Channel::of("trades.BTC-PERPETUAL.100ms"), instrument("BTC-PERPETUAL", Interval::Bundle));
         assert_eq!(Channel::of("trades.BTC-PERPETUAL.raw"), instrument("BTC-PERPETUAL", Interval::Raw));
-        let filter = Filter { currency: None, kinds: Kinds::One(Kind::FutureCombo) };
+        let filter = Filter { currency: None, kinds: InstrumentKinds::One(InstrumentKind::FutureCombo) };
         assert_eq!(
             Channel::of("trades.future_combo.any.agg2"),
             Some(Channel::Group(filter, Interval::Second))
         );
-        let all = Filter { currency: None, kinds: Kinds::Any };
+        let all = Filter { currency: None, kinds: InstrumentKinds::Any };
         assert_eq!(Channel::of("trades.any.any.100ms"), Some(Channel::Group(all, Interval::Bundle)));
         for wrong in [
             "",

@@ -3,7 +3,7 @@
 use serde_json::{Map, Value};
 
 use super::RpcError;
-use crate::market::Millis;
+use crate::market::MarketTime;
 
 /// Parameters by name.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -53,8 +53,8 @@ impl Params {
         self.number(name)?.ok_or_else(|| missing(name))
     }
 
-    pub(crate) fn time(&self, name: &str) -> Result<Option<Millis>, RpcError> {
-        Ok(self.number(name)?.map(Millis))
+    pub(crate) fn time(&self, name: &str) -> Result<Option<MarketTime>, RpcError> {
+        Ok(self.number(name)?.map(MarketTime))
     }
 
     pub(crate) fn flag(&self, name: &str) -> Result<bool, RpcError> {

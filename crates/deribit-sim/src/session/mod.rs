@@ -15,7 +15,7 @@ use futures_util::stream::SplitStream;
 use tokio::sync::broadcast::{Receiver, error::RecvError};
 
 use crate::exchange::Exchange;
-use crate::faults::{Kind, Occasion};
+use crate::faults::{FaultKind, Occasion};
 use crate::feed::{Batch, Published};
 use crate::limits::Ticket;
 use crate::protocol::{Id, Interval, Request, RpcError, heartbeat, maintenance};
@@ -223,7 +223,7 @@ impl Session {
         }
         for notification in notifications {
             let blow = self.exchange.trouble.at(Occasion::Notification(notification.trades));
-            self.tell_of_maintenance(blow.is_some_and(|blow| blow.kind == Kind::Maintenance))?;
+            self.tell_of_maintenance(blow.is_some_and(|blow| blow.kind == FaultKind::Maintenance))?;
             self.outgoing.notify(notification.text, blow)?;
             self.exchange.meters.notifications.inc();
         }

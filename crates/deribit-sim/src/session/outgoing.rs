@@ -9,7 +9,7 @@ use futures_util::SinkExt as _;
 use futures_util::stream::SplitSink;
 use tokio::sync::mpsc::{self, UnboundedReceiver, UnboundedSender};
 
-use crate::faults::{Blow, Kind, spoil};
+use crate::faults::{Blow, FaultKind, spoil};
 
 /// A frame did not fit behind those that wait for the reader.
 #[derive(Debug, PartialEq, Eq)]
@@ -71,20 +71,20 @@ impl Outgoing {
         };
         let text = spoil(text, blow);
         match blow.kind {
-            Kind::Drop | Kind::Maintenance => {}
-            Kind::Cut => return Err(TooSlow),
-            Kind::HalfOpen => self.dead = true,
-            Kind::Oversize => self.say(text),
-            Kind::Duplicate => {
+            FaultKind::Drop | FaultKind::Maintenance => {}
+            FaultKind::Cut => return Err(TooSlow),
+            FaultKind::HalfOpen => self.dead = true,
+            FaultKind::Oversize => self.say(text),
+            FaultKind::Duplicate => {
                 self.send(text.clone())?;
                 self.send(text)?;
             }
-            Kind::Reorder => {
+            FaultKind::Reorder => {
                 if let Some(earlier) = self.kept.replace(text) {
                     self.send(earlier)?;
                 }
             }
-            Kind::Stall => {
+            FaultKind::Stall => {
                 self.queue.send(Step::Wait(blow.lasts)).ok();
                 self.send(text)?;
             }

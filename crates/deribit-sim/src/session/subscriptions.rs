@@ -105,11 +105,11 @@ impl Subscriptions {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::market::{Market, Millis, Options};
+    use crate::market::{Market, MarketTime, Options};
 
     fn published() -> Vec<Published> {
         let market = Market::new(Options { seed: 1, instruments: 100, rate: 1_000.0 });
-        let start = Millis(1_786_911_707_000);
+        let start = MarketTime(1_786_911_707_000);
         let trades = market.trades(start..start.plus(500)).into_iter();
         trades.map(|trade| Published { json: trade.to_json(), trade }).collect()
     }

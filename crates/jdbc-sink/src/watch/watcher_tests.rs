@@ -17,7 +17,7 @@ async fn scene() -> Scene {
     let mut watcher = Watcher::new(fake.api(), Duration::from_secs(3), metrics);
     let ours = connector();
     fake.content().connectors.insert(ours.name.into(), ours.config.clone());
-    watcher.watch(ours, health.part("kstream-trades"), None);
+    watcher.watch(ours, health.component("kstream-trades"), None);
     Scene { fake, health, registry, watcher }
 }
 

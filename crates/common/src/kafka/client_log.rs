@@ -12,7 +12,7 @@ static ALL_DOWN: Mutex<Rarely> = Mutex::new(Rarely { next: None });
 
 /// Logs an error that librdkafka reports and deals with itself. One broker connection or another is lost all the time; that all are is
 /// worth a line now and then.
-pub fn told(error: &KafkaError, reason: &str) {
+pub fn log_client_error(error: &KafkaError, reason: &str) {
     let is_worth_a_line = match error.rdkafka_error_code() {
         Some(RDKafkaErrorCode::BrokerTransportFailure) => false,
         Some(RDKafkaErrorCode::AllBrokersDown) => {

@@ -156,8 +156,9 @@ fn optional_url<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Url
     if text.is_empty() {
         return Ok(None);
     }
-    let refused =
-        |error| de::Error::custom(format!("got {text:?}, takes a URL, or nothing at all ({error})"));
+    let refused = |error| {
+        de::Error::custom(format!("invalid value {text:?}; expected a URL, or nothing at all ({error})"))
+    };
     Url::parse(&text).map(Some).map_err(refused)
 }
 

@@ -25,9 +25,9 @@ use rdkafka::message::{OwnedMessage, Timestamp};
 const MOST: usize = 512;
 
 /// A record as it came, in librdkafka's memory.
-pub struct Record(NonNull<rd_kafka_message_t>);
+pub struct ConsumerRecord(NonNull<rd_kafka_message_t>);
 
-impl Record {
+impl ConsumerRecord {
     #[inline]
     #[expect(unsafe_code, reason = "the record is librdkafka's")]
     fn message(&self) -> &rd_kafka_message_t {
@@ -118,7 +118,7 @@ fn bytes<'r>(begin: *const u8, length: usize) -> Option<&'r [u8]> {
     (!begin.is_null()).then(|| unsafe { std::slice::from_raw_parts(begin, length) })
 }
 
-impl Drop for Record {
+impl Drop for ConsumerRecord {
     #[expect(unsafe_code, reason = "the record is librdkafka's")]
     fn drop(&mut self) {
         // SAFETY: it was handed over to us, and only once.
@@ -163,7 +163,7 @@ pub fn pause_beforehand<C: ConsumerContext>(
 }
 
 /// The records of a consumer, but for its group's changes.
-pub struct Records<C: ConsumerContext> {
+pub struct BatchConsumer<C: ConsumerContext> {
     // Before the consumer, so that no record outlives it.
     partitions: BTreeMap<i32, Queue>,
     queue: Queue,
@@ -172,7 +172,7 @@ pub struct Records<C: ConsumerContext> {
     consumer: Arc<BaseConsumer<C>>,
 }
 
-impl<C: ConsumerContext> Records<C> {
+impl<C: ConsumerContext> BatchConsumer<C> {
     /// No partition's yet.
     ///
     /// # Panics
@@ -204,7 +204,7 @@ impl<C: ConsumerContext> Records<C> {
     }
 
     /// Puts what there is behind `into`, or, if there is nothing, waits for something to come.
-    pub fn fetch(&mut self, wait: Duration, into: &mut Vec<Result<Record, KafkaError>>) {
+    pub fn fetch(&mut self, wait: Duration, into: &mut Vec<Result<ConsumerRecord, KafkaError>>) {
         // librdkafka waits until a batch is full, or for the whole time: so for one record only.
         if self.fetch_batch(Duration::ZERO, MOST, into) == 0 && !wait.is_zero() {
             self.fetch_batch(wait, 1, into);
@@ -216,14 +216,15 @@ impl<C: ConsumerContext> Records<C> {
         &mut self,
         wait: Duration,
         most: usize,
-        into: &mut Vec<Result<Record, KafkaError>>,
+        into: &mut Vec<Result<ConsumerRecord, KafkaError>>,
     ) -> usize {
         let millis = i32::try_from(wait.as_millis()).unwrap_or(i32::MAX);
         let (queue, buffer) = (self.queue.0.as_ptr(), &mut *self.buffer);
         // SAFETY: there is room for `most` records, as no caller asks for more than MOST.
         let count = unsafe { rd_kafka_consume_batch_queue(queue, millis, buffer.as_mut_ptr(), most) };
         let count = usize::try_from(count).unwrap_or(0);
-        let fetched = buffer.iter().take(count).filter_map(|message| NonNull::new(*message)).map(Record);
+        let fetched =
+            buffer.iter().take(count).filter_map(|message| NonNull::new(*message)).map(ConsumerRecord);
         into.extend(fetched.map(|record| {
             let code = record.message().err;
             if code.is_error() { Err(KafkaError::MessageConsumption(code.into())) } else { Ok(record) }
@@ -232,7 +233,7 @@ impl<C: ConsumerContext> Records<C> {
     }
 }
 
-impl<C: ConsumerContext> Drop for Records<C> {
+impl<C: ConsumerContext> Drop for BatchConsumer<C> {
     #[expect(unsafe_code, reason = "the queues are librdkafka's")]
     fn drop(&mut self) {
         for from in self.partitions.values() {

@@ -31,7 +31,7 @@ impl<'de> Deserialize<'de> for Duration {
         let text = String::deserialize(deserializer)?;
         humantime::parse_duration(&text).map(Self).map_err(|error| {
             de::Error::custom(format!(
-                "got {text:?}, takes a duration such as 100ms, 10s, 5m or 30d ({error})"
+                "invalid value {text:?}; expected a duration such as 100ms, 10s, 5m or 30d ({error})"
             ))
         })
     }
@@ -65,7 +65,7 @@ pub fn read_secret(key: &str, path: &Path) -> Result<SecretString, Failure> {
         .map_err(|error| Failure::Config(format!("{key}: cannot read {}: {error}", path.display())))?;
     match text.trim() {
         "" => Err(Failure::Config(format!(
-            "{key}: {} is empty, takes a file that holds the secret",
+            "{key}: {} is empty; expected a file that holds the secret",
             path.display()
         ))),
         secret => Ok(SecretString::from(secret)),

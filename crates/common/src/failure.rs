@@ -10,7 +10,7 @@ pub enum Failure {
     #[error("{0}")]
     Config(String),
     /// Something needed at the start did not come in time; starting again later may help. Exit code 69.
-    #[error("{what} did not come within startup_deadline = {}: {last}", humantime::format_duration(*deadline))]
+    #[error("{what} was not available within startup_deadline = {}: {last}", humantime::format_duration(*deadline))]
     Unavailable {
         /// What was waited for, with its address.
         what: String,
@@ -19,9 +19,9 @@ pub enum Failure {
         /// The last error seen while waiting.
         last: String,
     },
-    /// A defect of ours: a panic, a task that ended unasked. Exit code 70.
-    #[error("defect: {0}")]
-    Defect(String),
+    /// A bug: a panic, or a task that ended before it was asked to. Exit code 70.
+    #[error("internal error: {0}")]
+    Internal(String),
     /// Everything else. Exit code 1.
     #[error("{0:#}")]
     Other(#[from] anyhow::Error),
@@ -34,7 +34,7 @@ impl Failure {
         match self {
             Self::Config(_) => 78,
             Self::Unavailable { .. } => 69,
-            Self::Defect(_) => 70,
+            Self::Internal(_) => 70,
             Self::Other(_) => 1,
         }
     }
@@ -54,12 +54,12 @@ pub fn report(service: &str, end: Result<(), Failure>) -> ExitCode {
     }
 }
 
-/// From now on a panic, which is a defect of ours, is logged and ends the process with the exit code for that.
+/// From now on a panic is logged and ends the process with the exit code for that.
 ///
 /// Nothing is drained: state that a defect may have spoilt is not to be written. What was not committed is done again after the restart.
-pub fn end_on_panic() {
+pub fn exit_on_panic() {
     std::panic::set_hook(Box::new(|panic| {
-        let failure = Failure::Defect(panic.to_string());
+        let failure = Failure::Internal(panic.to_string());
         tracing::error!(%failure, "panicked");
         #[expect(clippy::disallowed_methods, reason = "there is nothing left to drain")]
         std::process::exit(i32::from(failure.code()));
@@ -79,12 +79,12 @@ mod tests {
         };
         assert_eq!(
             unavailable.to_string(),
-            "kafka at 127.0.0.1:9092 did not come within startup_deadline = 1m: connection refused"
+            "kafka at 127.0.0.1:9092 was not available within startup_deadline = 1m: connection refused"
         );
         let codes = [
             Failure::Config("x".into()).code(),
             unavailable.code(),
-            Failure::Defect("x".into()).code(),
+            Failure::Internal("x".into()).code(),
             Failure::Other(anyhow::anyhow!("x")).code(),
         ];
         assert_eq!(codes, [78, 69, 70, 1]);
