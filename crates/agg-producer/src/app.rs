@@ -75,10 +75,10 @@ impl App {
         let _serving = admin.serve(health, metrics, shutdown.clone());
         let mut tasks = Tasks::new(shutdown.clone());
         let runtime = pairs.runtime.clone();
-        tasks.spawn_thread("group", move || owners.run(&runtime, &shutdown))?;
+        tasks.spawn_thread("group", move || owners.run(&runtime, &shutdown));
         for seat in seats {
             let pairs = pairs.clone();
-            tasks.spawn_thread(seat.name, move || pairs.make(seat)?.run())?;
+            tasks.spawn_thread(seat.name, move || pairs.make(seat)?.run());
         }
         let deadline: Duration = *pairs.config.shutdown_deadline;
         tasks.run_to_end(deadline).await

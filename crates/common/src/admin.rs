@@ -28,7 +28,7 @@ pub struct Health(Arc<Mutex<HealthState>>);
 #[derive(Debug, Default)]
 struct HealthState {
     /// Per component: what it waits for, or `None` when it is ready.
-    waiting: BTreeMap<&'static str, Option<String>>,
+    waiting: BTreeMap<Arc<str>, Option<String>>,
     /// Per loop: its last beat, and how long it may be silent.
     beats: BTreeMap<String, (Instant, Duration)>,
 }
@@ -42,8 +42,8 @@ impl Health {
 
     /// Adds a component, which is not ready until it reports so.
     #[must_use]
-    pub fn component(&self, name: &'static str) -> Component {
-        let component = Component { health: self.clone(), name };
+    pub fn component(&self, name: impl Into<Arc<str>>) -> Component {
+        let component = Component { health: self.clone(), name: name.into() };
         component.waiting("starting");
         component
     }
@@ -58,9 +58,9 @@ impl Health {
 
     /// What each component that is not ready waits for.
     #[must_use]
-    pub fn waiting(&self) -> Vec<(&'static str, String)> {
+    pub fn waiting(&self) -> Vec<(Arc<str>, String)> {
         let state = self.lock();
-        state.waiting.iter().filter_map(|(name, why)| Some((*name, why.clone()?))).collect()
+        state.waiting.iter().filter_map(|(name, why)| Some((Arc::clone(name), why.clone()?))).collect()
     }
 
     /// The loops that have been silent for too long.
@@ -84,18 +84,18 @@ impl Health {
 #[derive(Debug, Clone)]
 pub struct Component {
     health: Health,
-    name: &'static str,
+    name: Arc<str>,
 }
 
 impl Component {
     /// It can work.
     pub fn ready(&self) {
-        self.health.lock().waiting.insert(self.name, None);
+        self.health.lock().waiting.insert(Arc::clone(&self.name), None);
     }
 
     /// It cannot work, because of `why`.
     pub fn waiting(&self, why: impl Into<String>) {
-        self.health.lock().waiting.insert(self.name, Some(why.into()));
+        self.health.lock().waiting.insert(Arc::clone(&self.name), Some(why.into()));
     }
 }
 

@@ -14,6 +14,7 @@ pub mod admin;
 pub mod avro;
 pub mod backoff;
 pub mod cli;
+pub mod clock;
 pub mod config;
 pub mod failpoint;
 pub mod failure;

@@ -100,10 +100,10 @@ impl App {
         let Self { mut watcher, desks, sweeper, interval, heartbeat, serving, shutdown_deadline } = self;
         let mut tasks = Tasks::new(shutdown.clone());
         for (name, mut desk) in desks {
-            spawn_alone(&mut tasks, (name, &shutdown), async move || desk.run(interval).await)?;
+            spawn_alone(&mut tasks, (name, &shutdown), async move || desk.run(interval).await);
         }
-        spawn_alone(&mut tasks, ("retention", &shutdown), async move || sweeper.run().await)?;
-        spawn_alone(&mut tasks, ("watcher", &shutdown), async move || watcher.run(&heartbeat).await)?;
+        spawn_alone(&mut tasks, ("retention", &shutdown), async move || sweeper.run().await);
+        spawn_alone(&mut tasks, ("watcher", &shutdown), async move || watcher.run(&heartbeat).await);
         let end = tasks.run_to_end(shutdown_deadline).await;
         drop(serving);
         end
@@ -115,7 +115,7 @@ fn spawn_alone(
     tasks: &mut Tasks,
     (name, shutdown): (&'static str, &Shutdown),
     work: impl AsyncFnOnce() + Send + 'static,
-) -> Result<(), Failure> {
+) {
     let shutdown = shutdown.clone();
     tasks.spawn_thread(name, move || {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
@@ -126,7 +126,7 @@ fn spawn_alone(
             }
         });
         Ok(())
-    })
+    });
 }
 
 fn desks(config: &Config, metrics: &SinkMetrics) -> Result<Vec<(&'static str, Desk)>, Failure> {

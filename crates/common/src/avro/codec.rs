@@ -59,6 +59,9 @@ pub enum DecodeError {
     /// Ask the registry, [`Decoder::learn`] its answer, and decode again.
     #[error("schema id {0} is not known")]
     UnknownSchema(SchemaId),
+    /// The registry has no Avro schema of the value's id: what the registry said.
+    #[error("{0}")]
+    NoSchema(String),
     /// The datum does not fit its schema, or its schema not the contract.
     #[error("does not decode: {0}")]
     Malformed(String),

@@ -2,6 +2,7 @@
 
 pub mod codec;
 pub mod registry;
+pub mod registry_decoder;
 pub mod schema;
 pub mod trade_decoder;
 pub mod trade_encoder;

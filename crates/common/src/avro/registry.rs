@@ -1,10 +1,13 @@
 //! The schema registry, by Confluent's API: registering what we write, looking up what others wrote.
 
+use std::time::Duration;
+
 use apache_avro::Schema;
 use schema_registry_converter::async_impl::schema_registry::{SrSettings, get_schema_by_id, post_schema};
 use schema_registry_converter::error::SRCError;
 use schema_registry_converter::schema_registry_common::{SchemaType, SuppliedSchema};
 use secrecy::{ExposeSecret as _, SecretString};
+use tokio::runtime::Handle;
 use url::Url;
 
 use super::codec::SchemaId;
@@ -18,7 +21,7 @@ use crate::{Failure, http};
 pub enum RegistryError {
     /// It did not answer, or answered that it cannot now.
     #[error("schema registry at {url}: {detail}")]
-    Away {
+    Unavailable {
         /// Its address.
         url: String,
         /// What happened.
@@ -59,16 +62,16 @@ pub enum RegistryError {
 }
 
 impl RegistryError {
-    /// It answered, and there is no such Avro schema; everything else leaves open what a record was written by.
+    /// The registry answered that it has no such Avro schema. Every other error leaves open what a record was written by.
     #[must_use]
-    pub fn is_verdict(&self) -> bool {
+    pub fn is_conclusive(&self) -> bool {
         matches!(self, Self::UnknownId(_) | Self::NotAvro { .. })
     }
 }
 
 impl Retryable for RegistryError {
     fn is_retryable(&self) -> bool {
-        matches!(self, Self::Away { .. })
+        matches!(self, Self::Unavailable { .. })
     }
 }
 
@@ -78,9 +81,9 @@ impl From<RegistryError> for Failure {
             RegistryError::Incompatible { .. } | RegistryError::Refused { .. } => {
                 Self::Config(error.to_string())
             }
-            RegistryError::Away { .. } | RegistryError::UnknownId(_) | RegistryError::NotAvro { .. } => {
-                Self::Other(error.into())
-            }
+            RegistryError::Unavailable { .. }
+            | RegistryError::UnknownId(_)
+            | RegistryError::NotAvro { .. } => Self::Other(error.into()),
         }
     }
 }
@@ -156,6 +159,23 @@ impl Registry {
             .map_err(|error| RegistryError::NotAvro { id, why: error.to_string() })
     }
 
+    /// As [`Self::schema`], for a thread that may block for as long as `within`.
+    ///
+    /// # Errors
+    /// As [`Self::schema`]; [`RegistryError::Unavailable`] after `within`.
+    pub fn schema_blocking(
+        &self,
+        id: SchemaId,
+        runtime: &Handle,
+        within: Duration,
+    ) -> Result<Schema, RegistryError> {
+        let lookup = async { tokio::time::timeout(within, self.schema(id)).await };
+        runtime.block_on(lookup).unwrap_or_else(|_| {
+            let detail = format!("no answer within {} for schema {id}", humantime::format_duration(within));
+            Err(RegistryError::Unavailable { url: self.url.to_string(), detail })
+        })
+    }
+
     async fn set_compatibility(&self, subject: &str) -> Result<(), RegistryError> {
         let url = format!("{}/config/{subject}", self.url.as_str().trim_end_matches('/'));
         let mut request = self.client.put(url).json(&serde_json::json!({"compatibility": "FULL_TRANSITIVE"}));
@@ -170,7 +190,7 @@ impl Registry {
         let detail = format!("{status}: {}", answer.text().await.unwrap_or_default().trim());
         // Another service sets the same subject's level at this moment; asked again, the registry finds it set.
         if status == reqwest::StatusCode::CONFLICT {
-            return Err(RegistryError::Away { url: self.url.to_string(), detail });
+            return Err(RegistryError::Unavailable { url: self.url.to_string(), detail });
         }
         Err(self.judge(Some(status.as_u16()), detail))
     }
@@ -180,7 +200,7 @@ impl Registry {
         let url = self.url.to_string();
         match status {
             Some(400..=407 | 409..=428 | 430..=499) => RegistryError::Refused { url, detail },
-            _ => RegistryError::Away { url, detail },
+            _ => RegistryError::Unavailable { url, detail },
         }
     }
 }

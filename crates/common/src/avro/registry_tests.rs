@@ -90,7 +90,7 @@ async fn an_unknown_id_is_told_from_a_registry_that_is_away() {
     let registry = Registry::new(&config).unwrap();
     assert!(matches!(registry.schema(3).await, Ok(Schema::String)));
     assert!(matches!(registry.schema(4).await, Err(RegistryError::UnknownId(4))));
-    assert!(matches!(registry.schema(5).await, Err(RegistryError::Away { .. })));
+    assert!(matches!(registry.schema(5).await, Err(RegistryError::Unavailable { .. })));
     for id in [6, 7] {
         let answer = registry.schema(id).await;
         assert!(matches!(answer, Err(RegistryError::NotAvro { .. })), "{answer:?}");
