@@ -43,7 +43,7 @@ fn live_second(bencher: Bencher<'_, '_>, instruments: usize) {
         .bench_local_values(|mut run| run(&market));
 }
 
-/// Starting a feed.
+/// Building the heap of next trades, as each first subscriber does.
 #[divan::bench(args = [1_000, 10_000])]
 fn start(bencher: Bencher<'_, '_>, instruments: usize) {
     let market = market(instruments);
@@ -70,7 +70,7 @@ fn page_by_time(bencher: Bencher<'_, '_>, instruments: usize) {
         .bench_local(|| market.page(Filter::default(), span.clone(), Take::First(1_000)));
 }
 
-/// Finding an instrument by its name.
+/// Looking up an instrument by its name.
 #[divan::bench(args = ["BTC-PERPETUAL", "BTC-FS-25JUN27_PERP", "BTC-25JUN27-65000-P"])]
 fn by_name(bencher: Bencher<'_, '_>, name: &str) {
     let market = market(10_000);

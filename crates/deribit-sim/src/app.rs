@@ -1,4 +1,4 @@
-//! The process around the exchange: flags, admin endpoints.
+//! The process around the exchange: command line and admin endpoints.
 
 use std::time::Duration;
 
@@ -7,16 +7,16 @@ use common::Failure;
 use common::admin::{Admin, Health};
 use common::cli::{self, CommonArgs, Invocation};
 use common::config::{ServiceConfig as _, load_from};
-use common::metrics::Metrics;
+use common::metrics::Metrics as MetricsRegistry;
 use common::shutdown::{Shutdown, Tasks};
 
 use crate::config::Config;
-use crate::metrics::Meters;
+use crate::metrics::Metrics;
 use crate::simulator::Simulator;
 
 const ABOUT: &str = "A stand-in for the Deribit exchange: its public market data, of a synthetic market";
 
-/// The command line.
+/// The simulator's command line.
 #[derive(Debug, Parser)]
 pub struct Flags {
     #[command(flatten)]
@@ -30,7 +30,7 @@ pub struct Flags {
     /// Active instruments at any time
     #[arg(long, value_name = "N")]
     instruments: Option<u32>,
-    /// Another seed, another market
+    /// Seed of the market; each seed is another market
     #[arg(long)]
     seed: Option<u64>,
     /// Exchange seconds for one second of the wall clock; needs --origin
@@ -40,17 +40,17 @@ pub struct Flags {
     #[arg(long, value_name = "TIME")]
     origin: Option<String>,
     #[command(subcommand)]
-    command: Option<Command>,
+    command: Option<SimCommand>,
 }
 
 #[derive(Debug, Subcommand)]
-enum Command {
+enum SimCommand {
     /// Ask the running simulator whether it is ready; exit 0 if so (for container health checks)
     Health,
 }
 
 impl Flags {
-    /// Parses the process's command line and loads the configuration, over which the flags go.
+    /// Parses the command line and loads the configuration; flags override every other source.
     ///
     /// # Errors
     /// [`Failure::Config`] for arguments or configuration; [`Failure::Other`] if `health` finds the simulator not ready.
@@ -63,13 +63,13 @@ impl Flags {
         let config: Config =
             load_from(flags.common.config.as_deref(), environment.chain(flags.as_environment()))?;
         match flags.command {
-            Some(Command::Health) => cli::health(config.admin()).map(|()| Invocation::Exit),
+            Some(SimCommand::Health) => cli::health(config.admin()).map(|()| Invocation::Exit),
             None if flags.common.check_config => Ok(Invocation::Exit),
             None => Ok(Invocation::Run(config)),
         }
     }
 
-    /// The flags as the variables that they stand for; the last one of a name counts.
+    /// The flags as environment variables. The last variable of a name wins.
     fn as_environment(&self) -> impl Iterator<Item = (String, String)> {
         let given = [
             ("KSTREAM__LISTEN", self.listen.map(|value| value.to_string())),
@@ -88,19 +88,19 @@ impl Flags {
 pub struct App {
     simulator: Simulator,
     admin: Admin,
-    metrics: Metrics,
+    metrics: MetricsRegistry,
     deadline: Duration,
 }
 
 impl App {
-    /// Takes both ports.
+    /// Binds both ports.
     ///
     /// # Errors
     /// [`Failure::Config`] that names the port that is taken.
     pub async fn start(config: &Config) -> Result<Self, Failure> {
-        let metrics = Metrics::new("deribit_sim");
+        let metrics = MetricsRegistry::new("deribit_sim");
         let admin = Admin::bind(&config.admin).await?;
-        let simulator = Simulator::start_with(config, Meters::new(&metrics)).await?;
+        let simulator = Simulator::start_with(config, Metrics::new(&metrics)).await?;
         let (addr, market) = (simulator.addr(), &config.market);
         tracing::info!(%addr, market.rate, market.instruments, market.seed, market.speed, "exchange simulator listening");
         Ok(Self { simulator, admin, metrics, deadline: *config.shutdown_deadline })
@@ -109,10 +109,10 @@ impl App {
     /// Runs until the shutdown is requested.
     ///
     /// # Errors
-    /// [`Failure::Internal`] if a part ends unasked.
+    /// [`Failure::Internal`] if a task ends before it was asked to.
     pub async fn run(self, shutdown: Shutdown) -> Result<(), Failure> {
         let Self { mut simulator, admin, metrics, deadline } = self;
-        // Both ports are taken, so there is nothing that readiness would wait for.
+        // Both ports are bound: the simulator is ready.
         let _serving = admin.serve(Health::new(), metrics, shutdown.clone());
         let mut tasks = Tasks::new(shutdown.clone());
         tasks.spawn("exchange", async move {

@@ -1,13 +1,13 @@
-//! Exchange time.
+//! The exchange's clock.
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use crate::market::MarketTime;
 
-/// From the wall clock to the exchange's: `origin + (wall − origin) · speed`.
+/// Maps the wall clock to exchange time: `origin + (wall − origin) · speed`.
 ///
-/// The two agree at the origin, so that also at another speed than 1 the exchange's time is a function of the wall clock
-/// alone: a simulator that is started again stands where it would have stood.
+/// Both agree at the origin. So exchange time depends on the wall clock alone, at any speed: a restarted simulator continues where it
+/// would have been.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Clock {
     origin: MarketTime,
@@ -15,16 +15,16 @@ pub struct Clock {
 }
 
 impl Clock {
-    /// The wall clock.
+    /// Exchange time is the wall clock.
     pub const WALL: Self = Self { origin: MarketTime(0), speed: 1.0 };
 
-    /// A clock that goes `speed`, above 0, times as fast as the wall clock, and agrees with it at `origin`.
+    /// A clock that runs `speed` times as fast as the wall clock and agrees with it at `origin`. `speed` must be above 0.
     #[must_use]
     pub const fn new(origin: MarketTime, speed: f64) -> Self {
         Self { origin, speed }
     }
 
-    /// What it shows now.
+    /// The exchange time now, in milliseconds.
     #[must_use]
     pub fn now(&self) -> MarketTime {
         MarketTime(self.now_micros() / 1_000)
@@ -37,7 +37,7 @@ impl Clock {
         self.at(wall)
     }
 
-    /// What it shows, in microseconds, so long after 1970 by the wall clock.
+    /// The exchange time in microseconds at a wall-clock time since 1970.
     fn at(&self, wall: Duration) -> u64 {
         let wall = u64::try_from(wall.as_micros()).unwrap_or(u64::MAX);
         let origin = self.origin.0 * 1_000;
@@ -47,7 +47,7 @@ impl Clock {
         }
     }
 
-    /// How long the wall clock takes from now until this one shows `time`.
+    /// Wall-clock time from now until exchange time is `time`.
     #[must_use]
     pub fn until(&self, time: MarketTime) -> Duration {
         let micros = (time.0 * 1_000).saturating_sub(self.now_micros());

@@ -1,4 +1,4 @@
-//! `deribit-sim`: a stand-in exchange.
+//! `deribit-sim`: a simulated exchange.
 
 use std::process::ExitCode;
 

@@ -1,5 +1,5 @@
-//! The market is like the recorded one: the figures in the comments are the recording's (four hours of BTC-PERPETUAL,
-//! 9,147 trades; 560 trades of bitcoin options), the bounds are wide enough for any seed.
+//! The market is like the recorded one. The figures in the comments are those of the recording: four hours of BTC-PERPETUAL (9,147 trades)
+//! and 560 trades of bitcoin options. The bounds are wide enough for any seed.
 
 #![allow(
     missing_docs,
@@ -17,7 +17,7 @@ use deribit_sim::market::{Currency, Direction, InstrumentKind, Market, MarketTim
 const NOW: MarketTime = MarketTime(1_786_911_707_538);
 const HOUR: u64 = 3_600_000;
 
-/// At 3.1 trades/s over all, BTC-PERPETUAL has its recorded 0.65.
+/// At 3.1 trades/s in total, BTC-PERPETUAL has its recorded 0.65.
 fn market(seed: u64) -> Market {
     Market::new(Options { seed, instruments: 200, rate: 3.1 })
 }
@@ -36,7 +36,7 @@ fn counts(trades: &[MarketTrade], window: u64) -> HashMap<u64, u64> {
     counts
 }
 
-/// Variance over mean of the number of trades in windows of so many milliseconds.
+/// Variance over mean of the number of trades in windows of `window` milliseconds.
 fn dispersion(trades: &[MarketTrade], hours: u64, window: u64) -> f64 {
     let windows = (hours * HOUR) as f64 / window as f64;
     let mean = trades.len() as f64 / windows;
@@ -51,7 +51,7 @@ fn quantiles(mut values: Vec<f64>, shares: &[f64]) -> Vec<f64> {
     shares.iter().map(|share| values[at(share)]).collect()
 }
 
-/// Four markets are judged together, so that no single one decides.
+/// Four markets are tested together, so that no single one decides.
 static PERPETUALS: LazyLock<Vec<Vec<MarketTrade>>> =
     LazyLock::new(|| (1..=4).map(|seed| trades_of(&market(seed), "BTC-PERPETUAL", 4)).collect());
 

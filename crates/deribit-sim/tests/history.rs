@@ -1,4 +1,4 @@
-//! The history calls, over HTTP and websocket.
+//! History requests over HTTP and websocket.
 
 #![allow(
     missing_docs,
@@ -13,7 +13,7 @@ mod support;
 use deribit_sim::Simulator;
 use deribit_sim::market::{MarketTime, MarketTrade};
 use serde_json::{Value, json};
-use support::{Client, simulator};
+use support::{SimClient, simulator};
 
 const DAY: u64 = 86_400_000;
 
@@ -82,7 +82,7 @@ async fn one_instrument_is_found_by_time_further_back_than_a_day() {
 #[tokio::test]
 async fn a_currency_is_paged_by_time_for_a_day_back() {
     let simulator = simulator(&[("LIMITS__CREDITS", "false")]).await;
-    let mut client = Client::connect(&simulator).await;
+    let mut client = SimClient::connect(&simulator).await;
     let now = simulator.clock().now();
     let (start, end) = (now.minus(60_000), now.minus(30_000));
     let market = simulator.market().trades(start..end.plus(1));
@@ -153,7 +153,7 @@ async fn instruments_are_listed_by_currency_kind_and_state() {
 #[tokio::test]
 async fn an_unknown_instrument_is_13020_and_a_page_has_1_to_1000_trades() {
     let simulator = simulator(&[]).await;
-    let mut client = Client::connect(&simulator).await;
+    let mut client = SimClient::connect(&simulator).await;
     let method = "public/get_last_trades_by_instrument";
     assert_eq!(client.error(method, json!({ "instrument_name": "LTC-PERPETUAL" })).await, 13020);
     for count in [0, 1_001] {
@@ -188,7 +188,7 @@ async fn the_33rd_connection_of_an_address_is_refused_with_429() {
     let simulator = simulator(&[("LIMITS__CONNECTIONS_PER_IP", "3")]).await;
     let mut clients = Vec::new();
     for _ in 0..3 {
-        let mut client = Client::connect(&simulator).await;
+        let mut client = SimClient::connect(&simulator).await;
         client.result("public/test", json!({})).await;
         clients.push(client);
     }

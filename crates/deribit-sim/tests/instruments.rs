@@ -1,4 +1,4 @@
-//! Which instruments there are.
+//! The instruments of a market.
 
 #![allow(
     missing_docs,

@@ -1,4 +1,4 @@
-//! The market is a function of seed, options and time: however a question is put, the answers agree to the last bit.
+//! The market is a function of seed, options and time: different queries for the same trades agree to the last bit.
 
 #![allow(
     missing_docs,

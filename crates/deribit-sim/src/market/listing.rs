@@ -1,4 +1,4 @@
-//! The instrument that holds a place at a time: its name, its life, its terms.
+//! The instrument that holds a place at a time: its name, life and terms.
 
 use std::sync::Arc;
 
@@ -19,7 +19,7 @@ pub struct Listing {
     kind: InstrumentKind,
 }
 
-/// What is particular to an instrument.
+/// Terms that depend on the kind of instrument.
 #[derive(Debug, Clone)]
 pub(crate) enum Terms {
     Perpetual,
@@ -29,11 +29,11 @@ pub(crate) enum Terms {
     Combo { form: Form, legs: Box<[Leg; 2]> },
 }
 
-/// A part of a combo.
+/// A leg of a combo.
 #[derive(Debug, Clone)]
 pub(crate) struct Leg {
     pub(crate) listing: Listing,
-    /// Whether who buys the combo buys the leg.
+    /// Whether the buyer of the combo buys this leg.
     pub(crate) bought: bool,
 }
 
@@ -46,7 +46,7 @@ impl Strike {
         self.0 as f64 / 10_000.0
     }
 
-    /// As in names: `63000`, `0d625`.
+    /// As in instrument names: `63000`, `0d625`.
     fn name(self) -> String {
         let (whole, rest) = (self.0 / 10_000, self.0 % 10_000);
         if rest == 0 {
@@ -64,25 +64,25 @@ impl Listing {
         &self.name
     }
 
-    /// What kind of instrument it is.
+    /// The kind of the instrument.
     #[must_use]
     pub fn kind(&self) -> InstrumentKind {
         self.kind
     }
 
-    /// The currency that it is sorted by.
+    /// The currency that channels and history select it by.
     #[must_use]
     pub fn currency(&self) -> Currency {
         self.family.currency
     }
 
-    /// When it was listed; it may have traded since.
+    /// When it was listed. It may trade from then on.
     #[must_use]
     pub fn listed_at(&self) -> MarketTime {
         self.life.from
     }
 
-    /// When it expires or expired: its trades are older. [`MarketTime::NEVER`] for perpetuals and spot.
+    /// When it expires; all its trades are earlier. [`MarketTime::NEVER`] for perpetuals and spot.
     #[must_use]
     pub fn expires_at(&self) -> MarketTime {
         self.life.until
@@ -95,7 +95,7 @@ impl Listing {
     }
 }
 
-/// The instrument that holds place `id` at `t`, which is not before genesis.
+/// The instrument that holds place `id` at `t`. `t` must not be before genesis.
 pub(crate) fn at(places: &[Place], prices: &Prices, id: PlaceId, t: MarketTime) -> Option<Listing> {
     let place = places.get(id)?;
     let life = life(places, place, t)?;
@@ -105,7 +105,7 @@ pub(crate) fn at(places: &[Place], prices: &Prices, id: PlaceId, t: MarketTime) 
         Product::Future(_) => Terms::Future,
         Product::Option { side, rung, reach, .. } => {
             let strike =
-                strike(place.family, prices.dollars(place.family.coin, life.from), life, (rung, reach));
+                strike(place.family, prices.dollars(place.family.coin, life.from), life, rung, reach);
             Terms::Option { side, strike }
         }
         Product::Combo { form, legs: [a, b] } => Terms::Combo {
@@ -117,7 +117,7 @@ pub(crate) fn at(places: &[Place], prices: &Prices, id: PlaceId, t: MarketTime) 
     Some(Listing { place: id, family: place.family, life, terms, name, kind: place.kind })
 }
 
-/// The life of what holds a place at `t`.
+/// The life of the instrument that holds a place at `t`.
 pub(crate) fn life(places: &[Place], place: &Place, t: MarketTime) -> Option<Life> {
     let life = match place.product {
         Product::Perpetual | Product::Spot => Life { from: MarketTime::GENESIS, until: MarketTime::NEVER },
@@ -129,9 +129,9 @@ pub(crate) fn life(places: &[Place], place: &Place, t: MarketTime) -> Option<Lif
     Some(Life { from: life.from.max(MarketTime::GENESIS), ..life })
 }
 
-/// The instrument of that name, which need not be listed at present.
+/// The instrument of that name, active or not.
 pub(crate) fn of_name(places: &[Place], prices: &Prices, name: &str) -> Option<Listing> {
-    // All contracts of a date, and the combos that die with it, held their places the moment before.
+    // All contracts of a date, and the combos that expire with them, held their places the moment before.
     let expiry = name.split(['-', '_']).filter_map(date_of).min();
     let moment = expiry.map_or(MarketTime::GENESIS, |expiry| expiry.minus(1));
     if moment < MarketTime::GENESIS {
@@ -146,7 +146,7 @@ pub(crate) fn of_name(places: &[Place], prices: &Prices, name: &str) -> Option<L
     candidates.filter_map(|(id, _)| at(places, prices, id, moment)).find(|listing| &*listing.name == name)
 }
 
-/// The legs in the order of the combo's name, with the sides that a buyer of the combo takes.
+/// The legs in the order of the combo's name, each with the side that a buyer of the combo takes.
 fn ordered(form: Form, a: Listing, b: Listing) -> [Leg; 2] {
     let key = |listing: &Listing| match &listing.terms {
         Terms::Option { strike, .. } => strike.0,
@@ -187,7 +187,7 @@ fn name(family: &Family, life: Life, terms: &Terms) -> String {
     }
 }
 
-/// What of a leg stands in the name of its combo.
+/// The part of a leg in the name of its combo.
 fn part(leg: &Listing) -> String {
     match &leg.terms {
         Terms::Option { strike, .. } => strike.name(),
@@ -198,9 +198,8 @@ fn part(leg: &Listing) -> String {
 
 /// The strike `rung` steps from the price at listing.
 ///
-/// The step is wider for longer lives, and never so wide that the ladder, `reach` steps to either side, ends below a
-/// fifth of the price.
-fn strike(family: &Family, dollars: f64, life: Life, (rung, reach): (i32, i32)) -> Strike {
+/// The step grows with the life of the option. The ladder has `reach` steps to either side and must not end below a fifth of the price.
+fn strike(family: &Family, dollars: f64, life: Life, rung: i32, reach: i32) -> Strike {
     let price = dollars / family.quote_in_dollars * 10_000.0;
     let days = (life.until.0 - life.from.0) as f64 / super::time::MILLIS_PER_DAY as f64;
     let usual: f64 = match days {

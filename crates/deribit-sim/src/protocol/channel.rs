@@ -1,31 +1,31 @@
-//! Names of channels.
+//! Channel names.
 
 use crate::market::{Currency, Filter, InstrumentKind, InstrumentKinds};
 
-/// How trades are collected before they are sent.
+/// How trades are batched before they are sent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) enum Interval {
-    /// As they happen, for connections that are logged in.
+    /// `raw`: at once, for authenticated connections.
     Raw,
-    /// Those of 100 ms together.
+    /// `100ms`: the trades of 100 ms together.
     Bundle,
-    /// Those of a second together.
+    /// `agg2`: the trades of one second together.
     Second,
 }
 
-/// What can be subscribed to.
+/// A channel that clients can subscribe to.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Channel {
     /// Trades of one instrument.
     Instrument(String, Interval),
-    /// Trades of all instruments of a choice.
+    /// Trades of all instruments that pass the filter.
     Group(Filter, Interval),
     /// News about maintenance.
     PlatformState,
 }
 
 impl Channel {
-    /// The channel of that name; whether its instrument exists is for the market to say.
+    /// Parses a channel name. The instrument may not exist.
     pub(crate) fn of(name: &str) -> Option<Self> {
         if matches!(name, "platform_state" | "platform_state.public_methods_state") {
             return Some(Self::PlatformState);
@@ -41,7 +41,7 @@ impl Channel {
         }
     }
 
-    /// How its trades are collected, if it carries any.
+    /// The interval of its trades; `None` if it carries no trades.
     pub(crate) fn interval(&self) -> Option<Interval> {
         match self {
             Self::Instrument(_, interval) | Self::Group(_, interval) => Some(*interval),
