@@ -1,24 +1,25 @@
 //! Configuration in layers: the service's defaults, then `--config FILE`, then the environment.
 //!
-//! `config/<service>.toml` is compiled in and is the list of keys: a key that it does not show is refused, with the
-//! nearest one that it does. A key without a default stands there as a comment of the form `# key = value`.
+//! `config/<service>.toml` is compiled in and lists every key. An unknown key is an error that names the nearest known one. A key without a
+//! default has the value `""` there, which means "unset".
 
 mod duration;
+mod effective;
 mod environment;
 mod keys;
 mod shared;
 
 use std::path::Path;
 
-use ::config::{Config as Layers, File, FileFormat};
 use serde::de::DeserializeOwned;
 
 use crate::Failure;
-use keys::{Keys, Layer};
 
 pub use duration::{Duration, list, read_secret};
+pub use effective::{Effective, Flag};
 pub use shared::{
-    AdminConfig, KafkaConfig, LogConfig, LogFormat, SchemaRegistryConfig, TopicsConfig, TracingConfig,
+    AdminConfig, CommonConfig, KafkaConfig, LogConfig, LogFormat, SchemaRegistryConfig, TopicsConfig,
+    TracingConfig,
 };
 
 /// The services whose keys one environment may hold side by side.
@@ -69,8 +70,13 @@ pub trait ServiceConfig: DeserializeOwned {
     /// Its `[admin]`.
     fn admin(&self) -> &AdminConfig;
 
-    /// What the types cannot say: every value that does not fit with another or with the world.
+    /// Every value that its type allows and the service does not.
     fn check(&self) -> Vec<Invalid>;
+
+    /// The values in force of unset keys that follow from other keys: key and value. `--print-config` shows them.
+    fn derived(&self) -> Vec<(&'static str, String)> {
+        Vec::new()
+    }
 }
 
 /// A configuration key that is refused, and why.
@@ -97,12 +103,9 @@ impl Invalid {
 /// Loads and checks the configuration of a service from its defaults, `file` and the process environment.
 ///
 /// # Errors
-/// [`Failure::Config`] that names each key, what it got and what it takes.
+/// [`Failure::Config`] that names each key, its value, and what is expected.
 pub fn load<C: ServiceConfig>(file: Option<&Path>) -> Result<C, Failure> {
-    load_from(
-        file,
-        std::env::vars_os().filter_map(|(k, v)| Some((k.into_string().ok()?, v.into_string().ok()?))),
-    )
+    load_from(file, process_environment())
 }
 
 /// As [`load`], with the environment given.
@@ -113,34 +116,12 @@ pub fn load_from<C: ServiceConfig>(
     file: Option<&Path>,
     environment: impl IntoIterator<Item = (String, String)>,
 ) -> Result<C, Failure> {
-    let refused = |problems: Vec<Invalid>| {
-        let lines: Vec<_> = problems.iter().map(ToString::to_string).collect();
-        Failure::Config(format!("bad configuration: {}", lines.join("; ")))
-    };
-    let keys = Keys::of(C::SERVICE);
-    let mut layers = Layers::builder().add_source(File::from_str(C::SERVICE.defaults(), FileFormat::Toml));
-    if let Some(path) = file {
-        let text = std::fs::read_to_string(path)
-            .map_err(|error| Failure::Config(format!("--config: cannot read {}: {error}", path.display())))?;
-        let unknown = keys
-            .unknown_in(Layer::File(path), &text)
-            .map_err(|error| Failure::Config(format!("--config {}: not TOML: {error}", path.display())))?;
-        if !unknown.is_empty() {
-            return Err(refused(unknown));
-        }
-        layers = layers.add_source(File::from_str(&text, FileFormat::Toml));
-    }
-    for (key, value) in environment::overrides(&keys, environment).map_err(refused)? {
-        layers = layers
-            .set_override(&key, value)
-            .map_err(|error| Failure::Config(format!("bad configuration: {key}: {error}")))?;
-    }
-    let config: C = layers
-        .build()
-        .and_then(Layers::try_deserialize)
-        .map_err(|error| Failure::Config(format!("bad configuration: {error}")))?;
-    let invalid = config.check();
-    if invalid.is_empty() { Ok(config) } else { Err(refused(invalid)) }
+    Effective::merge::<C>(file, environment, &[])?.check()
+}
+
+/// The process environment; variables that are not UTF-8 are left out.
+pub fn process_environment() -> impl Iterator<Item = (String, String)> {
+    std::env::vars_os().filter_map(|(k, v)| Some((k.into_string().ok()?, v.into_string().ok()?)))
 }
 
 #[cfg(test)]

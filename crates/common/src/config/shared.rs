@@ -10,6 +10,35 @@ use url::Url;
 use super::{Duration, Invalid};
 use crate::kafka::client::PINNED_PROPERTIES;
 
+/// The sections and keys that every service with a Kafka client has; each flattens them into its own configuration.
+#[derive(Debug, Clone, Deserialize)]
+pub struct CommonConfig {
+    /// How long each server may take to become available at startup.
+    pub startup_deadline: Duration,
+    /// How long all tasks may take to end.
+    pub shutdown_deadline: Duration,
+    /// `[kafka]`: brokers and further client properties.
+    pub kafka: KafkaConfig,
+    /// `[schema_registry]`: address and login.
+    pub schema_registry: SchemaRegistryConfig,
+    /// `[topics]`: names and settings of the topics.
+    pub topics: TopicsConfig,
+    /// `[admin]`: the address of `/live`, `/ready` and `/metrics`.
+    pub admin: AdminConfig,
+    /// `[log]`: format and filter.
+    pub log: LogConfig,
+    /// `[tracing]`: where spans are sent.
+    pub tracing: TracingConfig,
+}
+
+impl CommonConfig {
+    /// The values that the services refuse.
+    #[must_use]
+    pub fn check(&self) -> Vec<Invalid> {
+        self.kafka.check().into_iter().chain(self.topics.check()).collect()
+    }
+}
+
 /// `[admin]`: where `/live`, `/ready` and `/metrics` are served.
 #[derive(Debug, Clone, Deserialize)]
 pub struct AdminConfig {
