@@ -5,8 +5,8 @@ use std::time::Duration;
 use clap::{Parser, Subcommand};
 use common::Failure;
 use common::admin::{Admin, Health};
-use common::cli::{self, CommonArgs, Invocation};
-use common::config::{ServiceConfig as _, load_from};
+use common::cli::{self, CommonArgs, Invocation, Program};
+use common::config::{Flag, ServiceConfig as _};
 use common::metrics::Metrics as MetricsRegistry;
 use common::shutdown::{Shutdown, Tasks};
 
@@ -14,11 +14,15 @@ use crate::config::Config;
 use crate::metrics::Metrics;
 use crate::simulator::Simulator;
 
-const ABOUT: &str = "A stand-in for the Deribit exchange: its public market data, of a synthetic market";
+const PROGRAM: Program = Program {
+    version: env!("CARGO_PKG_VERSION"),
+    about: "Simulates the Deribit exchange: public market data of a synthetic market",
+    examples: "deribit-sim --rate 1000 --instruments 500\nderibit-sim --speed 10 --origin 2026-01-01T00:00:00Z\nKSTREAM__FAULTS__FILE=faults.toml deribit-sim",
+};
 
 /// The simulator's command line.
 #[derive(Debug, Parser)]
-pub struct Flags {
+pub struct SimArgs {
     #[command(flatten)]
     common: CommonArgs,
     /// Address and port of the exchange
@@ -49,37 +53,34 @@ enum SimCommand {
     Health,
 }
 
-impl Flags {
+impl SimArgs {
     /// Parses the command line and loads the configuration; flags override every other source.
     ///
     /// # Errors
     /// [`Failure::Config`] for arguments or configuration; [`Failure::Other`] if `health` finds the simulator not ready.
-    pub fn load(version: &'static str) -> Result<Invocation<Config>, Failure> {
-        let Some(flags) = cli::parse::<Self>(Config::SERVICE.name(), version, ABOUT)? else {
+    pub fn load() -> Result<Invocation<Config>, Failure> {
+        let Some(args) = cli::parse::<Self>(Config::SERVICE.name(), &PROGRAM)? else {
             return Ok(Invocation::Exit);
         };
-        let environment =
-            std::env::vars_os().filter_map(|(k, v)| Some((k.into_string().ok()?, v.into_string().ok()?)));
-        let config: Config =
-            load_from(flags.common.config.as_deref(), environment.chain(flags.as_environment()))?;
-        match flags.command {
-            Some(SimCommand::Health) => cli::health(config.admin()).map(|()| Invocation::Exit),
-            None if flags.common.check_config => Ok(Invocation::Exit),
-            None => Ok(Invocation::Run(config)),
+        match (args.common.load::<Config>(&args.overrides())?, args.command) {
+            (Invocation::Run(config), Some(SimCommand::Health)) => {
+                cli::health(config.admin()).map(|()| Invocation::Exit)
+            }
+            (invocation, _) => Ok(invocation),
         }
     }
 
-    /// The flags as environment variables. The last variable of a name wins.
-    fn as_environment(&self) -> impl Iterator<Item = (String, String)> {
+    /// The given flags as overrides of configuration keys.
+    fn overrides(&self) -> Vec<Flag> {
         let given = [
-            ("KSTREAM__LISTEN", self.listen.map(|value| value.to_string())),
-            ("KSTREAM__MARKET__RATE", self.rate.map(|value| value.to_string())),
-            ("KSTREAM__MARKET__INSTRUMENTS", self.instruments.map(|value| value.to_string())),
-            ("KSTREAM__MARKET__SEED", self.seed.map(|value| value.to_string())),
-            ("KSTREAM__MARKET__SPEED", self.speed.map(|value| value.to_string())),
-            ("KSTREAM__MARKET__ORIGIN", self.origin.clone()),
+            ("--listen", "listen", self.listen.map(|value| value.to_string())),
+            ("--rate", "market.rate", self.rate.map(|value| value.to_string())),
+            ("--instruments", "market.instruments", self.instruments.map(|value| value.to_string())),
+            ("--seed", "market.seed", self.seed.map(|value| value.to_string())),
+            ("--speed", "market.speed", self.speed.map(|value| value.to_string())),
+            ("--origin", "market.origin", self.origin.clone()),
         ];
-        given.into_iter().filter_map(|(name, value)| Some((name.to_owned(), value?)))
+        given.into_iter().filter_map(|(name, key, value)| Some(Flag { name, key, value: value? })).collect()
     }
 }
 

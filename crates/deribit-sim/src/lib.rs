@@ -30,7 +30,7 @@ mod server;
 mod session;
 mod simulator;
 
-pub use app::{App, Flags};
+pub use app::{App, SimArgs};
 pub use clock::Clock;
 pub use config::{AuthConfig, Config, FaultsConfig, LimitsConfig, MarketConfig};
 pub use metrics::Metrics;

@@ -5,14 +5,14 @@ use std::process::ExitCode;
 use common::cli::Invocation;
 use common::config::ServiceConfig as _;
 use common::{Failure, failure, service, telemetry};
-use deribit_sim::{App, Config, Flags};
+use deribit_sim::{App, Config, SimArgs};
 
 fn main() -> ExitCode {
     failure::report(Config::SERVICE.name(), run())
 }
 
 fn run() -> Result<(), Failure> {
-    match Flags::load(env!("CARGO_PKG_VERSION"))? {
+    match SimArgs::load()? {
         Invocation::Run(config) => serve(&config),
         Invocation::Exit => Ok(()),
     }

@@ -151,8 +151,10 @@ impl Ingest {
         let log = self.log("producer");
         let settings = self.environment.iter().map(|(key, value)| (format!("KSTREAM__{key}"), value.clone()));
         let failpoint = self.failpoint.iter().map(|point| ("KSTREAM_FAILPOINT".to_owned(), point.clone()));
-        let without =
-            self.without.iter().map(|guarantee| ("KSTREAM_WITHOUT".to_owned(), (*guarantee).to_owned()));
+        let without = self
+            .without
+            .iter()
+            .map(|guarantee| ("KSTREAM_DISABLE_GUARANTEE".to_owned(), (*guarantee).to_owned()));
         let environment: Vec<_> = settings.chain(failpoint).chain(without).collect();
         match &self.bin {
             Some(folder) => Process::start_in(folder, "raw-producer", &environment, &log),
