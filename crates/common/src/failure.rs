@@ -1,34 +1,34 @@
-//! How a service may fail, and the exit code that tells a supervisor what to make of it.
+//! The kinds of failure of a service, and their exit codes.
 
 use std::process::ExitCode;
 use std::time::Duration;
 
-/// Why a service ended, sorted by what the one who started it can do about it.
+/// Why a service ended, by what its operator can do about it.
 #[derive(Debug, thiserror::Error)]
 pub enum Failure {
-    /// Configuration, or the state that it points to, is wrong; starting again changes nothing. Exit code 78.
+    /// The configuration, or a resource that it names, is wrong. A restart does not help. Exit code 78.
     #[error("{0}")]
     Config(String),
-    /// Something needed at the start did not come in time; starting again later may help. Exit code 69.
+    /// A server was not available in time. A later restart may help. Exit code 69.
     #[error("{what} was not available within startup_deadline = {}: {last}", humantime::format_duration(*deadline))]
     Unavailable {
-        /// What was waited for, with its address.
+        /// The server with its address.
         what: String,
-        /// How long.
+        /// How long the service waited.
         deadline: Duration,
         /// The last error seen while waiting.
         last: String,
     },
-    /// A bug: a panic, or a task that ended before it was asked to. Exit code 70.
+    /// A bug: a panic, or a task that ended unasked. Exit code 70.
     #[error("internal error: {0}")]
     Internal(String),
-    /// Everything else. Exit code 1.
+    /// Any other error. Exit code 1.
     #[error("{0:#}")]
     Other(#[from] anyhow::Error),
 }
 
 impl Failure {
-    /// The exit code, after sysexits.h where it has a fitting one.
+    /// The exit code; 69, 70 and 78 are those of sysexits.h.
     #[must_use]
     pub fn code(&self) -> u8 {
         match self {
@@ -40,10 +40,10 @@ impl Failure {
     }
 }
 
-/// Turns the end of a service into its exit code, and says why on standard error.
+/// Prints a failure to standard error and returns its exit code.
 ///
-/// Standard error and not the log: a configuration mistake is found before there is a log.
-#[expect(clippy::print_stderr, reason = "the last words of a process")]
+/// It does not use the log, because configuration errors occur before the log exists.
+#[expect(clippy::print_stderr, reason = "the log may not exist yet")]
 pub fn report(service: &str, end: Result<(), Failure>) -> ExitCode {
     match end {
         Ok(()) => ExitCode::SUCCESS,
@@ -54,9 +54,9 @@ pub fn report(service: &str, end: Result<(), Failure>) -> ExitCode {
     }
 }
 
-/// From now on a panic is logged and ends the process with the exit code for that.
+/// From now on, a panic is logged and ends the process with exit code 70.
 ///
-/// Nothing is drained: state that a defect may have spoilt is not to be written. What was not committed is done again after the restart.
+/// Nothing is drained: a bug may have corrupted the state, so it must not be written. Uncommitted work is done again after the restart.
 pub fn exit_on_panic() {
     std::panic::set_hook(Box::new(|panic| {
         let failure = Failure::Internal(panic.to_string());

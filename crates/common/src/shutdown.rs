@@ -1,4 +1,4 @@
-//! Stopping: one request that all tasks see, a guard against tasks that end unasked, a deadline for the whole.
+//! Shutdown: one request that all tasks see, supervision of tasks, and a deadline.
 
 use std::future::Future;
 use std::sync::Arc;
@@ -12,18 +12,18 @@ use tokio_util::sync::CancellationToken;
 
 use crate::Failure;
 
-/// The request to stop; clones are one and the same request.
+/// A shutdown request; clones share it.
 #[derive(Debug, Clone, Default)]
 pub struct Shutdown(CancellationToken);
 
 impl Shutdown {
-    /// A request that nobody has made yet.
+    /// A shutdown that is not requested yet.
     #[must_use]
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// A request that SIGTERM and SIGINT make.
+    /// A shutdown that SIGTERM and SIGINT request.
     ///
     /// # Errors
     /// If the signal handlers cannot be installed.
@@ -43,7 +43,7 @@ impl Shutdown {
         Ok(shutdown)
     }
 
-    /// Asks everything to stop.
+    /// Requests the shutdown.
     pub fn request(&self, why: &str) {
         if !self.is_requested() {
             tracing::info!(why, "stopping");
@@ -51,26 +51,25 @@ impl Shutdown {
         self.0.cancel();
     }
 
-    /// Whether it was asked to stop.
+    /// Whether the shutdown was requested.
     #[must_use]
     pub fn is_requested(&self) -> bool {
         self.0.is_cancelled()
     }
 
-    /// Returns when it is asked to stop.
+    /// Resolves when the shutdown is requested.
     pub async fn requested(&self) {
         self.0.cancelled().await;
     }
 }
 
-/// Runs blocking work on a new thread of that name, in the context of the caller's runtime if there is one. The work begins at once; the
+/// Runs blocking work on a new thread of that name, in the context of the caller's runtime if there is one. The work starts at once. The
 /// future resolves to its result.
 ///
-/// A thread, and not the runtime's pool: the runtime waits for its pool when the process ends, and a call into librdkafka may take longer
-/// than that.
+/// It does not use the runtime's pool: at exit the runtime waits for its pool, and a call into librdkafka may take longer than that.
 ///
 /// # Errors
-/// [`Failure::Internal`] if the work panicked, [`Failure::Other`] if there is no thread to be had.
+/// [`Failure::Internal`] if the work panicked, [`Failure::Other`] if the thread cannot be started.
 pub fn spawn_blocking_thread<T: Send + 'static>(
     name: impl Into<String>,
     work: impl FnOnce() -> T + Send + 'static,
@@ -89,10 +88,9 @@ pub fn spawn_blocking_thread<T: Send + 'static>(
     }
 }
 
-/// The tasks that a service runs side by side.
+/// The concurrent tasks of a service.
 ///
-/// A task that ends before it was asked to ends all others: a service that lacks a task without a sign is worse than one that its
-/// supervisor starts again.
+/// A task that ends unasked ends all others: a service that silently lacks a task is worse than one that is restarted.
 #[derive(Debug)]
 pub struct Tasks {
     shutdown: Shutdown,
@@ -100,7 +98,7 @@ pub struct Tasks {
 }
 
 impl Tasks {
-    /// No tasks yet.
+    /// Creates an empty set of tasks.
     #[must_use]
     pub fn new(shutdown: Shutdown) -> Self {
         Self { shutdown, running: JoinSet::new() }
@@ -116,7 +114,7 @@ impl Tasks {
         self.running.spawn(async move { (name, task.await) });
     }
 
-    /// Adds a task that blocks, on a thread of its own: librdkafka's calls wait, and a runtime's worker must not.
+    /// Adds a task that blocks, on its own thread: calls into librdkafka wait, and a worker of the runtime must not.
     pub fn spawn_thread(
         &mut self,
         name: impl Into<Arc<str>>,
@@ -127,7 +125,7 @@ impl Tasks {
         self.spawn(name, async move { thread.await? });
     }
 
-    /// Runs until the shutdown is requested or a task ends, then lets the others end, at most for `deadline`.
+    /// Runs until the shutdown is requested or a task ends. Then it waits for the other tasks, for `deadline` at most.
     ///
     /// # Errors
     /// The first failure; [`Failure::Internal`] for a task that panicked or ended unasked; [`Failure::Other`] for tasks that did not

@@ -1,4 +1,4 @@
-//! The Avro contract: schemas, the codec in Confluent's wire format, the registry.
+//! The Avro contract: schemas, codec in Confluent's wire format, schema registry.
 
 pub mod codec;
 pub mod registry;

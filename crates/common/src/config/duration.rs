@@ -1,14 +1,10 @@
-//! Values that need more than serde's own types.
+//! Durations in configuration files and variables.
 
 use std::fmt;
-use std::path::Path;
 
-use secrecy::SecretString;
 use serde::{Deserialize, Deserializer, de};
 
-use crate::Failure;
-
-/// A span of time, written as in `100ms`, `10s`, `5m` or `30d`.
+/// A duration, written as in `100ms`, `10s`, `5m` or `30d`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Duration(pub std::time::Duration);
 
@@ -34,40 +30,5 @@ impl<'de> Deserialize<'de> for Duration {
                 "invalid value {text:?}; expected a duration such as 100ms, 10s, 5m or 30d ({error})"
             ))
         })
-    }
-}
-
-/// A list, either as such or as text with commas, which is how an environment variable has it.
-///
-/// # Errors
-/// The deserializer's, if it is neither.
-pub fn list<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<String>, D::Error> {
-    #[derive(Deserialize)]
-    #[serde(untagged)]
-    enum Either {
-        Text(String),
-        List(Vec<String>),
-    }
-    Ok(match Either::deserialize(deserializer)? {
-        Either::List(items) => items,
-        Either::Text(text) => {
-            text.split(',').map(str::trim).filter(|item| !item.is_empty()).map(str::to_owned).collect()
-        }
-    })
-}
-
-/// Reads a secret from the file that `key` names; white space around it is not part of it.
-///
-/// # Errors
-/// [`Failure::Config`] that names key and path, never the content.
-pub fn read_secret(key: &str, path: &Path) -> Result<SecretString, Failure> {
-    let text = std::fs::read_to_string(path)
-        .map_err(|error| Failure::Config(format!("{key}: cannot read {}: {error}", path.display())))?;
-    match text.trim() {
-        "" => Err(Failure::Config(format!(
-            "{key}: {} is empty; expected a file that holds the secret",
-            path.display()
-        ))),
-        secret => Ok(SecretString::from(secret)),
     }
 }

@@ -27,7 +27,7 @@ pub struct Flag {
 }
 
 /// The merged layers of one service.
-pub struct Effective {
+pub(crate) struct Effective {
     keys: Keys,
     values: Map<String, Value>,
 }
@@ -37,7 +37,7 @@ impl Effective {
     ///
     /// # Errors
     /// [`Failure::Config`] for unknown keys, a file that cannot be read, and a variable of the wrong type.
-    pub fn merge<C: ServiceConfig>(
+    pub(crate) fn merge<C: ServiceConfig>(
         file: Option<&Path>,
         environment: impl IntoIterator<Item = (String, String)>,
         flags: &[Flag],
@@ -61,7 +61,7 @@ impl Effective {
     ///
     /// # Errors
     /// [`Failure::Config`] that names each key, its value, and what is expected.
-    pub fn check<C: ServiceConfig>(&self) -> Result<C, Failure> {
+    pub(crate) fn check<C: ServiceConfig>(&self) -> Result<C, Failure> {
         let set = self.without_unset("", &self.values);
         // A struct that is flattened into the service's own cannot name the key of an error.
         set.clone().try_deserialize::<SharedSections>().map_err(|error| self.bad(error))?;
@@ -73,7 +73,7 @@ impl Effective {
     /// The configuration as a TOML file, each value with its origin in a comment. Secrets are hidden. `derived` has the values in force of
     /// keys that are unset.
     #[must_use]
-    pub fn to_toml(&self, derived: &[(&'static str, String)]) -> String {
+    pub(crate) fn to_toml(&self, derived: &[(&'static str, String)]) -> String {
         let mut leaves = BTreeMap::new();
         flatten("", &self.values, &mut leaves);
         let mut sections: BTreeMap<&str, Vec<(&str, String, String)>> = BTreeMap::new();

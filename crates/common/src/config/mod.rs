@@ -1,4 +1,4 @@
-//! Configuration in layers: the service's defaults, then `--config FILE`, then the environment.
+//! Configuration in layers: defaults, then `--config FILE`, then the environment, then flags.
 //!
 //! `config/<service>.toml` is compiled in and lists every key. An unknown key is an error that names the nearest known one. A key without a
 //! default has the value `""` there, which means "unset".
@@ -7,6 +7,7 @@ mod duration;
 mod effective;
 mod environment;
 mod keys;
+mod secret;
 mod shared;
 
 use std::path::Path;
@@ -15,31 +16,33 @@ use serde::de::DeserializeOwned;
 
 use crate::Failure;
 
-pub use duration::{Duration, list, read_secret};
-pub use effective::{Effective, Flag};
+pub use duration::Duration;
+pub(crate) use effective::Effective;
+pub use effective::Flag;
+pub use secret::read_secret;
 pub use shared::{
     AdminConfig, CommonConfig, KafkaConfig, LogConfig, LogFormat, SchemaRegistryConfig, TopicsConfig,
-    TracingConfig,
+    TracingConfig, list,
 };
 
-/// The services whose keys one environment may hold side by side.
+/// The services of the project. One environment may have the keys of all of them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Service {
-    /// Websocket to Kafka.
+    /// Reads the exchange's websocket and writes to Kafka.
     RawProducer,
-    /// Trades to moving averages.
+    /// Aggregates trades to candles and moving averages.
     AggProducer,
-    /// Tables and connectors.
+    /// Manages the Postgres tables and the connectors.
     JdbcSink,
-    /// The stand-in exchange.
+    /// Simulates the exchange.
     DeribitSim,
 }
 
 impl Service {
-    /// Every service of the project.
+    /// All services of the project.
     pub const ALL: [Self; 4] = [Self::RawProducer, Self::AggProducer, Self::JdbcSink, Self::DeribitSim];
 
-    /// The binary's name, which is also its name in logs, traces and `config/`.
+    /// The name of the binary, also in logs, traces and `config/`.
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
@@ -50,7 +53,7 @@ impl Service {
         }
     }
 
-    /// `config/<service>.toml` as it was when the binary was built.
+    /// The text of `config/<service>.toml` at build time.
     #[must_use]
     pub const fn defaults(self) -> &'static str {
         match self {
@@ -64,22 +67,22 @@ impl Service {
 
 /// A service's configuration as a type.
 pub trait ServiceConfig: DeserializeOwned {
-    /// Whose configuration it is.
+    /// The service that it configures.
     const SERVICE: Service;
 
-    /// Its `[admin]`.
+    /// The `[admin]` section.
     fn admin(&self) -> &AdminConfig;
 
-    /// Every value that its type allows and the service does not.
+    /// The invalid values, as far as types do not exclude them.
     fn check(&self) -> Vec<Invalid>;
 
-    /// The values in force of unset keys that follow from other keys: key and value. `--print-config` shows them.
+    /// For each unset key that follows another key: the key and its value in force, for `--print-config`.
     fn derived(&self) -> Vec<(&'static str, String)> {
         Vec::new()
     }
 }
 
-/// A configuration key that is refused, and why.
+/// An invalid configuration key, with the reason.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{key}: {problem}")]
 pub struct Invalid {
@@ -88,13 +91,13 @@ pub struct Invalid {
 }
 
 impl Invalid {
-    /// The key has a value that does not fit.
+    /// The key has an invalid value.
     pub fn new(key: impl Into<String>, got: impl std::fmt::Display, expected: impl AsRef<str>) -> Self {
         let expected = expected.as_ref();
         Self { key: key.into(), problem: format!("invalid value {got}; expected {expected}") }
     }
 
-    /// The key needs a value and has none.
+    /// The key has no value and needs one.
     pub fn missing(key: impl Into<String>, expected: impl AsRef<str>) -> Self {
         Self { key: key.into(), problem: format!("no value; expected {}", expected.as_ref()) }
     }
@@ -108,7 +111,7 @@ pub fn load<C: ServiceConfig>(file: Option<&Path>) -> Result<C, Failure> {
     load_from(file, process_environment())
 }
 
-/// As [`load`], with the environment given.
+/// As [`load`], with the given environment.
 ///
 /// # Errors
 /// As [`load`].
@@ -119,8 +122,8 @@ pub fn load_from<C: ServiceConfig>(
     Effective::merge::<C>(file, environment, &[])?.check()
 }
 
-/// The process environment; variables that are not UTF-8 are left out.
-pub fn process_environment() -> impl Iterator<Item = (String, String)> {
+/// The process environment without variables that are not UTF-8.
+pub(crate) fn process_environment() -> impl Iterator<Item = (String, String)> {
     std::env::vars_os().filter_map(|(k, v)| Some((k.into_string().ok()?, v.into_string().ok()?)))
 }
 

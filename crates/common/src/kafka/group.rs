@@ -1,4 +1,4 @@
-//! Who owns which partitions in a consumer group, by its coordinator's word.
+//! The members of a consumer group and their partitions, as its coordinator reports them.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -7,24 +7,24 @@ use rdkafka::consumer::{Consumer, ConsumerContext};
 use rdkafka::error::KafkaResult;
 use rdkafka::groups::{GroupInfo, GroupMemberInfo};
 
-/// A group between two rebalances.
+/// A consumer group between two rebalances.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StableGroup {
-    /// Its members, in the order of their ids.
+    /// The members in the order of their ids.
     pub members: Vec<GroupMember>,
 }
 
-/// A member and what it has of one topic.
+/// A member with its partitions of one topic.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct GroupMember {
-    /// Given by the broker; a static member's begins with its `group.instance.id`.
+    /// Assigned by the broker. The id of a static member begins with its `group.instance.id`.
     pub id: String,
     /// The partitions that the group's leader has assigned to it.
     pub partitions: BTreeSet<i32>,
 }
 
 impl StableGroup {
-    /// Asks for the members of `group` and what they have of `topic`; `None` while the group rebalances, or is empty. Blocks.
+    /// The members of `group` with their partitions of `topic`; `None` while the group is empty or rebalances. Blocks.
     ///
     /// # Errors
     /// If the coordinator does not answer within `within`.
@@ -54,7 +54,7 @@ impl StableGroup {
         Self { members }
     }
 
-    /// Those of the topic's first `count` partitions that no member has.
+    /// The partitions below `count` that no member has.
     #[must_use]
     pub fn unassigned(&self, count: i32) -> Vec<i32> {
         let owned = |partition: &i32| self.members.iter().any(|member| member.partitions.contains(partition));

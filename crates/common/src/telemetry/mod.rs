@@ -15,16 +15,16 @@ use tracing_subscriber::{Layer, Registry, fmt};
 use crate::config::{Invalid, LogConfig, LogFormat, TracingConfig};
 use crate::{Failure, failure};
 
-/// Logs and traces under way; kept until the service ends.
+/// Running logs and traces. Keep it until the service ends.
 #[derive(Debug)]
 pub struct Telemetry {
     provider: Option<SdkTracerProvider>,
 }
 
-/// Starts logging to standard error, and traces to Zipkin if the configuration names one. From then on a panic ends the process.
+/// Starts logs on standard error, and traces to Zipkin if it is configured. From then on a panic ends the process. Needs a tokio runtime.
 ///
 /// # Errors
-/// [`Failure::Config`] for a filter that does not parse. Needs a tokio runtime.
+/// [`Failure::Config`] for a filter that does not parse.
 pub fn start(service: &'static str, log: &LogConfig, tracing: &TracingConfig) -> Result<Telemetry, Failure> {
     let filter: Targets = log.filter.parse().map_err(|_| {
         let invalid = Invalid::new(
@@ -65,7 +65,7 @@ pub fn start(service: &'static str, log: &LogConfig, tracing: &TracingConfig) ->
 }
 
 impl Telemetry {
-    /// Sends the spans that are still here. Blocks for at most some seconds; what cannot be sent is dropped.
+    /// Sends the remaining spans, for a few seconds at most; the others are dropped.
     pub async fn stop(self) {
         let Some(provider) = self.provider else { return };
         let flushed = tokio::task::spawn_blocking(move || provider.shutdown()).await;
