@@ -72,7 +72,7 @@ enum PlainCommand {
 /// The purpose of the invocation.
 #[derive(Debug)]
 pub enum Invocation<C> {
-    /// Run the service.
+    /// Run the service with this configuration.
     Run(C),
     /// Exit with success: the command needed no running service.
     Exit,

@@ -104,15 +104,15 @@ pub struct Candle<'a> {
     pub low: f64,
     /// Last price in offset order.
     pub close: f64,
-    /// Sum of amounts.
+    /// Sum of the trades' amounts.
     pub volume: f64,
-    /// Sum of price·amount.
+    /// Sum of the trades' price·amount.
     pub turnover: f64,
-    /// Sum of prices.
+    /// Sum of the trades' prices.
     pub price_sum: f64,
     /// Sum of price·weight, with weight = exp(-(end - timestamp)/τ).
     pub ema_sum: f64,
-    /// Sum of weights.
+    /// Sum of the trades' weights.
     pub ema_weight: f64,
 }
 
@@ -141,7 +141,7 @@ pub struct MovingAverage<'a> {
     pub low: f64,
     /// Last price of the window.
     pub close: f64,
-    /// Sum of amounts.
+    /// Sum of the trades' amounts.
     pub volume: f64,
 }
 

@@ -43,7 +43,7 @@ impl Shutdown {
         Ok(shutdown)
     }
 
-    /// Requests the shutdown.
+    /// Requests the shutdown; `why` goes to the log.
     pub fn request(&self, why: &str) {
         if !self.is_requested() {
             tracing::info!(why, "stopping");

@@ -37,14 +37,14 @@ pub struct Config {
     pub tracing: TracingConfig,
 }
 
-/// `[market]`
+/// `[market]`: options and clock of the market.
 #[derive(Debug, Clone, Deserialize)]
 pub struct MarketConfig {
-    /// See [`Options::seed`].
+    /// Seed of the market; see [`Options`].
     pub seed: u64,
-    /// See [`Options::instruments`].
+    /// Number of active instruments; see [`Options`].
     pub instruments: usize,
-    /// See [`Options::rate`].
+    /// Mean trades a second; see [`Options`].
     pub rate: f64,
     /// Exchange seconds for one second of the wall clock.
     pub speed: f64,
@@ -55,15 +55,15 @@ pub struct MarketConfig {
 /// `[auth]`: a key of a simulated exchange, so no secret.
 #[derive(Debug, Clone, Deserialize)]
 pub struct AuthConfig {
-    /// The client id.
+    /// The client id that `public/auth` accepts.
     pub client_id: String,
-    /// The client secret.
+    /// The client secret that `public/auth` accepts.
     pub client_secret: String,
     /// How long a login lasts.
     pub expires_in: Duration,
 }
 
-/// `[limits]`
+/// `[limits]`: what a client may use.
 #[derive(Debug, Clone, Deserialize)]
 pub struct LimitsConfig {
     /// Whether requests cost credits.
@@ -80,7 +80,7 @@ pub struct LimitsConfig {
     pub idle: Duration,
 }
 
-/// `[faults]`
+/// `[faults]`: the plan of faults.
 #[derive(Debug, Clone, Default, Deserialize)]
 pub struct FaultsConfig {
     /// The plan of faults; without one no faults are injected.

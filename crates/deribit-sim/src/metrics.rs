@@ -5,10 +5,9 @@ use prometheus_client::metrics::family::Family;
 
 use crate::faults::FaultKind;
 
-/// The label `kind`.
 type KindLabel = [(&'static str, &'static str); 1];
 
-/// The simulator's metrics.
+/// The metrics of the simulator, named `deribit_sim_…`.
 #[derive(Debug, Clone)]
 pub struct Metrics {
     pub(crate) connections: Gauge,
@@ -24,7 +23,7 @@ pub struct Metrics {
 }
 
 impl Metrics {
-    /// Registers the metrics.
+    /// Registers the metrics in `metrics`.
     #[must_use]
     pub fn new(metrics: &MetricsRegistry) -> Self {
         Self {

@@ -19,7 +19,7 @@ use crate::market::Market;
 use crate::metrics::Metrics;
 use crate::server::router;
 
-/// A running exchange.
+/// A running exchange with its listener and feed.
 #[derive(Debug)]
 pub struct Simulator {
     addr: SocketAddr,

@@ -22,7 +22,7 @@ pub enum RegistryError {
     /// It did not answer, or it cannot answer now.
     #[error("schema registry at {url}: {detail}")]
     Unavailable {
-        /// The registry's address.
+        /// The base URL of the registry.
         url: String,
         /// The cause of the error.
         detail: String,
@@ -33,7 +33,7 @@ pub enum RegistryError {
     /// The schema of that id is not an Avro schema.
     #[error("schema {id} is no Avro schema: {why}")]
     NotAvro {
-        /// The schema id.
+        /// The schema id in the registry.
         id: SchemaId,
         /// The type, or the parse error.
         why: String,
@@ -46,7 +46,7 @@ pub enum RegistryError {
     Incompatible {
         /// The subject of the schema.
         subject: String,
-        /// The registry's message.
+        /// The message in the registry's response.
         detail: String,
     },
     /// It refuses access, or the request is invalid.
@@ -54,9 +54,9 @@ pub enum RegistryError {
         "schema registry at {url} refuses: {detail}; check schema_registry.url, .username and .password_file"
     )]
     Refused {
-        /// The registry's address.
+        /// The base URL of the registry.
         url: String,
-        /// The registry's response.
+        /// The status and message of the response.
         detail: String,
     },
 }

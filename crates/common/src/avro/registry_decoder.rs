@@ -10,7 +10,7 @@ use super::schema::Contract;
 /// What became of one value.
 #[derive(Debug)]
 pub enum DecodeOutcome<R> {
-    /// The record.
+    /// The value was decoded.
     Decoded(R),
     /// The value is no record of the contract. Another attempt gives the same outcome while the registry stays as it is.
     Undecodable(DecodeError),

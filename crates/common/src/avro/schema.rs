@@ -9,7 +9,7 @@ use apache_avro::Schema;
 pub struct Contract {
     /// The text of the `.avsc` file, as it is registered.
     pub text: &'static str,
-    /// The parsed schema.
+    /// The schema, parsed from `text`.
     pub schema: Schema,
 }
 
@@ -21,19 +21,19 @@ impl Contract {
     }
 }
 
-/// `deribit.Trade`
+/// `deribit.Trade`: values of the trades topic.
 pub static TRADE: LazyLock<Contract> =
     LazyLock::new(|| Contract::parse(include_str!("../../schemas/trade.avsc")));
 
-/// `deribit.Candle`
+/// `deribit.Candle`: values of the candles topic.
 pub static CANDLE: LazyLock<Contract> =
     LazyLock::new(|| Contract::parse(include_str!("../../schemas/candle.avsc")));
 
-/// `deribit.MovingAverage`
+/// `deribit.MovingAverage`: values of the averages topic.
 pub static MOVING_AVERAGE: LazyLock<Contract> =
     LazyLock::new(|| Contract::parse(include_str!("../../schemas/moving_average.avsc")));
 
-/// `deribit.Watermark`
+/// `deribit.Watermark`: values of the watermarks topic.
 pub static WATERMARK: LazyLock<Contract> =
     LazyLock::new(|| Contract::parse(include_str!("../../schemas/watermark.avsc")));
 

@@ -34,7 +34,7 @@ pub enum Service {
     AggProducer,
     /// Manages the Postgres tables and the connectors.
     JdbcSink,
-    /// Simulates the exchange.
+    /// Simulates the exchange for tests and demos.
     DeribitSim,
 }
 
@@ -70,7 +70,7 @@ pub trait ServiceConfig: DeserializeOwned {
     /// The service that it configures.
     const SERVICE: Service;
 
-    /// The `[admin]` section.
+    /// The `[admin]` section, for `health`.
     fn admin(&self) -> &AdminConfig;
 
     /// The invalid values, as far as types do not exclude them.

@@ -32,7 +32,7 @@ pub struct CommonConfig {
 }
 
 impl CommonConfig {
-    /// The invalid values.
+    /// Every invalid value of the shared keys.
     #[must_use]
     pub fn check(&self) -> Vec<Invalid> {
         self.kafka.check().into_iter().chain(self.topics.check()).collect()
@@ -61,7 +61,7 @@ pub struct LogConfig {
 pub enum LogFormat {
     /// One JSON object a line.
     Json,
-    /// Text for people.
+    /// Text for people, in colour on a terminal.
     Pretty,
 }
 

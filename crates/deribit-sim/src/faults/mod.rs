@@ -72,7 +72,7 @@ pub(crate) enum Occasion {
 }
 
 impl FaultKind {
-    /// Every kind.
+    /// All kinds, in the order of the enum.
     pub const ALL: [Self; 15] = [
         Self::Drop,
         Self::Thin,

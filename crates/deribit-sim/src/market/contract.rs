@@ -8,7 +8,7 @@ use super::universe::Side;
 /// Contract terms, with the exchange's field names.
 #[derive(Debug, Clone, PartialEq)]
 pub struct ContractTerms {
-    /// The base currency.
+    /// The base currency, such as `BTC`.
     pub base: &'static str,
     /// The currency of the price.
     pub quote: &'static str,
@@ -16,7 +16,7 @@ pub struct ContractTerms {
     pub settlement: &'static str,
     /// `perpetual`, `day`, `week` or `month`.
     pub settlement_period: &'static str,
-    /// `reversed` or `linear`.
+    /// `reversed` for inverse contracts, otherwise `linear`.
     pub instrument_type: &'static str,
     /// The name of the index that it settles against.
     pub price_index: String,

@@ -10,7 +10,7 @@ use super::tick::TickGrid;
 pub enum InstrumentKind {
     /// Perpetuals and dated futures.
     Future,
-    /// Calls and puts.
+    /// Options: calls and puts.
     Option,
     /// Currency pairs with immediate delivery.
     Spot,
@@ -21,7 +21,7 @@ pub enum InstrumentKind {
 }
 
 impl InstrumentKind {
-    /// Every kind.
+    /// All kinds, in the order of the enum.
     pub const ALL: [Self; 5] = [Self::Future, Self::Option, Self::Spot, Self::FutureCombo, Self::OptionCombo];
 
     /// The name in channels and parameters.
@@ -53,20 +53,20 @@ impl InstrumentKind {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "UPPERCASE")]
 pub enum Currency {
-    /// Bitcoin, inverse contracts.
+    /// Inverse contracts on bitcoin.
     Btc,
-    /// Ether, inverse contracts.
+    /// Inverse contracts on ether.
     Eth,
     /// Linear contracts and spot against USDC.
     Usdc,
-    /// Spot against USDT.
+    /// Spot pairs against USDT.
     Usdt,
-    /// Spot against EURR.
+    /// Spot pairs against EURR.
     Eurr,
 }
 
 impl Currency {
-    /// Every currency.
+    /// All currencies, in the order of the enum.
     pub const ALL: [Self; 5] = [Self::Btc, Self::Eth, Self::Usdc, Self::Usdt, Self::Eurr];
 
     /// The name in channels and parameters.

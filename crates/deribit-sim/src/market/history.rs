@@ -13,7 +13,7 @@ use super::universe::{Place, PlaceId};
 /// Selects instruments by currency and kind.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub struct Filter {
-    /// `None`: any.
+    /// The currency that passes; `None` for any.
     pub currency: Option<Currency>,
     /// The kinds that pass.
     pub kinds: InstrumentKinds,
@@ -22,12 +22,12 @@ pub struct Filter {
 /// A selection of kinds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub enum InstrumentKinds {
-    /// Every kind.
+    /// Any kind of instrument.
     #[default]
     Any,
     /// Both kinds of combos.
     Combos,
-    /// A single kind.
+    /// One kind of instrument.
     One(InstrumentKind),
 }
 

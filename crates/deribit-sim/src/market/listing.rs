@@ -58,7 +58,7 @@ impl Strike {
 }
 
 impl Listing {
-    /// The instrument's name.
+    /// The name, such as `BTC-PERPETUAL`.
     #[must_use]
     pub fn name(&self) -> &Arc<str> {
         &self.name

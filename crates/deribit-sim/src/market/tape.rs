@@ -30,7 +30,7 @@ pub(crate) struct TradeTape {
 /// A millisecond in which the place has trades.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Leaf {
-    /// Milliseconds since genesis.
+    /// Time in milliseconds since genesis.
     pub(crate) time: u64,
     /// Rank of its first trade.
     pub(crate) first: u64,
@@ -48,7 +48,7 @@ impl Leaf {
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct TradeOrigin<'a> {
     pub(crate) source: &'a TapeSource,
-    /// Milliseconds since genesis.
+    /// Time in milliseconds since genesis.
     pub(crate) time: u64,
     /// Number of trades of the same stream before it in its millisecond.
     pub(crate) ordinal: u64,

@@ -9,7 +9,7 @@ use super::time::MarketTime;
 /// One trade of one instrument.
 #[derive(Debug, Clone, PartialEq)]
 pub struct MarketTrade {
-    /// The instrument's name.
+    /// The instrument's name, such as `BTC-PERPETUAL`.
     pub instrument_name: Arc<str>,
     /// The kind of the instrument.
     pub kind: InstrumentKind,
@@ -21,7 +21,7 @@ pub struct MarketTrade {
     pub trade_id: TradeId,
     /// Exchange time of the trade.
     pub timestamp: MarketTime,
-    /// The taker's side.
+    /// Whether the taker bought or sold.
     pub direction: Direction,
     /// How the price compares with the instrument's previous trade.
     pub tick_direction: TickDirection,
@@ -56,7 +56,7 @@ pub struct MarketTrade {
 pub struct TradeId {
     /// Currency or pair; empty for BTC.
     pub prefix: &'static str,
-    /// Increases with time.
+    /// Increases with exchange time.
     pub number: u64,
 }
 
@@ -72,14 +72,14 @@ impl fmt::Display for TradeId {
 /// The side of the taker.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Direction {
-    /// The taker bought.
+    /// The taker bought the instrument.
     Buy,
-    /// The taker sold.
+    /// The taker sold the instrument.
     Sell,
 }
 
 impl Direction {
-    /// `buy` or `sell`.
+    /// The name in JSON: `buy` or `sell`.
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
@@ -131,10 +131,10 @@ impl TickDirection {
     }
 }
 
-/// A negotiated trade.
+/// The block of a negotiated trade.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Block {
-    /// Shown as `BLOCK-<number>`.
+    /// The number in `BLOCK-<number>`.
     pub number: u64,
     /// Legs of the block.
     pub leg_count: u32,
@@ -156,8 +156,8 @@ pub struct ComboLeg {
 /// Undocumented numbers of the exchange, above 2^53.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Starbase {
-    /// `starbase_match_id`
+    /// The field `starbase_match_id`.
     pub match_id: u64,
-    /// `starbase_timestamp`, in nanoseconds.
+    /// The field `starbase_timestamp`, in nanoseconds.
     pub timestamp: u64,
 }

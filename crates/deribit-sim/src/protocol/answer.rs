@@ -30,7 +30,7 @@ pub(crate) struct QueryContext<'a> {
 /// A fault injected into a history request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum HistoryFault {
-    /// History is complete.
+    /// No fault: history is complete.
     None,
     /// A response holds about the first half of its trades, and `has_more`.
     Truncated,

@@ -20,7 +20,7 @@ pub(crate) enum Channel {
     Instrument(String, Interval),
     /// Trades of all instruments that pass the filter.
     Group(Filter, Interval),
-    /// News about maintenance.
+    /// Notifications that maintenance begins or ends.
     PlatformState,
 }
 

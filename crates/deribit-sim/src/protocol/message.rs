@@ -8,7 +8,6 @@ use serde_json::value::RawValue;
 
 use super::{ProtocolError, RequestParams};
 
-/// A JSON-RPC request.
 #[derive(Debug)]
 pub(crate) struct RpcRequest {
     pub(crate) id: RequestId,
