@@ -7,6 +7,7 @@ use common::config::{
     TopicsConfig, TracingConfig,
 };
 use serde::Deserialize;
+use serde::de::IgnoredAny;
 
 use crate::checkpoint::Fingerprint;
 use crate::partition::Windowing;
@@ -148,6 +149,12 @@ const COMMIT_INTERVALS: (std::time::Duration, std::time::Duration) =
 
 impl ServiceConfig for Config {
     const SERVICE: Service = Service::AggProducer;
+    type Common = IgnoredAny;
+    type Own = Self;
+
+    fn new(_: IgnoredAny, own: Self) -> Self {
+        own
+    }
 
     fn admin(&self) -> &AdminConfig {
         &self.admin

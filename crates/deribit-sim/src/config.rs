@@ -6,6 +6,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use common::config::{AdminConfig, Duration, Invalid, LogConfig, Service, ServiceConfig, TracingConfig};
 use serde::Deserialize;
+use serde::de::IgnoredAny;
 
 use crate::clock::Clock;
 use crate::faults::Plan;
@@ -101,6 +102,12 @@ impl FaultsConfig {
 
 impl ServiceConfig for Config {
     const SERVICE: Service = Service::DeribitSim;
+    type Common = IgnoredAny;
+    type Own = Self;
+
+    fn new(_: IgnoredAny, own: Self) -> Self {
+        own
+    }
 
     fn admin(&self) -> &AdminConfig {
         &self.admin

@@ -7,6 +7,7 @@ use common::config::{
     TopicsConfig, TracingConfig,
 };
 use serde::Deserialize;
+use serde::de::IgnoredAny;
 use url::Url;
 
 use crate::connect::surroundings::Surroundings;
@@ -101,6 +102,12 @@ const SHORTEST_RETENTION: std::time::Duration = std::time::Duration::from_secs(3
 
 impl ServiceConfig for Config {
     const SERVICE: Service = Service::JdbcSink;
+    type Common = IgnoredAny;
+    type Own = Self;
+
+    fn new(_: IgnoredAny, own: Self) -> Self {
+        own
+    }
 
     fn admin(&self) -> &AdminConfig {
         &self.admin

@@ -7,6 +7,7 @@ use common::config::{
     TopicsConfig, TracingConfig, list,
 };
 use serde::Deserialize;
+use serde::de::IgnoredAny;
 use url::Url;
 
 use crate::start_from::StartFrom;
@@ -88,6 +89,12 @@ impl SequenceConfig {
 
 impl ServiceConfig for Config {
     const SERVICE: Service = Service::RawProducer;
+    type Common = IgnoredAny;
+    type Own = Self;
+
+    fn new(_: IgnoredAny, own: Self) -> Self {
+        own
+    }
 
     fn admin(&self) -> &AdminConfig {
         &self.admin

@@ -4,15 +4,11 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::path::Path;
 
-use ::config::{Config as Layers, ConfigError, FileFormat, Map, Source, Value, ValueKind};
-use serde::Deserialize;
+use ::config::{Config as Layers, ConfigError, FileFormat, Format as _, Map, Source, Value, ValueKind};
 use url::Url;
 
-use super::keys::{Keys, OPEN_KEY};
-use super::{
-    AdminConfig, Duration, Invalid, KafkaConfig, LogConfig, SchemaRegistryConfig, ServiceConfig,
-    TopicsConfig, TracingConfig, environment,
-};
+use super::keys::{Keys, OPEN_KEY, flatten, is_empty, join};
+use super::{Invalid, Service, ServiceConfig, environment};
 use crate::Failure;
 
 /// A command line flag that overrides a key.
@@ -33,18 +29,21 @@ pub(crate) struct Effective {
 }
 
 impl Effective {
-    /// Merges the layers of `C`'s service. Later ones win: defaults, `file`, `environment`, `flags`.
+    /// Merges the layers of a service. Later ones win: defaults, `file`, `environment`, `flags`.
     ///
     /// # Errors
     /// [`Failure::Config`] for unknown keys, a file that cannot be read, and a variable of the wrong type.
-    pub(crate) fn merge<C: ServiceConfig>(
+    #[inline(never)]
+    pub(crate) fn merge(
+        service: Service,
         file: Option<&Path>,
-        environment: impl IntoIterator<Item = (String, String)>,
+        environment: Vec<(String, String)>,
         flags: &[Flag],
     ) -> Result<Self, Failure> {
-        let keys = Keys::of(C::SERVICE);
-        let mut layers =
-            Layers::builder().add_source(Toml { origin: None, text: C::SERVICE.defaults().into() });
+        let keys = Keys::of(service);
+        let defaults = FileFormat::Toml.parse(None, service.defaults());
+        let defaults = defaults.expect("config/*.toml are compiled in and a test parses each of them");
+        let mut layers = Layers::builder().add_source(Layer(defaults));
         if let Some(path) = file {
             layers = layers.add_source(read(path, &keys)?);
         }
@@ -63,9 +62,9 @@ impl Effective {
     /// [`Failure::Config`] that names each key, its value, and what is expected.
     pub(crate) fn check<C: ServiceConfig>(&self) -> Result<C, Failure> {
         let set = self.without_unset("", &self.values);
-        // A struct that is flattened into the service's own cannot name the key of an error.
-        set.clone().try_deserialize::<SharedSections>().map_err(|error| self.bad(error))?;
-        let config: C = set.try_deserialize().map_err(|error| self.bad(error))?;
+        let common = set.clone().try_deserialize().map_err(|error| self.bad(error))?;
+        let own = set.try_deserialize().map_err(|error| self.bad(error))?;
+        let config = C::new(common, own);
         let problems = config.check();
         if problems.is_empty() { Ok(config) } else { Err(invalid(problems)) }
     }
@@ -73,13 +72,13 @@ impl Effective {
     /// The configuration as a TOML file, each value with its origin in a comment. Secrets are hidden. `derived` has the values in force of
     /// keys that are unset.
     #[must_use]
+    #[inline(never)]
     pub(crate) fn to_toml(&self, derived: &[(&'static str, String)]) -> String {
-        let mut leaves = BTreeMap::new();
-        flatten("", &self.values, &mut leaves);
+        let leaves = flatten(&self.values);
         let mut sections: BTreeMap<&str, Vec<(&str, String, String)>> = BTreeMap::new();
         for (key, value) in &leaves {
             let (section, name) = split(key);
-            let shown = if is_secret(key) { "\"<hidden>\"".to_owned() } else { toml_of(&value.kind) };
+            let shown = if is_secret(key) { "\"<hidden>\"".to_owned() } else { to_toml(&value.kind) };
             let mut origin = value.origin().map_or("default".to_owned(), |origin| format!("from {origin}"));
             if self.keys.is_optional(key) && is_empty(value) {
                 let in_force = derived.iter().find(|(unset, _)| unset == key);
@@ -108,9 +107,7 @@ impl Effective {
             | ConfigError::Type { key: Some(key), origin: None, .. } => key,
             _ => return bad(error),
         };
-        let mut leaves = BTreeMap::new();
-        flatten("", &self.values, &mut leaves);
-        match leaves.get(key).and_then(|value| value.origin()) {
+        match flatten(&self.values).get(key).and_then(Value::origin) {
             Some(origin) => Failure::Config(format!("bad configuration: {error} from {origin}")),
             None => bad(error),
         }
@@ -130,46 +127,29 @@ impl Effective {
     }
 }
 
-/// The sections and keys that several services share; a service may lack some.
-#[derive(Deserialize)]
-#[expect(dead_code, reason = "deserialized for its errors alone")]
-struct SharedSections {
-    startup_deadline: Option<Duration>,
-    shutdown_deadline: Option<Duration>,
-    kafka: Option<KafkaConfig>,
-    schema_registry: Option<SchemaRegistryConfig>,
-    topics: Option<TopicsConfig>,
-    admin: Option<AdminConfig>,
-    log: Option<LogConfig>,
-    tracing: Option<TracingConfig>,
-}
-
-/// A layer of TOML text; without an origin it holds the defaults.
+/// A parsed layer.
 #[derive(Debug, Clone)]
-struct Toml {
-    origin: Option<String>,
-    text: String,
-}
+struct Layer(Map<String, Value>);
 
-impl Source for Toml {
+impl Source for Layer {
     fn clone_into_box(&self) -> Box<dyn Source + Send + Sync> {
         Box::new(self.clone())
     }
 
     fn collect(&self) -> Result<Map<String, Value>, ConfigError> {
-        ::config::Format::parse(&FileFormat::Toml, self.origin.as_ref(), &self.text)
-            .map_err(ConfigError::Foreign)
+        Ok(self.0.clone())
     }
 }
 
-fn read(path: &Path, keys: &Keys) -> Result<Toml, Failure> {
+fn read(path: &Path, keys: &Keys) -> Result<Layer, Failure> {
     let origin = path.display().to_string();
     let text = std::fs::read_to_string(path)
         .map_err(|error| Failure::Config(format!("--config: cannot read {origin}: {error}")))?;
-    let table =
-        text.parse().map_err(|error| Failure::Config(format!("--config {origin}: not TOML: {error}")))?;
-    let unknown = keys.unknown_in(&table, &origin);
-    if unknown.is_empty() { Ok(Toml { origin: Some(origin), text }) } else { Err(invalid(unknown)) }
+    let values = FileFormat::Toml
+        .parse(Some(&origin), &text)
+        .map_err(|error| Failure::Config(format!("--config {origin}: not TOML: {error}")))?;
+    let unknown = keys.unknown_in(&values, &origin);
+    if unknown.is_empty() { Ok(Layer(values)) } else { Err(invalid(unknown)) }
 }
 
 #[expect(clippy::needless_pass_by_value, reason = "for map_err")]
@@ -183,30 +163,12 @@ fn invalid(problems: Vec<Invalid>) -> Failure {
     Failure::Config(format!("bad configuration: {}", lines.join("; ")))
 }
 
-fn join(prefix: &str, name: &str) -> String {
-    if prefix.is_empty() { name.to_owned() } else { format!("{prefix}.{name}") }
-}
-
-fn flatten<'v>(prefix: &str, values: &'v Map<String, Value>, into: &mut BTreeMap<String, &'v Value>) {
-    for (name, value) in values {
-        let key = join(prefix, name);
-        match &value.kind {
-            ValueKind::Table(inner) => flatten(&key, inner, into),
-            _ => drop(into.insert(key, value)),
-        }
-    }
-}
-
 /// Section and name of a key; a property of librdkafka keeps its dots.
 fn split(key: &str) -> (&str, &str) {
     match key.strip_prefix(OPEN_KEY).and_then(|rest| rest.strip_prefix('.')) {
         Some(property) => (OPEN_KEY, property),
         None => key.rsplit_once('.').unwrap_or(("", key)),
     }
-}
-
-fn is_empty(value: &Value) -> bool {
-    matches!(&value.kind, ValueKind::String(text) if text.is_empty())
 }
 
 /// Whether the value of a key is a secret, instead of the path of its file.
@@ -217,17 +179,19 @@ fn is_secret(key: &str) -> bool {
     (is_named_so || may_hold_one) && !name.ends_with("_file")
 }
 
-fn toml_of(value: &ValueKind) -> String {
+/// The value in TOML.
+pub(super) fn to_toml(value: &ValueKind) -> String {
     match value {
         ValueKind::Boolean(flag) => flag.to_string(),
         ValueKind::I64(number) => number.to_string(),
         ValueKind::U64(number) => number.to_string(),
         ValueKind::Float(number) => format!("{number:?}"),
         ValueKind::Array(items) => {
-            let items: Vec<_> = items.iter().map(|item| toml_of(&item.kind)).collect();
+            let items: Vec<_> = items.iter().map(|item| to_toml(&item.kind)).collect();
             format!("[{}]", items.join(", "))
         }
-        other => toml::Value::String(without_login(&other.to_string())).to_string(),
+        // JSON's strings are TOML's too.
+        other => serde_json::Value::String(without_login(&other.to_string())).to_string(),
     }
 }
 

@@ -2,7 +2,7 @@
 
 use ::config::{Value, ValueKind};
 
-use super::effective::Flag;
+use super::effective::{Flag, to_toml};
 use super::keys::{Keys, OPEN_KEY};
 use super::{Invalid, Service};
 
@@ -13,7 +13,7 @@ const PREFIX: &str = "KSTREAM__";
 /// A variable that only another service knows is ignored; one that no service knows is an error.
 pub(super) fn overrides(
     keys: &Keys,
-    environment: impl IntoIterator<Item = (String, String)>,
+    environment: Vec<(String, String)>,
 ) -> Result<Vec<(String, Value)>, Vec<Invalid>> {
     let (mut found, mut invalid) = (Vec::new(), Vec::new());
     for (variable, text) in environment {
@@ -40,7 +40,7 @@ pub(super) fn flags(keys: &Keys, flags: &[Flag]) -> Result<Vec<(String, Value)>,
 /// The text as a value of the type of the key's default.
 fn value(keys: &Keys, key: &str, text: &str, origin: &str) -> Result<Value, Invalid> {
     let kind = typed(keys, key, text).map_err(|expected| {
-        let example = keys.default_of(key).map_or(String::new(), ToString::to_string);
+        let example = keys.default_of(key).map_or(String::new(), to_toml);
         Invalid::new(key, format!("{text:?} from {origin}"), format!("{expected}, such as {example}"))
     })?;
     Ok(Value::new(Some(&origin.to_owned()), kind))
@@ -57,9 +57,9 @@ fn key_of(name: &str) -> String {
 /// Converts the text to the type of the key's default; the error is the name of that type.
 fn typed(keys: &Keys, key: &str, text: &str) -> Result<ValueKind, &'static str> {
     match keys.default_of(key) {
-        Some(toml::Value::Integer(_)) => text.parse().map(ValueKind::I64).map_err(|_| "an integer"),
-        Some(toml::Value::Float(_)) => text.parse().map(ValueKind::Float).map_err(|_| "a number"),
-        Some(toml::Value::Boolean(_)) => text.parse().map(ValueKind::Boolean).map_err(|_| "true or false"),
+        Some(ValueKind::I64(_)) => text.parse().map(ValueKind::I64).map_err(|_| "an integer"),
+        Some(ValueKind::Float(_)) => text.parse().map(ValueKind::Float).map_err(|_| "a number"),
+        Some(ValueKind::Boolean(_)) => text.parse().map(ValueKind::Boolean).map_err(|_| "true or false"),
         _ => Ok(ValueKind::String(text.to_owned())),
     }
 }

@@ -4,7 +4,7 @@
 
 use std::collections::BTreeMap;
 
-use toml::{Table, Value};
+use ::config::{FileFormat, Format as _, Map, Value, ValueKind};
 
 use super::{Invalid, Service};
 
@@ -16,12 +16,12 @@ pub(super) struct Keys(BTreeMap<String, Value>);
 
 impl Keys {
     pub(super) fn of(service: Service) -> Self {
-        let defaults = service.defaults().parse();
+        let defaults = FileFormat::Toml.parse(None, service.defaults());
         Self(flatten(&defaults.expect("config/*.toml are compiled in and a test parses each of them")))
     }
 
-    pub(super) fn default_of(&self, key: &str) -> Option<&Value> {
-        self.0.get(key)
+    pub(super) fn default_of(&self, key: &str) -> Option<&ValueKind> {
+        self.0.get(key).map(|value| &value.kind)
     }
 
     pub(super) fn knows(&self, key: &str) -> bool {
@@ -30,7 +30,7 @@ impl Keys {
 
     /// Whether `""` means that the key is unset.
     pub(super) fn is_optional(&self, key: &str) -> bool {
-        self.0.get(key).and_then(Value::as_str) == Some("")
+        self.0.get(key).is_some_and(is_empty)
     }
 
     /// The error for an unknown key; `origin` is the file or the variable that has it.
@@ -41,8 +41,8 @@ impl Keys {
     }
 
     /// The errors for all unknown keys of a file.
-    pub(super) fn unknown_in(&self, table: &Table, origin: &str) -> Vec<Invalid> {
-        let given = flatten(table);
+    pub(super) fn unknown_in(&self, values: &Map<String, Value>, origin: &str) -> Vec<Invalid> {
+        let given = flatten(values);
         given.keys().filter(|key| !self.knows(key)).map(|key| self.unknown(key, origin)).collect()
     }
 
@@ -51,16 +51,26 @@ impl Keys {
     }
 }
 
-fn flatten(table: &Table) -> BTreeMap<String, Value> {
-    let mut keys = BTreeMap::new();
-    for (name, value) in table {
-        match value {
-            Value::Table(inner) if !inner.is_empty() => {
-                keys.extend(flatten(inner).into_iter().map(|(key, value)| (format!("{name}.{key}"), value)));
+pub(super) fn is_empty(value: &Value) -> bool {
+    matches!(&value.kind, ValueKind::String(text) if text.is_empty())
+}
+
+pub(super) fn join(prefix: &str, name: &str) -> String {
+    if prefix.is_empty() { name.to_owned() } else { format!("{prefix}.{name}") }
+}
+
+/// The values by dotted key.
+pub(super) fn flatten(values: &Map<String, Value>) -> BTreeMap<String, Value> {
+    fn collect(prefix: &str, values: &Map<String, Value>, into: &mut BTreeMap<String, Value>) {
+        for (name, value) in values {
+            let key = join(prefix, name);
+            match &value.kind {
+                ValueKind::Table(inner) => collect(&key, inner, into),
+                _ => drop(into.insert(key, value.clone())),
             }
-            Value::Table(_) => {}
-            leaf => drop(keys.insert(name.clone(), leaf.clone())),
         }
     }
-    keys
+    let mut flat = BTreeMap::new();
+    collect("", values, &mut flat);
+    flat
 }

@@ -65,10 +65,22 @@ impl Service {
     }
 }
 
-/// A service's configuration as a type.
-pub trait ServiceConfig: DeserializeOwned {
+/// A service's configuration as a type, composed of the keys that services share and its own.
+///
+/// The two halves are deserialized one after the other, and not by serde's `flatten`: an error inside a flattened struct does not name its
+/// key, and the code for it is a copy of all deserializers.
+pub trait ServiceConfig: Sized {
     /// The service that it configures.
     const SERVICE: Service;
+
+    /// The shared keys: [`CommonConfig`], or [`serde::de::IgnoredAny`] for a service that lacks some of them.
+    type Common: DeserializeOwned;
+
+    /// All other keys.
+    type Own: DeserializeOwned;
+
+    /// Composes the configuration.
+    fn new(common: Self::Common, own: Self::Own) -> Self;
 
     /// The `[admin]` section, for `health`.
     fn admin(&self) -> &AdminConfig;
@@ -108,7 +120,7 @@ impl Invalid {
 /// # Errors
 /// [`Failure::Config`] that names each key, its value, and what is expected.
 pub fn load<C: ServiceConfig>(file: Option<&Path>) -> Result<C, Failure> {
-    load_from(file, process_environment())
+    Effective::merge(C::SERVICE, file, process_environment(), &[])?.check()
 }
 
 /// As [`load`], with the given environment.
@@ -119,12 +131,12 @@ pub fn load_from<C: ServiceConfig>(
     file: Option<&Path>,
     environment: impl IntoIterator<Item = (String, String)>,
 ) -> Result<C, Failure> {
-    Effective::merge::<C>(file, environment, &[])?.check()
+    Effective::merge(C::SERVICE, file, environment.into_iter().collect(), &[])?.check()
 }
 
 /// The process environment without variables that are not UTF-8.
-pub(crate) fn process_environment() -> impl Iterator<Item = (String, String)> {
-    std::env::vars_os().filter_map(|(k, v)| Some((k.into_string().ok()?, v.into_string().ok()?)))
+pub(crate) fn process_environment() -> Vec<(String, String)> {
+    std::env::vars_os().filter_map(|(k, v)| Some((k.into_string().ok()?, v.into_string().ok()?))).collect()
 }
 
 #[cfg(test)]

@@ -10,7 +10,7 @@ use url::Url;
 use super::{Duration, Invalid};
 use crate::kafka::client::PINNED_PROPERTIES;
 
-/// The keys that every service with a Kafka client has. Each service flattens them into its own configuration.
+/// The keys that every service with a Kafka client has.
 #[derive(Debug, Clone, Deserialize)]
 pub struct CommonConfig {
     /// How long each server may take to become available at startup.

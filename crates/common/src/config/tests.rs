@@ -5,10 +5,15 @@ use tempfile::NamedTempFile;
 
 use super::*;
 
-#[derive(Debug, Deserialize)]
+#[derive(Debug)]
 struct Config {
-    #[serde(flatten)]
     common: CommonConfig,
+    window: Window,
+    threads: u16,
+}
+
+#[derive(Deserialize)]
+struct OwnKeys {
     window: Window,
     threads: u16,
 }
@@ -21,6 +26,12 @@ struct Window {
 
 impl ServiceConfig for Config {
     const SERVICE: Service = Service::AggProducer;
+    type Common = CommonConfig;
+    type Own = OwnKeys;
+
+    fn new(common: CommonConfig, own: OwnKeys) -> Self {
+        Self { common, window: own.window, threads: own.threads }
+    }
 
     fn admin(&self) -> &AdminConfig {
         &self.common.admin
@@ -54,14 +65,14 @@ fn file(text: &str) -> NamedTempFile {
 
 #[test]
 fn the_defaults_of_every_service_parse_and_agree_on_the_keys_they_share() {
-    let mut shared = std::collections::BTreeMap::<String, String>::new();
+    let mut shared = std::collections::BTreeMap::<String, toml::Value>::new();
     for service in Service::ALL {
         let table: toml::Table = service.defaults().parse().unwrap();
         assert!(keys::Keys::of(service).knows("admin.listen"), "{}", service.name());
         for section in ["kafka", "schema_registry", "topics", "tracing", "log"] {
             let Some(value) = table.get(section) else { continue };
-            let first = shared.entry(section.into()).or_insert_with(|| value.to_string());
-            assert_eq!(*first, value.to_string(), "[{section}] of {}", service.name());
+            let first = shared.entry(section.into()).or_insert_with(|| value.clone());
+            assert_eq!(first, value, "[{section}] of {}", service.name());
         }
     }
     assert_eq!(shared.len(), 5);
@@ -189,8 +200,8 @@ fn an_empty_value_unsets_a_key_that_has_no_default() {
 }
 
 fn printed(file: Option<&Path>, environment: &[(&str, &str)], flags: &[Flag]) -> String {
-    let environment = environment.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned()));
-    let effective = Effective::merge::<Config>(file, environment, flags).unwrap();
+    let environment = environment.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect();
+    let effective = Effective::merge(Config::SERVICE, file, environment, flags).unwrap();
     let config: Config = effective.check().unwrap();
     effective.to_toml(&config.derived())
 }
@@ -213,7 +224,7 @@ fn the_effective_configuration_shows_every_value_with_its_origin() {
     ] {
         assert!(text.contains(line), "{line}\n{text}");
     }
-    let given: toml::Table = text.parse().unwrap();
+    let given = ::config::Format::parse(&::config::FileFormat::Toml, None, &text).unwrap();
     assert_eq!(keys::Keys::of(Config::SERVICE).unknown_in(&given, "it"), []);
 }
 
