@@ -5,7 +5,7 @@ SHELL := bash
 .DEFAULT_GOAL := help
 .PHONY: run test servers pause status logs down clean bench chaos-ingest chaos-averages chaos-sink help
 
-export SERVERS FEED CONSOLES FOR
+export SERVERS FEED CONSOLES FOR FAULTS EVERY SEED
 
 run: ## build, fetch and start everything, wait for the first averages, leave it running (SERVERS=docker|native FEED=live|sim CONSOLES=off)
 	@scripts/run.sh

@@ -8,6 +8,7 @@ use common::avro::registry::Registry;
 use common::avro::schema::{CANDLE, Contract, MOVING_AVERAGE, TRADE, WATERMARK};
 use common::config::ServiceConfig as _;
 use common::kafka::admin::{TopicSpec, ensure_topics};
+use common::kafka::hanging_transactions::Transactions;
 use common::metrics::Metrics;
 use common::shutdown::{Shutdown, Tasks};
 use common::{Failure, backoff};
@@ -48,6 +49,14 @@ impl App {
         ensure_topics(&config.kafka, Config::SERVICE.name(), &specs, *config.startup_deadline).await?;
         let registry = Registry::new(&config.schema_registry)?;
         let schemas = register(&config, &registry).await?;
+        let transactions = Transactions::new(
+            &config.kafka,
+            Config::SERVICE.name(),
+            specs.into_iter().map(|spec| spec.name).collect(),
+            Some(config.group_id.clone()),
+            &metrics,
+            Handle::current(),
+        );
         let pairs = Pairs {
             config: Arc::new(config),
             windowing,
@@ -56,6 +65,7 @@ impl App {
             registry,
             runtime: Handle::current(),
             metrics: AggregatorMetrics::new(&metrics),
+            transactions,
             health: health.clone(),
             shutdown,
         };
@@ -72,9 +82,11 @@ impl App {
         let seats = pairs.seats();
         let members = seats.iter().map(|seat| (seat.member.clone(), seat.rejoin.clone())).collect();
         let owners = Owners::new(&pairs.config, members, (&health, &pairs.metrics))?;
+        let monitor = pairs.transactions.monitor(health.component("transactions"));
         let _serving = admin.serve(health, metrics, shutdown.clone());
         let mut tasks = Tasks::new(shutdown.clone());
         let runtime = pairs.runtime.clone();
+        tasks.spawn("transactions", monitor.run(shutdown.clone()));
         tasks.spawn_thread("group", move || owners.run(&runtime, &shutdown));
         for seat in seats {
             let pairs = pairs.clone();

@@ -62,7 +62,6 @@ pub struct AggregatorMetrics {
     restore_time: Histogram,
     transaction_time: Histogram,
     aborted: Counter,
-    swept: Counter,
     rebalances: Family<RebalanceLabels, Counter>,
     ownerless: Gauge,
     lag: Family<PartitionLabels, Gauge>,
@@ -88,10 +87,6 @@ impl AggregatorMetrics {
             transaction_time: metrics
                 .seconds("transaction_seconds", "Begin of a transaction until it is committed"),
             aborted: metrics.counter("transactions_aborted", "Transactions that were not committed"),
-            swept: metrics.counter(
-                "offsets_swept",
-                "Times that a transaction was ended because Kafka did not tell offsets for its sake",
-            ),
             rebalances: metrics.family("rebalances", "Times that partitions came or went, by kind"),
             ownerless: metrics.gauge("ownerless_partitions", "Partitions that no member of the group has"),
             lag: metrics.family("lag", "Records behind the end of the partition that may be read"),
@@ -128,11 +123,6 @@ impl AggregatorMetrics {
     /// A transaction was not committed.
     pub fn aborted(&self) {
         self.aborted.inc();
-    }
-
-    /// What may have kept Kafka from telling offsets was ended.
-    pub fn swept(&self) {
-        self.swept.inc();
     }
 
     /// Partitions were `assigned`, `revoked` or `lost`.

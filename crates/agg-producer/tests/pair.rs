@@ -25,6 +25,7 @@ use common::avro::registry::Registry;
 use common::avro::schema::{CANDLE, Contract, MOVING_AVERAGE, TRADE, WATERMARK};
 use common::config::load_from;
 use common::kafka::client::{self, Role};
+use common::kafka::hanging_transactions::Transactions;
 use common::metrics::Metrics;
 use common::model::{Candle, MovingAverage, Trade, Watermark};
 use common::shutdown::Shutdown;
@@ -53,7 +54,6 @@ const TOPICS: [&str; 6] = [
 /// A broker, a registry that fails so many times before it answers, and a pair at work between them.
 struct Rig {
     cluster: MockCluster<'static, DefaultProducerContext>,
-    metrics: Metrics,
     pairs: Pairs,
     pair: Option<JoinHandle<Result<(), Failure>>>,
 }
@@ -84,6 +84,8 @@ impl Rig {
         let config: Config = load_from(None, variables.map(|(key, value)| (key.to_owned(), value))).unwrap();
         let (windowing, fingerprint) = config.windowing().unwrap();
         let metrics = Metrics::new("test");
+        let runtime = tokio::runtime::Handle::current();
+        let transactions = Transactions::new(&config.kafka, "test", Vec::new(), None, &metrics, runtime);
         let pairs = Pairs {
             registry: Registry::new(&config.schema_registry).unwrap(),
             config: Arc::new(config),
@@ -92,12 +94,13 @@ impl Rig {
             schemas: SchemaIds { candles: CANDLE_ID, averages: AVERAGE_ID, watermarks: Some(WATERMARK_ID) },
             runtime: tokio::runtime::Handle::current(),
             metrics: AggregatorMetrics::new(&metrics),
+            transactions,
             health: Health::new(),
             shutdown: Shutdown::new(),
         };
         let (made, seat) = (pairs.clone(), pairs.seats().remove(0));
         let pair = Some(std::thread::spawn(move || made.make(seat)?.run()));
-        Self { cluster, metrics, pairs, pair }
+        Self { cluster, pairs, pair }
     }
 
     fn producer(&self) -> BaseProducer {
@@ -297,23 +300,6 @@ async fn offsets_that_are_not_told_are_asked_for_again_and_never_taken_for_none(
     send_trades(&rig.producer(), 0, &[(1_000, 10.0), (12_000, 20.0)]);
     let average: MovingAverage<'_> = decoded(&MOVING_AVERAGE, AVERAGE_ID, &rig.read(TOPICS[2], 1)[0]);
     assert_eq!((average.window_end, average.sma), (10_000, 10.0));
-    rig.stop();
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn offsets_that_are_not_told_for_longer_than_a_transaction_may_be_open_are_swept_and_nothing_is_lost() {
-    use rdkafka::types::{RDKafkaApiKey, RDKafkaRespErr};
-    // Each question is asked about six times before it fails, and only one that fails after 15 s has it swept.
-    let open = [RDKafkaRespErr::RD_KAFKA_RESP_ERR_UNSTABLE_OFFSET_COMMIT; 60];
-    let rig = Rig::start_after(0, |cluster| {
-        cluster.request_errors(RDKafkaApiKey::OffsetFetch, &open);
-    })
-    .await;
-    send_trades(&rig.producer(), 0, &[(1_000, 10.0), (12_000, 20.0)]);
-    let average: MovingAverage<'_> = decoded(&MOVING_AVERAGE, AVERAGE_ID, &rig.read(TOPICS[2], 1)[0]);
-    assert_eq!((average.window_end, average.sma), (10_000, 10.0));
-    let metrics = rig.metrics.render();
-    assert!(metrics.contains("\ntest_offsets_swept_total 1\n"), "{metrics}");
     rig.stop();
 }
 

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use common::config::KafkaConfig;
 use common::kafka::client::{self, Role};
+use common::kafka::hanging_transactions::TransactionGuard;
 use common::kafka::transaction::{TransactionError, TransactionalProducer};
 use rdkafka::consumer::{BaseConsumer, Consumer as _};
 use rdkafka::mocking::MockCluster;
@@ -64,7 +65,8 @@ impl TransactionRig {
 
 fn producer(kafka: &KafkaConfig) -> TransactionalProducer {
     let role = Role::TransactionalProducer { transactional_id: "t".into() };
-    TransactionalProducer::fence(&client::config(kafka, "test", &role), DefaultProducerContext, WITHIN)
+    let settings = client::config(kafka, "test", &role);
+    TransactionalProducer::fence(&settings, DefaultProducerContext, TransactionGuard::disabled(), WITHIN)
         .unwrap()
 }
 

@@ -20,6 +20,9 @@ const DEADLINE: Duration = Duration::from_secs(60);
 /// Only so that a test that hangs ends.
 const PATIENCE: Duration = Duration::from_secs(120);
 
+/// Longest wait for one committed offset.
+const OBSERVED_WITHIN: Duration = Duration::from_secs(2);
+
 /// Topics whose names begin alike.
 #[derive(Debug, Clone)]
 pub struct Pipeline {
@@ -171,6 +174,17 @@ impl Pipeline {
         asked.add_partition_range(&self.topics.trades, 0, self.topics.partitions - 1);
         let committed = observer.committed_offsets(asked, PATIENCE)?;
         Ok(committed.elements().iter().map(|element| element.offset().to_raw().unwrap_or(0).max(0)).sum())
+    }
+
+    /// The committed offset of a partition.
+    ///
+    /// # Errors
+    /// If Kafka does not tell, also because a transaction over it is open.
+    pub fn committed_of(&self, observer: &BaseConsumer, partition: i32) -> KafkaResult<i64> {
+        let mut asked = TopicPartitionList::new();
+        asked.add_partition(&self.topics.trades, partition);
+        let committed = observer.committed_offsets(asked, OBSERVED_WITHIN)?;
+        Ok(committed.elements().first().and_then(|element| element.offset().to_raw()).unwrap_or(-1))
     }
 
     /// How many records there are, over all partitions.

@@ -31,6 +31,8 @@ const RECOVERY: Duration = Duration::from_secs(60);
 /// Past the session's timeout, so that partitions move.
 const LONG_STOP: Duration = Duration::from_millis(7_500);
 const MOST_PROCESSES: usize = 4;
+/// Longest time that a partition may stand still while Kafka is there.
+const LONGEST_STANDSTILL: Duration = Duration::from_secs(60);
 const HOUR: i64 = 3_600_000;
 /// How far behind the clock event time begins. Kafka forgets producers whose records are a day old when it starts again
 /// (producer.id.expiration.ms goes by their timestamps), and then takes twice what the test's own writer sends twice.
@@ -71,6 +73,27 @@ const FAULTS_BY_WEIGHT: [Fault; 16] = {
     ]
 };
 
+/// The faults to choose from: all, or those that FAULTS names, with commas between.
+fn faults_asked() -> Vec<Fault> {
+    let named = std::env::var("FAULTS").ok().filter(|named| !named.is_empty());
+    let Some(named) = named else { return FAULTS_BY_WEIGHT.to_vec() };
+    let by_name = |name: &str| {
+        let found = FAULTS_BY_WEIGHT.into_iter().find(|fault| format!("{fault:?}") == name.trim());
+        assert!(found.is_some(), "FAULTS names {name}; known are {FAULTS_BY_WEIGHT:?}");
+        found.unwrap()
+    };
+    named.split(',').map(by_name).collect()
+}
+
+/// The time between two faults: EVERY (such as `20s`), or less than two seconds by chance.
+fn pause_before_fault(rng: &mut Rng) -> Duration {
+    let by_chance = Duration::from_millis(rng.u64(0..2_000));
+    match std::env::var("EVERY").ok().filter(|every| !every.is_empty()) {
+        Some(every) => humantime::parse_duration(&every).unwrap(),
+        None => by_chance,
+    }
+}
+
 /// When Kafka was away, for whatever fleet's turn it was.
 #[derive(Clone, Default)]
 struct Outages {
@@ -86,6 +109,12 @@ impl Outages {
     fn end(&self) {
         *self.ended.lock().unwrap() = Some(Instant::now());
         self.under_way.fetch_sub(1, Ordering::Relaxed);
+    }
+
+    /// The time since Kafka came back; `None` while it is away.
+    fn back_for(&self) -> Option<Duration> {
+        let back = self.under_way.load(Ordering::Relaxed) == 0;
+        back.then(|| self.ended.lock().unwrap().map_or(Duration::MAX, |at| at.elapsed()))
     }
 
     fn is_recent(&self) -> bool {
@@ -252,6 +281,41 @@ impl Fleet {
     }
 }
 
+/// How long the partitions of a group stood still, while Kafka was there and there was something to read.
+#[derive(Default)]
+struct Standstill {
+    longest: Duration,
+    partition: i32,
+}
+
+/// Watches the committed offsets of a group until told to stop. Offsets behind an open transaction are not told, so they stand still.
+fn watch_progress(pipeline: &Pipeline, outages: &Outages, stop: &AtomicBool) -> Standstill {
+    let observer = pipeline.observer().unwrap();
+    let (mut standstill, mut seen) = (Standstill::default(), BTreeMap::<i32, (i64, Instant)>::new());
+    while !stop.load(Ordering::Relaxed) {
+        wait(Duration::from_millis(500));
+        for partition in 0..pipeline.topics.partitions {
+            let committed = pipeline.committed_of(&observer, partition).unwrap_or(-1);
+            let known = seen.entry(partition).or_insert((committed, Instant::now()));
+            if committed > known.0 {
+                *known = (committed, Instant::now());
+            }
+            let still = outages.back_for().map_or(Duration::ZERO, |back| back.min(known.1.elapsed()));
+            if still > standstill.longest {
+                standstill = Standstill { longest: still, partition };
+            }
+        }
+    }
+    standstill
+}
+
+fn check_standstills(standstills: &[(String, Standstill)]) {
+    for (group, Standstill { longest, partition }) in standstills {
+        println!("{group}: partition {partition} stood still for {longest:.1?}, the longest of all");
+        assert!(*longest <= LONGEST_STANDSTILL, "{group}: partition {partition} stood still for {longest:?}");
+    }
+}
+
 fn wait(time: Duration) {
     let end = Instant::now() + time;
     while let Some(left) = end.checked_duration_since(Instant::now()) {
@@ -320,17 +384,25 @@ fn whatever_breaks_each_window_is_published_once_and_right_to_the_last_bit() {
     fleets.iter_mut().for_each(|fleet| fleet.start(0));
 
     let stop = AtomicBool::new(false);
+    let (faults, mut standstills) = (faults_asked(), Vec::new());
     let mut tried: BTreeMap<Fault, usize> = BTreeMap::new();
     std::thread::scope(|scope| {
         let writer = scope.spawn(|| write(&mut load, &stop));
+        let watched: Vec<_> = fleets
+            .iter()
+            .map(|fleet| {
+                let (pipeline, outages, stop) = (fleet.pipeline.clone(), outages.clone(), &stop);
+                scope.spawn(move || (pipeline.group(), watch_progress(&pipeline, &outages, stop)))
+            })
+            .collect();
         let stopping = Stopping(&stop);
         let end = time_asked().unwrap().map(|time| Instant::now() + time);
         let enough = |tried: &BTreeMap<Fault, usize>| {
             end.map_or(tried.values().sum::<usize>() >= FAULTS, |end| Instant::now() >= end)
         };
         while !enough(&tried) && !writer.is_finished() {
-            wait(Duration::from_millis(rng.u64(0..2_000)));
-            let fault = *rng.choice(&FAULTS_BY_WEIGHT).unwrap();
+            wait(pause_before_fault(&mut rng));
+            let fault = *rng.choice(&faults).unwrap();
             let fleet = rng.choice(&mut fleets).unwrap();
             if fleet.suffer(fault, &mut rng) {
                 println!("{fault:?}");
@@ -340,7 +412,9 @@ fn whatever_breaks_each_window_is_published_once_and_right_to_the_last_bit() {
         }
         drop(stopping);
         writer.join().unwrap();
+        standstills.extend(watched.into_iter().map(|watched| watched.join().unwrap()));
     });
+    check_standstills(&standstills);
     let faults = tried.values().sum::<usize>();
     println!("{faults} faults tried: {tried:?}");
     for fleet in &mut fleets {

@@ -10,9 +10,11 @@ use common::avro::registry::Registry;
 use common::avro::schema::{Contract, TRADE, WATERMARK};
 use common::config::{ServiceConfig as _, read_secret};
 use common::kafka::admin::{TopicSpec, ensure_topics};
+use common::kafka::hanging_transactions::Transactions;
 use common::metrics::Metrics;
 use common::shutdown::{Shutdown, Tasks};
 use common::{Failure, backoff};
+use tokio::runtime::Handle;
 
 use crate::Config;
 use crate::clock::now_micros;
@@ -82,6 +84,14 @@ impl App {
             sample_one_in: config.tracing.sample_one_in,
             sessions,
             kafka_part: health.component("kafka"),
+            transactions: Transactions::new(
+                &config.kafka,
+                Config::SERVICE.name(),
+                specs.into_iter().map(|spec| spec.name).collect(),
+                None,
+                &metrics,
+                Handle::current(),
+            ),
             part: health.component("backfill"),
             heartbeat: health.heartbeat("feed", WEDGED_AFTER),
             metrics: (
@@ -102,8 +112,10 @@ impl App {
     /// What ended the service unasked.
     pub async fn run(self, shutdown: Shutdown) -> Result<(), Failure> {
         let Self { engine, admin, health, metrics, shutdown_deadline } = self;
+        let monitor = engine.transactions.monitor(health.component("transactions"));
         let _serving = admin.serve(health, metrics, shutdown.clone());
         let mut tasks = Tasks::new(shutdown.clone());
+        tasks.spawn("transactions", monitor.run(shutdown.clone()));
         tasks.spawn("feed", engine.run(shutdown));
         tasks.run_to_end(shutdown_deadline).await
     }

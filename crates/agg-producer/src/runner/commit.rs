@@ -22,6 +22,9 @@ impl Runner {
     /// is nothing to say.
     pub(super) fn commit(&mut self) -> Result<(), Failure> {
         self.urgency = Urgency::Interval;
+        if self.uncommitted_since.is_some() && Instant::now() < self.next_commit {
+            return Ok(());
+        }
         self.look_where_we_are();
         while self.writer.is_ready() && self.slots.values().filter_map(Slot::running).any(Running::has_news) {
             let begun = Instant::now();
@@ -35,6 +38,7 @@ impl Runner {
                 Ok(filled) => {
                     self.metrics.committed(&filled.published, begun.elapsed());
                     self.retry.reset();
+                    self.uncommitted_since = None;
                 }
                 Err(error) => return self.settle(error),
             }

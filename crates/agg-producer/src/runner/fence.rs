@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use common::Failure;
+use common::kafka::hanging_transactions::{SettleError, TransactionGuard};
 use common::kafka::transaction::{TransactionError, TransactionalProducer};
 use rdkafka::ClientConfig;
 use rdkafka::consumer::{BaseConsumer, Consumer as _, ConsumerGroupMetadata};
@@ -20,21 +21,27 @@ const DOUBT: Duration = Duration::from_secs(3);
 /// How long one attempt may take; the group's changes wait for it.
 const ATTEMPT: Duration = Duration::from_secs(2);
 
+/// A producer, and what another one of its id is made with.
+pub(super) struct Fenced {
+    pub(super) producer: TransactionalProducer<Deliveries>,
+    pub(super) settings: ClientConfig,
+    pub(super) guard: TransactionGuard,
+}
+
 /// The producer, or how to come by another one.
 pub(super) struct Writer {
     producer: Option<TransactionalProducer<Deliveries>>,
     settings: ClientConfig,
+    guard: TransactionGuard,
     /// The member in whose name offsets are committed.
     member: Arc<BaseConsumer<Rebalances>>,
     next_attempt: Instant,
 }
 
 impl Writer {
-    pub(super) fn new(
-        (producer, settings): (TransactionalProducer<Deliveries>, ClientConfig),
-        member: Arc<BaseConsumer<Rebalances>>,
-    ) -> Self {
-        Self { producer: Some(producer), settings, member, next_attempt: Instant::now() }
+    pub(super) fn new(fenced: Fenced, member: Arc<BaseConsumer<Rebalances>>) -> Self {
+        let Fenced { producer, settings, guard } = fenced;
+        Self { producer: Some(producer), settings, guard, member, next_attempt: Instant::now() }
     }
 
     /// By which the broker tells a member that is in its place from one that was.
@@ -61,6 +68,7 @@ impl Runner {
             }
             TransactionError::Fenced(error) => self.lose_producer(&error, DOUBT),
             TransactionError::Fatal(error) => self.lose_producer(&error, Duration::ZERO),
+            TransactionError::Unsettled(why) => return self.hold_commit(&why),
         }
         let all: Vec<i32> = self.slots.keys().copied().collect();
         self.restart(&all)
@@ -70,6 +78,7 @@ impl Runner {
         tracing::warn!(%error, ?wait, "the producer is of no use any more and is made anew");
         self.aborting = false;
         self.writer.producer = None;
+        self.producer_wanted_since = Instant::now();
         self.writer.next_attempt = Instant::now() + wait;
     }
 
@@ -79,27 +88,50 @@ impl Runner {
         if self.writer.is_ready() || Instant::now() < self.writer.next_attempt {
             return Ok(());
         }
-        match TransactionalProducer::fence(&self.writer.settings, Deliveries, ATTEMPT) {
+        let Writer { settings, guard, .. } = &self.writer;
+        match TransactionalProducer::fence(settings, Deliveries, guard.clone(), ATTEMPT) {
             Ok(producer) => {
                 tracing::info!(member = self.identity.member, "the producer is made anew");
                 self.writer.producer = Some(producer);
                 self.next_start = Instant::now();
             }
-            Err(
-                TransactionError::Fatal(error)
-                | TransactionError::Fenced(error)
-                | TransactionError::Abortable(error)
-                | TransactionError::Retriable(error),
-            ) => {
-                if error.rdkafka_error_code() == Some(RDKafkaErrorCode::TransactionalIdAuthorizationFailed) {
+            Err(error) => {
+                if error.code() == Some(RDKafkaErrorCode::TransactionalIdAuthorizationFailed) {
                     let member = &self.identity.member;
                     return Err(Failure::Config(format!("kafka refuses transactions to {member}: {error}")));
                 }
+                self.give_up_if_overdue(self.producer_wanted_since, || format!("no producer: {error}"))?;
                 let retry_in = self.retry.next_delay();
                 tracing::warn!(%error, ?retry_in, "no producer yet");
                 self.writer.next_attempt = Instant::now() + retry_in;
             }
         }
         Ok(())
+    }
+
+    /// Begins no transaction for now, as an earlier one of this member may be open: nothing was begun, and state stays as it is.
+    fn hold_commit(&mut self, why: &SettleError) -> Result<(), Failure> {
+        if let SettleError::Stuck { .. } = why {
+            return Err(Failure::Other(anyhow::anyhow!("{why}")));
+        }
+        let since = *self.uncommitted_since.get_or_insert_with(Instant::now);
+        self.give_up_if_overdue(since, || format!("no commit: {why}"))?;
+        let retry_in = self.retry.next_delay();
+        tracing::warn!(%why, ?retry_in, "no transaction begins yet");
+        self.settled = Instant::now() + retry_in;
+        self.next_commit = self.settled;
+        Ok(())
+    }
+
+    /// Ends the process if Kafka should have ended a wait by now: its supervisor starts it again, with new clients.
+    pub(super) fn give_up_if_overdue(
+        &self,
+        since: Instant,
+        what: impl FnOnce() -> String,
+    ) -> Result<(), Failure> {
+        match self.transactions.overdue(since) {
+            None => Ok(()),
+            Some(why) => Err(Failure::Other(anyhow::anyhow!("{}; {why}", what()))),
+        }
     }
 }

@@ -10,7 +10,6 @@ mod recall;
 mod record;
 mod slot;
 mod start;
-mod sweep;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -20,6 +19,7 @@ use common::Failure;
 use common::admin::{Component, Heartbeat};
 use common::backoff::Backoff;
 use common::kafka::batch_consumer::BatchConsumer;
+use common::kafka::hanging_transactions::TransactionStatus;
 use common::shutdown::Shutdown;
 use rdkafka::consumer::{BaseConsumer, Consumer as _};
 use rdkafka::message::Message as _;
@@ -54,6 +54,8 @@ const WAIT_TO_SEEK: Duration = Duration::from_millis(10);
 const WAIT_TO_RECALL: Duration = Duration::from_millis(1);
 /// How soon the group's changes and watermarks are noticed while records flow: a look costs as much as several records.
 const LOOK: Duration = Duration::from_millis(1);
+/// Kafka completes a group without a member that hangs after this: `max.poll.interval.ms`.
+const JOIN_ALLOWANCE: Duration = Duration::from_secs(300);
 /// Waiting for the coordinator or the registry.
 const RETRY: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(3));
 
@@ -81,8 +83,12 @@ pub struct Runner {
     processed: u64,
     /// An abort is still to be answered.
     aborting: bool,
-    /// Offsets have been asked for in vain since then.
-    not_told_since: Option<Instant>,
+    /// What the process knows of open transactions.
+    transactions: TransactionStatus,
+    /// There has been no producer since then, while there is none.
+    producer_wanted_since: Instant,
+    /// Commits have been held since then.
+    uncommitted_since: Option<Instant>,
     next_commit: Instant,
     /// Kafka is done with the last transaction by then.
     settled: Instant,
@@ -91,6 +97,7 @@ pub struct Runner {
     next_look: Instant,
     retry: Backoff,
     joined: bool,
+    started: Instant,
 }
 
 /// How soon there must be a commit.
@@ -175,15 +182,20 @@ impl Runner {
             self.start_partitions()?;
         }
         if now >= self.commit_at() {
-            self.commit()?;
-            self.settled = Instant::now() + SETTLE;
+            self.settled = now;
             self.next_commit = now + self.commit_interval;
+            self.commit()?;
+            self.settled = self.settled.max(Instant::now() + SETTLE);
         }
         if now >= self.next_report {
             if self.rejoin.take() {
                 self.rejoin()?;
             }
             self.resume_paused(now);
+            if !self.joined {
+                let overdue_from = self.started + JOIN_ALLOWANCE;
+                self.give_up_if_overdue(overdue_from, || "the group cannot be joined".to_owned())?;
+            }
             self.report();
             self.next_report = now + LONGEST_WAIT;
         }

@@ -14,13 +14,13 @@ use common::failpoint::without;
 use common::kafka::admin::client_refused;
 use common::kafka::batch_consumer::BatchConsumer;
 use common::kafka::client::{self, Role};
+use common::kafka::hanging_transactions::Transactions;
 use common::kafka::transaction::{TransactionError, TransactionalProducer};
 use common::shutdown::Shutdown;
-use rdkafka::ClientConfig;
 use rdkafka::consumer::{BaseConsumer, Consumer as _};
 use tokio::runtime::Handle;
 
-use super::fence::Writer;
+use super::fence::{Fenced, Writer};
 use super::{Identity, RETRY, Runner, Urgency};
 use crate::Config;
 use crate::candles::Candles;
@@ -55,6 +55,8 @@ pub struct Pairs {
     pub runtime: Handle,
     /// Of all pairs together.
     pub metrics: AggregatorMetrics,
+    /// Keeps transactions from hanging.
+    pub transactions: Transactions,
     /// Where each pair has a part and a heartbeat.
     pub health: Health,
     /// The request to stop.
@@ -107,11 +109,8 @@ impl Pairs {
         let Seat { name, member, rejoin, part } = seat;
         let fenced = self.fenced(&member)?;
         let consumer = Arc::new(self.consumer(&member)?);
-        let writer = if without("fence") {
-            Writer::new(fenced, Arc::new(self.stranger()?))
-        } else {
-            Writer::new(fenced, Arc::clone(&consumer))
-        };
+        let committer = if without("fence") { Arc::new(self.stranger()?) } else { Arc::clone(&consumer) };
+        let writer = Writer::new(fenced, committer);
         let ids = self.schemas;
         let schemas = Schemas::new(self.registry.clone(), self.runtime.clone());
         let watermarks = ids.watermarks.map(|id| Watermarks::new(config, id, schemas.clone())).transpose()?;
@@ -152,7 +151,9 @@ impl Pairs {
             urgency: Urgency::Interval,
             processed: 0,
             aborting: false,
-            not_told_since: None,
+            transactions: self.transactions.status().clone(),
+            producer_wanted_since: now,
+            uncommitted_since: None,
             next_commit: now,
             settled: now,
             next_report: now,
@@ -160,36 +161,35 @@ impl Pairs {
             next_look: now,
             retry: Backoff::new(RETRY.0, RETRY.1),
             joined: false,
+            started: now,
         })
     }
 
     /// Fenced off before the group is joined: what an older incarnation has in flight must be decided before its offsets are read.
-    fn fenced(&self, member: &str) -> Result<(TransactionalProducer<Deliveries>, ClientConfig), Failure> {
+    fn fenced(&self, member: &str) -> Result<Fenced, Failure> {
         let config = &self.config;
         let mut transactional_id = format!("{}-{member}", config.group_id);
         if without("fence") {
             transactional_id = format!("{transactional_id}-{}", std::process::id());
         }
-        let role = Role::TransformingProducer { transactional_id };
+        let role = Role::TransformingProducer { transactional_id: transactional_id.clone() };
         let mut settings = client::config(&config.kafka, Config::SERVICE.name(), &role);
         if without("fence") {
             // Nothing but the fence is to end the transaction of a process that sleeps.
             settings.set("transaction.timeout.ms", "600000");
         }
         let deadline = *config.startup_deadline;
-        let fenced =
-            TransactionalProducer::fence(&settings, Deliveries, deadline).map_err(|error| match error {
-                TransactionError::Retriable(last) => Failure::Unavailable {
-                    what: format!(
-                        "the transaction coordinator of kafka at {}",
-                        config.kafka.bootstrap_servers
-                    ),
-                    deadline,
-                    last: last.to_string(),
-                },
-                other => Failure::Other(anyhow::Error::from(other).context("cannot open transactions")),
-            });
-        Ok((fenced?, settings))
+        let guard = self.transactions.guard(&transactional_id);
+        let fenced = TransactionalProducer::fence(&settings, Deliveries, guard.clone(), deadline);
+        let producer = fenced.map_err(|error| match error {
+            TransactionError::Retriable(_) | TransactionError::Unsettled(_) => Failure::Unavailable {
+                what: format!("the transaction coordinator of kafka at {}", config.kafka.bootstrap_servers),
+                deadline,
+                last: error.to_string(),
+            },
+            other => Failure::Other(anyhow::Error::from(other).context("cannot open transactions")),
+        })?;
+        Ok(Fenced { producer, settings, guard })
     }
 
     fn consumer(&self, member: &str) -> Result<BaseConsumer<Rebalances>, Failure> {

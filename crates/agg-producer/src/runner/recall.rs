@@ -40,7 +40,9 @@ impl Runner {
 
     fn put_back(&mut self, partition: i32, candle: &Candle<'_>) -> Result<(), Failure> {
         let starting = self.slots.get_mut(&partition).and_then(Slot::starting_mut);
-        let Some(start) = starting.and_then(|starting| starting.start.as_mut()) else { return Ok(()) };
+        let Some(starting) = starting else { return Ok(()) };
+        starting.progress_at = Instant::now();
+        let Some(start) = starting.start.as_mut() else { return Ok(()) };
         if let Err(unfit) = start.partition.put_back(candle) {
             return Err(self.refuse(partition, Refusal::Candle(unfit.to_string())));
         }

@@ -84,7 +84,7 @@ impl Runner {
             .and_then(|()| self.restore.seek(&self.consumer, partition, Offset(offset)));
         match (paused, self.slots.get_mut(&partition)) {
             (Ok(()), Some(Slot::Running(running))) => running.paused_until = Some(Instant::now() + retry_in),
-            (_, Some(slot)) => *slot = Slot::starting(),
+            (_, Some(slot)) => *slot = Slot::new_starting(),
             (_, None) => {}
         }
         Ok(())

@@ -34,6 +34,8 @@ pub(super) struct Starting {
     pub(super) recalling: bool,
     /// How often it could not be sought.
     pub(super) refused: u32,
+    /// When it last came a step further.
+    pub(super) progress_at: Instant,
     /// When candles that do not come are looked into.
     pub(super) next_doubt: Instant,
 }
@@ -51,13 +53,14 @@ impl Starting {
 }
 
 impl Slot {
-    pub(super) fn starting() -> Self {
+    pub(super) fn new_starting() -> Self {
         let since = Instant::now();
         Self::Starting(Box::new(Starting {
             since,
             start: None,
             recalling: false,
             refused: 0,
+            progress_at: since,
             next_doubt: since + DOUBT,
         }))
     }
@@ -73,6 +76,13 @@ impl Slot {
         match self {
             Self::Running(running) => Some(running),
             Self::Starting(_) => None,
+        }
+    }
+
+    pub(super) fn starting(&self) -> Option<&Starting> {
+        match self {
+            Self::Starting(starting) => Some(starting),
+            Self::Running(_) => None,
         }
     }
 

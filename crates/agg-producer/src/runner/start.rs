@@ -28,7 +28,8 @@ impl Runner {
                     if !partitions.is_empty() {
                         tracing::info!(member = self.identity.member, ?partitions, "assigned");
                     }
-                    self.slots.extend(partitions.into_iter().map(|partition| (partition, Slot::starting())));
+                    self.slots
+                        .extend(partitions.into_iter().map(|partition| (partition, Slot::new_starting())));
                     self.next_start = Instant::now();
                 }
                 Change::Revoked(partitions) => {
@@ -68,6 +69,7 @@ impl Runner {
             return Ok(());
         }
         self.next_start = Instant::now() + WAIT_TO_SEEK;
+        self.bound_starts()?;
         self.find_starts()?;
         let whole: Vec<i32> = self
             .slots
@@ -75,6 +77,17 @@ impl Runner {
             .filter_map(|(partition, slot)| slot.starting_mut()?.is_whole().then_some(*partition))
             .collect();
         whole.into_iter().try_for_each(|partition| self.begin(partition))
+    }
+
+    /// Ends the process when a partition has not come a step further for longer than Kafka can excuse.
+    fn bound_starts(&self) -> Result<(), Failure> {
+        let starting = self.slots.iter().filter_map(|(partition, slot)| Some((partition, slot.starting()?)));
+        let Some((partition, starting)) = starting.min_by_key(|(_, starting)| starting.progress_at) else {
+            return Ok(());
+        };
+        self.give_up_if_overdue(starting.progress_at, || {
+            format!("partition {partition} of {} cannot start", self.restore.topic)
+        })
     }
 
     /// Asks where those begin of which that is not known yet.
@@ -87,7 +100,6 @@ impl Runner {
         }
         match self.restore.starts(&self.consumer, asked.iter().copied()) {
             Ok(starts) => {
-                self.not_told_since = None;
                 for start in starts {
                     let slot = self.slots.get_mut(&start.number);
                     let Some(starting) = slot.and_then(Slot::starting_mut) else { continue };
@@ -97,6 +109,7 @@ impl Runner {
                         starting.next_doubt = Instant::now() + DOUBT;
                     }
                     starting.start = Some(start);
+                    starting.progress_at = Instant::now();
                 }
                 Ok(())
             }
@@ -104,7 +117,7 @@ impl Runner {
                 let retry_in = self.retry.next_delay();
                 tracing::warn!(%error, ?retry_in, "the group's offsets are not to be had");
                 self.next_start = Instant::now() + retry_in;
-                self.not_told(&asked)
+                Ok(())
             }
             Err(refused @ RestoreError::Refused { .. }) => Err(self.refused(&refused)),
         }
@@ -146,7 +159,7 @@ impl Runner {
     pub(super) fn restart(&mut self, partitions: &[i32]) -> Result<(), Failure> {
         self.consumer.pause(&self.list(partitions)).map_err(anyhow::Error::from)?;
         partitions.iter().for_each(|partition| self.candles.leave(*partition));
-        self.slots.extend(partitions.iter().map(|partition| (*partition, Slot::starting())));
+        self.slots.extend(partitions.iter().map(|partition| (*partition, Slot::new_starting())));
         self.next_start = Instant::now() + self.retry.next_delay();
         Ok(())
     }

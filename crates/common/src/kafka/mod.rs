@@ -5,5 +5,7 @@ pub mod batch_consumer;
 pub mod client;
 pub mod client_log;
 pub mod group;
+pub mod hanging_transactions;
 pub mod offsets;
+pub mod protocol;
 pub mod transaction;

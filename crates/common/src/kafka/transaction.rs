@@ -13,6 +13,7 @@ use rdkafka::producer::{BaseProducer, BaseRecord, DefaultProducerContext, Produc
 
 use crate::backoff::Retryable;
 use crate::failpoint::failpoint;
+use crate::kafka::hanging_transactions::{SettleError, TransactionGuard};
 
 /// How long one question to the broker may take before it is asked again.
 const ATTEMPT: Duration = Duration::from_secs(2);
@@ -38,9 +39,23 @@ pub enum TransactionError {
     /// The producer is of no use any more.
     #[error("fatal: {0}")]
     Fatal(KafkaError),
+    /// An earlier transaction of this id may be open: nothing has begun, begin later.
+    #[error(transparent)]
+    Unsettled(#[from] SettleError),
 }
 
 impl TransactionError {
+    /// librdkafka's code, if the error is librdkafka's.
+    #[must_use]
+    pub fn code(&self) -> Option<RDKafkaErrorCode> {
+        match self {
+            Self::Fenced(error) | Self::Abortable(error) | Self::Retriable(error) | Self::Fatal(error) => {
+                error.rdkafka_error_code()
+            }
+            Self::Unsettled(_) => None,
+        }
+    }
+
     fn sort(error: KafkaError) -> Self {
         if let KafkaError::Transaction(inner) = &error {
             return match () {
@@ -74,24 +89,46 @@ impl Retryable for TransactionError {
 /// A producer whose transactional id is fenced off: nothing of an older incarnation can land any more.
 pub struct TransactionalProducer<C: ProducerContext + 'static = DefaultProducerContext> {
     producer: BaseProducer<C>,
+    guard: TransactionGuard,
 }
 
 impl<C: ProducerContext + 'static> TransactionalProducer<C> {
-    /// Makes the producer and fences older ones of its transactional id. Blocks for at most `within`.
+    /// Makes the producer and fences older ones of its transactional id. Blocks for at most `within`, and for one attempt more.
+    ///
+    /// What an older one has left hanging is ended first: fencing makes the coordinator forget how it decided. And once more after
+    /// it, as fencing aborts what was open, and a marker of that may be missing as well.
     ///
     /// # Errors
-    /// [`TransactionError::Retriable`] if the broker did not answer in time; [`TransactionError::Fatal`] for settings that librdkafka refuses.
-    pub fn fence(config: &ClientConfig, context: C, within: Duration) -> Result<Self, TransactionError> {
+    /// [`TransactionError::Retriable`] if the broker did not answer in time; [`TransactionError::Unsettled`] if an older transaction is
+    /// still open; [`TransactionError::Fatal`] for settings that librdkafka refuses.
+    pub fn fence(
+        config: &ClientConfig,
+        context: C,
+        guard: TransactionGuard,
+        within: Duration,
+    ) -> Result<Self, TransactionError> {
         let producer: BaseProducer<C> =
             config.create_with_context(context).map_err(TransactionError::Fatal)?;
         let end = Instant::now() + within;
+        guard.check_before_fence(end)?;
         loop {
             match producer.init_transactions(ATTEMPT).map_err(TransactionError::sort) {
-                Ok(()) => return Ok(Self { producer }),
+                Ok(()) => break,
                 Err(TransactionError::Retriable(_)) if Instant::now() < end => {}
                 Err(error) => return Err(error),
             }
         }
+        guard.check()?;
+        Ok(Self { producer, guard })
+    }
+
+    /// Makes sure that no earlier transaction of this id is open; [`Self::begin`] does it as well. Costs nothing unless a connection was
+    /// lost since the last call.
+    ///
+    /// # Errors
+    /// [`TransactionError::Unsettled`].
+    pub fn settle(&mut self) -> Result<(), TransactionError> {
+        Ok(self.guard.check_after_disconnect()?)
     }
 
     /// Opens a transaction.
@@ -99,6 +136,7 @@ impl<C: ProducerContext + 'static> TransactionalProducer<C> {
     /// # Errors
     /// [`TransactionError`].
     pub fn begin(&mut self) -> Result<Transaction<'_, C>, TransactionError> {
+        self.settle()?;
         self.producer.begin_transaction().map_err(TransactionError::sort)?;
         Ok(Transaction { producer: &self.producer })
     }
@@ -180,16 +218,6 @@ impl<C: ProducerContext + 'static> Transaction<'_, C> {
             send_at_once(self.producer);
             self.producer.poll(Duration::ZERO);
         }
-    }
-
-    /// Aborts it once its records have arrived: nothing of it will be read, and with it ends whatever an older transaction of this id has
-    /// left open in their partitions.
-    ///
-    /// # Errors
-    /// As [`Self::abort`].
-    pub fn abort_delivered(self) -> Result<(), TransactionError> {
-        self.deliver();
-        abort(self.producer)
     }
 
     /// Aborts: nothing of it will be read.

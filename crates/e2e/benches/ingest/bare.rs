@@ -4,6 +4,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use common::kafka::client::{Role, config};
+use common::kafka::hanging_transactions::TransactionGuard;
 use common::kafka::transaction::TransactionalProducer;
 use e2e::ingest::Samples;
 use e2e::metrics::Histogram;
@@ -37,7 +38,12 @@ impl ProducerContext for Delays {
 fn producer(samples: &Samples, delays: &Delays) -> anyhow::Result<TransactionalProducer<Delays>> {
     let role = Role::TransactionalProducer { transactional_id: format!("{}.bare", samples.topic) };
     let settings = config(&samples.kafka, "bare", &role);
-    Ok(TransactionalProducer::fence(&settings, delays.clone(), Duration::from_secs(15))?)
+    Ok(TransactionalProducer::fence(
+        &settings,
+        delays.clone(),
+        TransactionGuard::disabled(),
+        Duration::from_secs(15),
+    )?)
 }
 
 fn transaction(

@@ -4,6 +4,7 @@ use anyhow::Context as _;
 use common::avro::trade_encoder::TradeEncoder;
 use common::config::KafkaConfig;
 use common::kafka::client::{Role, config};
+use common::kafka::hanging_transactions::TransactionGuard;
 use common::kafka::transaction::TransactionalProducer;
 use raw_producer::deribit::message::{Frame, Readable, parse};
 use rdkafka::producer::{BaseRecord, DefaultProducerContext, Producer as _, ThreadedProducer};
@@ -50,7 +51,12 @@ impl Ingest {
         let role = Role::TransactionalProducer { transactional_id: format!("{}.stranger", self.topic) };
         let mut settings = config(&self.stack.kafka()?, "stranger", &role);
         settings.set("transaction.timeout.ms", "600000");
-        Ok(TransactionalProducer::fence(&settings, DefaultProducerContext, ATTEMPT)?)
+        Ok(TransactionalProducer::fence(
+            &settings,
+            DefaultProducerContext,
+            TransactionGuard::disabled(),
+            ATTEMPT,
+        )?)
     }
 
     /// Somebody else writes these values into the trades' topic, each into every partition. Tells how many records it has by now that are no trades.

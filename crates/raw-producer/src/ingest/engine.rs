@@ -14,6 +14,7 @@ use common::backoff::Backoff;
 use common::config::KafkaConfig;
 use common::failpoint::{failpoint, without};
 use common::kafka::client::{self, Role};
+use common::kafka::hanging_transactions::{SettleError, Transactions};
 use common::kafka::transaction::{TransactionError, TransactionalProducer};
 use common::shutdown::Shutdown;
 use common::telemetry::trace::Sampler;
@@ -28,9 +29,9 @@ use crate::deribit::session::Sessions;
 use crate::metrics::{FeedMetrics, QueueMetrics, SequenceMetrics, WriterMetrics, gauged};
 use crate::publish::book::{Book, Names};
 use crate::publish::deliveries::Deliveries;
-use crate::publish::learn::{Foreign, Hidden, Learned, Readers};
+use crate::publish::learn::{Foreign, Learned, Readers};
 use crate::publish::recognize::AskRegistry;
-use crate::publish::state::{Owner, Topic};
+use crate::publish::state::Owner;
 use crate::publish::thread::Writer;
 use crate::publish::{DeadLetter, Item};
 use crate::sequence::Sequencer;
@@ -64,6 +65,8 @@ pub struct Engine {
     pub sessions: Box<dyn Fn(events::Sender) -> Vec<Sessions> + Send + Sync>,
     /// Ready while there is a writer.
     pub kafka_part: Component,
+    /// Keeps transactions from hanging.
+    pub transactions: Transactions,
     /// Ready while live.
     pub part: Component,
     /// The loop's sign of life.
@@ -89,7 +92,14 @@ impl From<TransactionError> for End {
     /// librdkafka calls a fence by many names: an aborted commit or a fatal send, if it hears of it at such a moment, and a commit that took
     /// too long, if the process was asleep. Who begins anew at once takes the topic back from the newer one, and that one ends instead.
     fn from(error: TransactionError) -> Self {
-        Self::Fenced(error)
+        match error {
+            TransactionError::Unsettled(stuck @ SettleError::Stuck { .. }) => {
+                Self::Failed(Failure::Other(stuck.into()))
+            }
+            // Nothing was begun.
+            TransactionError::Unsettled(why) => Self::Anew(why.into()),
+            error => Self::Fenced(error),
+        }
     }
 }
 
@@ -97,7 +107,7 @@ impl From<TransactionError> for End {
 fn not_fenced(error: TransactionError) -> End {
     match error {
         TransactionError::Retriable(_) => End::Anew(error.into()),
-        _ => End::Fenced(error),
+        error => error.into(),
     }
 }
 
@@ -111,6 +121,7 @@ impl Engine {
     pub async fn run(self, shutdown: Shutdown) -> Result<(), Failure> {
         let engine = Arc::new(self);
         let mut backoff = Backoff::new(Duration::from_millis(500), Duration::from_secs(5));
+        let mut failing_since = Instant::now();
         loop {
             engine.heartbeat.beat();
             let begun = Instant::now();
@@ -125,6 +136,10 @@ impl Engine {
             };
             if begun.elapsed() > Duration::from_secs(60) {
                 backoff.reset();
+                failing_since = begun;
+            }
+            if let Some(overdue) = engine.transactions.status().overdue(failing_since) {
+                return Err(Failure::Other(why.context(overdue)));
             }
             let delay = backoff.next_delay();
             engine.metrics.2.restarts.inc();
@@ -157,17 +172,20 @@ impl Engine {
 
     /// Fences, says whose the topic is now, and reads what was published. Blocks.
     fn open(&self) -> Result<Opened, End> {
-        let role = Role::TransactionalProducer { transactional_id: self.transactional_id() };
+        let transactional_id = self.transactional_id();
+        let guard = self.transactions.guard(&transactional_id);
+        let role = Role::TransactionalProducer { transactional_id };
         let deliveries = Deliveries::new(self.metrics.0.clone());
         let settings = client::config(&self.kafka, self.service, &role);
         failpoint("before-fence");
-        let producer =
-            TransactionalProducer::fence(&settings, deliveries.clone(), FENCE_WITHIN).map_err(not_fenced)?;
+        let producer = TransactionalProducer::fence(&settings, deliveries.clone(), guard, FENCE_WITHIN)
+            .map_err(not_fenced)?;
         failpoint("fenced");
         let encoder = Encoder::new(&WATERMARK, self.schemas.1);
         let book = Book::new(self.names.clone(), encoder, deliveries, self.metrics.2.clone());
         let mut writer = Writer::begin(producer, book, &self.owner)?;
-        let mut learned = self.learn(&mut writer)?;
+        let ask = |id| self.schema(id);
+        let mut learned = self.readers(&ask).learn().map_err(End::Anew)?;
         self.tell_of(&learned.foreign);
         writer.book().begin_with(&learned.instruments, std::mem::take(&mut learned.next_offsets));
         tracing::info!(
@@ -176,29 +194,6 @@ impl Engine {
             "read what was published"
         );
         Ok((writer, learned))
-    }
-
-    /// Reads what was published. If a transaction hides some of it for too long, that is ended first as far as it can be; should it be a
-    /// stranger's, the next incarnation tries again.
-    fn learn(&self, writer: &mut Writer) -> Result<Learned, End> {
-        let ask = |id| self.schema(id);
-        let readers = self.readers(&ask);
-        let hidden = match readers.learn().map_err(anyhow::Error::downcast::<Hidden>) {
-            Ok(learned) => return Ok(learned),
-            Err(Err(error)) => return Err(End::Anew(error)),
-            Err(Ok(hidden)) => hidden,
-        };
-        tracing::warn!(%hidden, "ending what an older transaction of ours may have left open");
-        if hidden.topic == self.names.trades
-            && let Some(topic) = readers.topic().map_err(End::Anew)?
-            && let Some(oldest) = readers.oldest(&hidden).map_err(End::Anew)?
-        {
-            // What is in it will have to be had again, by whichever process.
-            let reconciled_through = topic.reconciled_through.min((oldest - 1).max(topic.start));
-            writer.note(Topic { reconciled_through, ..topic })?;
-        }
-        writer.sweep(&hidden)?;
-        readers.learn().map_err(End::Anew)
     }
 
     /// One for all incarnations: that is the fence.

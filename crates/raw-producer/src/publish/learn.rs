@@ -18,7 +18,7 @@ use rdkafka::{Message as _, Offset, TopicPartitionList};
 
 use super::recognize::{AskRegistry, Recognizer, Verdict};
 use super::state::{OWNER, Owner, Snapshot, TOPIC, Topic};
-use crate::sequence::{Holes, Millis};
+use crate::sequence::Holes;
 
 /// One question to the broker.
 const ATTEMPT: Duration = Duration::from_secs(10);
@@ -27,18 +27,6 @@ const STALLED: Duration = Duration::from_secs(30);
 
 /// The `covered` of what only the tail told.
 pub const UNCOVERED: i64 = -1;
-
-/// Partitions that cannot be read to their end.
-#[derive(Debug, thiserror::Error)]
-#[error(
-    "a transaction is open in partitions {partitions:?} of {topic} for longer than any may be; if it is another producer's, kafka-transactions.sh find-hanging tells whose"
-)]
-pub struct Hidden {
-    /// Of which topic.
-    pub topic: String,
-    /// Their numbers.
-    pub partitions: Vec<i32>,
-}
 
 /// What was published before.
 #[derive(Debug, Default)]
@@ -127,34 +115,6 @@ impl Readers<'_> {
     /// If Kafka does not answer.
     pub fn owner(&self) -> anyhow::Result<Option<Owner>> {
         Ok(self.snapshots(&self.clients()?)?.owner)
-    }
-
-    /// What was noted of the topic last.
-    ///
-    /// # Errors
-    /// If Kafka does not answer.
-    pub fn topic(&self) -> anyhow::Result<Option<Topic>> {
-        Ok(self.snapshots(&self.clients()?)?.topic)
-    }
-
-    /// The time of the oldest record that cannot be read.
-    ///
-    /// # Errors
-    /// If Kafka does not answer.
-    pub fn oldest(&self, hidden: &Hidden) -> anyhow::Result<Option<Millis>> {
-        let Clients { committed, uncommitted } = self.clients()?;
-        let mut assignment = TopicPartitionList::new();
-        for partition in &hidden.partitions {
-            let readable = committed.fetch_watermarks(&hidden.topic, *partition, ATTEMPT)?.1;
-            assignment.add_partition_offset(&hidden.topic, *partition, Offset::Offset(readable))?;
-        }
-        let mut oldest = None::<Millis>;
-        each(&uncommitted, &assignment, &mut |record| {
-            let time = record.timestamp().to_millis();
-            oldest = oldest.into_iter().chain(time).min();
-            Ok(())
-        })?;
-        Ok(oldest)
     }
 
     /// One pair for both topics: to connect takes longer than to read what is there.
@@ -285,8 +245,8 @@ fn wait_until_readable(reader: &BaseConsumer, topic: &str, ends: Vec<(i32, i64)>
             return Ok(());
         }
         if begun.elapsed() > STALLED {
-            let partitions = still.into_iter().map(|(partition, _)| partition).collect();
-            return Err(Hidden { topic: topic.to_owned(), partitions }.into());
+            let partitions: Vec<i32> = still.into_iter().map(|(partition, _)| partition).collect();
+            bail!("a transaction is open in partitions {partitions:?} of {topic}");
         }
         hidden = still;
         // Nothing is assigned: this only waits.

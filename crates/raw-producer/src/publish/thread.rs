@@ -6,17 +6,16 @@
 use std::time::{Duration, Instant};
 
 use common::failpoint::failpoint;
+use common::kafka::hanging_transactions::SettleError;
 use common::kafka::transaction::{TransactionError, TransactionalProducer};
-use rdkafka::producer::BaseRecord;
 use tokio::runtime::Handle;
 use tokio::sync::mpsc::Receiver;
 use tokio::time::timeout;
 
 use super::Item;
 use super::book::Book;
-use super::deliveries::{Deliveries, InFlight};
-use super::learn::Hidden;
-use super::state::{Owner, Topic};
+use super::deliveries::Deliveries;
+use super::state::Owner;
 
 /// A transaction begins at most so often, unless it is full; one that comes later begins at once.
 const PACE: Duration = Duration::from_millis(20);
@@ -37,6 +36,11 @@ const BEHIND: Duration = Duration::from_millis(5);
 pub const FULL: usize = 10_000;
 /// Without anything to write, the producer is looked after this often.
 const IDLE: Duration = Duration::from_secs(1);
+
+/// Kafka ends an earlier transaction within this, or the writer gives up: as long as Kafka lets an abandoned one be open, and some.
+const SETTLED_WITHIN: Duration = Duration::from_secs(15);
+/// Time between two questions whether it has.
+const SETTLE_POLL: Duration = Duration::from_millis(100);
 
 /// Writes items in transactions.
 pub struct Writer {
@@ -60,30 +64,6 @@ impl Writer {
         transaction.commit()?;
         failpoint("owner-committed");
         Ok(Self { producer, book })
-    }
-
-    /// Notes this of the topic at once.
-    ///
-    /// # Errors
-    /// [`TransactionError`].
-    pub fn note(&mut self, topic: Topic) -> Result<(), TransactionError> {
-        let transaction = self.producer.begin()?;
-        self.book.send(&transaction, Item::Topic(topic))?;
-        transaction.commit()
-    }
-
-    /// Ends what an older transaction of this id may have left open there. Kafka can forget that one's markers if it is stopped at the wrong
-    /// moment; those of the next transaction with the same partitions do instead.
-    ///
-    /// # Errors
-    /// [`TransactionError`].
-    pub fn sweep(&mut self, hidden: &Hidden) -> Result<(), TransactionError> {
-        let transaction = self.producer.begin()?;
-        for partition in &hidden.partitions {
-            let record = BaseRecord::with_opaque_to(&hidden.topic, Box::new(InFlight::State));
-            transaction.send(record.partition(*partition).key(&[][..]).payload(&[][..]))?;
-        }
-        transaction.abort_delivered()
     }
 
     /// What is known, to be told once it has been read.
@@ -123,6 +103,21 @@ impl Writer {
         self.transaction(&mut batch, &mut items, last)
     }
 
+    /// Waits until no earlier transaction of this id is open: after a lost connection Kafka may still be ending one.
+    fn settle(&mut self) -> Result<(), TransactionError> {
+        let begun = Instant::now();
+        loop {
+            match self.producer.settle() {
+                Err(TransactionError::Unsettled(SettleError::Pending { .. } | SettleError::Unknown(_)))
+                    if begun.elapsed() < SETTLED_WITHIN =>
+                {
+                    std::thread::park_timeout(SETTLE_POLL);
+                }
+                outcome => return outcome,
+            }
+        }
+    }
+
     /// One transaction with the batch, and with what comes until `due`, and then until it is quiet.
     fn transaction(
         &mut self,
@@ -130,6 +125,7 @@ impl Writer {
         items: &mut Receiver<Item>,
         due: Instant,
     ) -> Result<(), TransactionError> {
+        self.settle()?;
         let Self { producer, book } = self;
         let begun = Instant::now();
         if !batch.iter().any(is_trade) {
