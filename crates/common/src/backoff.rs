@@ -114,7 +114,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn the_deadline_ends_an_attempt_that_hangs_and_the_message_has_the_last_error() {
+    async fn the_deadline_ends_a_hanging_attempt_with_the_last_error() {
         let mut first = true;
         let end = until_deadline("kafka at x:1", Duration::from_secs(9), async || {
             if !std::mem::take(&mut first) {

@@ -193,7 +193,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_task_that_ends_unasked_stops_the_others_and_is_an_internal_error() {
+    async fn a_task_that_ends_unasked_stops_the_others() {
         let shutdown = Shutdown::new();
         let mut tasks = Tasks::new(shutdown.clone());
         tasks.spawn("quits", async { Ok(()) });
@@ -230,7 +230,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn blocking_work_runs_on_a_thread_of_its_name_with_the_runtime_at_hand() {
+    async fn blocking_work_runs_on_a_named_thread_in_the_runtimes_context() {
         let work = || (std::thread::current().name().map(str::to_owned), Handle::try_current().is_ok());
         let (name, has_runtime) = spawn_blocking_thread("worker", work).await.unwrap();
         assert_eq!((name.as_deref(), has_runtime), (Some("worker"), true));

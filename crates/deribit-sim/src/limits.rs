@@ -117,7 +117,7 @@ mod tests {
     const ADDRESS: IpAddr = IpAddr::V4(std::net::Ipv4Addr::LOCALHOST);
 
     #[test]
-    fn a_hundred_calls_may_come_at_once_and_twenty_a_second_after_that() {
+    fn a_hundred_requests_at_once_then_twenty_a_second() {
         let credits = TokenBuckets::default();
         let start = Instant::now();
         let calls = |at| (0..).take_while(|_| credits.charge(TokenBucket::Address(ADDRESS), at)).count();

@@ -82,7 +82,7 @@ fn trades_cluster_at_every_scale_as_the_recorded_ones_do() {
 }
 
 #[test]
-fn orders_are_filled_in_parts_at_once_on_one_side_at_one_price() {
+fn the_parts_of_an_order_share_time_side_and_price() {
     let tapes = &PERPETUALS[..];
     let same_time = mean_of(tapes, |trades| share(trades, |a, b| a.timestamp == b.timestamp));
     assert!((0.35..0.65).contains(&same_time), "{same_time}, recorded 0.52");

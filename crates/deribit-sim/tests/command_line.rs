@@ -24,7 +24,7 @@ fn version_help_and_completions_are_printed() {
 }
 
 #[test]
-fn the_effective_configuration_is_printed_with_the_flag_or_variable_that_set_it() {
+fn printed_values_name_the_flag_or_variable_that_set_them() {
     let environment = [("KSTREAM__MARKET__RATE", "7"), ("KSTREAM__MARKET__SEED", "8")];
     let printed = text(&["--print-config", "--rate", "9"], &environment);
     for line in ["rate = 9.0  # from --rate", "seed = 8  # from KSTREAM__MARKET__SEED"] {

@@ -102,7 +102,7 @@ async fn duplicates_and_notifications_out_of_order_go_back_and_lose_nothing() {
 }
 
 #[tokio::test]
-async fn who_is_cut_off_or_called_too_often_loses_the_connection_and_may_come_again() {
+async fn a_cut_or_rate_limited_client_may_reconnect() {
     let simulator = simulator("kind = \"cut\"\none_in = 2\ntimes = 1").await;
     let mut client = subscribed(&simulator).await;
     while client.next().await.is_ok() {}
@@ -144,7 +144,7 @@ async fn a_stalled_connection_has_everything_later() {
 }
 
 #[tokio::test]
-async fn in_maintenance_there_are_no_trades_and_no_answers_and_nobody_comes_in() {
+async fn maintenance_stops_trades_answers_and_new_connections() {
     let simulator = simulator("kind = \"maintenance\"\nevery_trades = 100\ntimes = 1\nlasts = \"15s\"").await;
     let mut client = subscribed(&simulator).await;
     let news = |message: &Value| message["params"]["data"]["maintenance"].as_bool();
@@ -180,7 +180,7 @@ fn count(numbers: &SequenceNumbers) -> usize {
 }
 
 #[tokio::test]
-async fn truncated_history_says_that_there_is_more_and_late_history_lacks_the_newest() {
+async fn truncated_history_has_more_and_lagging_history_lacks_the_newest() {
     let simulator = simulator("kind = \"truncate\"\none_in = 1\ntimes = 1").await;
     let mut client = SimClient::connect(&simulator).await;
     let now = simulator.clock().now();
@@ -218,7 +218,7 @@ async fn a_hole_is_one_in_stream_and_history_and_truth() {
 }
 
 #[tokio::test]
-async fn garbage_cannot_be_read_and_what_is_too_large_ends_the_connection_of_a_client_with_a_limit() {
+async fn garbage_is_unparsable_and_oversize_ends_the_connection_of_a_bounded_client() {
     let simulator = simulator("kind = \"garbage\"\none_in = 1").await;
     let (mut socket, _) = connect_async(format!("ws://{}/ws/api/v2", simulator.addr())).await.unwrap();
     subscribe(&mut socket).await;

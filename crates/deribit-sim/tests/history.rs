@@ -151,7 +151,7 @@ async fn instruments_are_listed_by_currency_kind_and_state() {
 }
 
 #[tokio::test]
-async fn an_unknown_instrument_is_13020_and_a_page_has_1_to_1000_trades() {
+async fn unknown_instruments_and_page_sizes_are_errors() {
     let simulator = simulator(&[]).await;
     let mut client = SimClient::connect(&simulator).await;
     let method = "public/get_last_trades_by_instrument";

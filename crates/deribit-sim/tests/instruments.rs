@@ -24,7 +24,7 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(40))]
 
     #[test]
-    fn there_are_as_many_active_instruments_as_asked_for_each_with_a_name_of_its_own(
+    fn as_many_instruments_are_active_as_configured_with_unique_names(
         instruments in 1_usize..600, after in 0_u64..60_000_000_000,
     ) {
         let market = market(instruments);
@@ -43,7 +43,7 @@ proptest! {
 }
 
 #[test]
-fn no_number_of_instruments_is_missed_where_options_are_too_few_for_combos() {
+fn every_number_of_instruments_is_met() {
     for instruments in 1..300 {
         assert_eq!(market(instruments).listings(NOW).count(), instruments);
     }
@@ -93,7 +93,7 @@ fn names_look_like_the_exchanges() {
 }
 
 #[test]
-fn an_expired_instrument_can_still_be_named_and_one_that_never_was_cannot() {
+fn an_expired_instrument_is_still_known() {
     let market = market(300);
     let expired: Vec<_> = market.expired(NOW.minus(3 * 86_400_000), NOW).collect();
     assert!(expired.len() > 30, "{}", expired.len());

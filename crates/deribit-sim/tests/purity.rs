@@ -64,7 +64,7 @@ proptest! {
     }
 
     #[test]
-    fn a_trade_is_the_same_asked_for_by_time_or_by_sequence_alone_or_with_others(
+    fn a_trade_is_the_same_by_time_and_by_sequence(
         seed in any::<u64>(), start in 0_u64..90_000,
     ) {
         let market = market(seed, 150, 60.0);
@@ -99,7 +99,7 @@ proptest! {
 }
 
 #[test]
-fn sequences_count_up_by_one_from_the_first_trade_of_an_instrument_across_its_whole_life() {
+fn sequence_numbers_count_up_by_one_over_the_life_of_an_instrument() {
     let market = market(5, 200, 20.0);
     let mut lives = 0;
     for listing in market.expired(BEFORE_EXPIRY.minus(86_400_000), BEFORE_EXPIRY) {

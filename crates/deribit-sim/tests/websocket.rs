@@ -98,7 +98,7 @@ async fn bundles_hold_100_ms_and_seconds_hold_seconds_and_raw_holds_orders() {
 }
 
 #[tokio::test]
-async fn raw_channels_need_a_login_and_without_it_the_whole_call_is_refused() {
+async fn a_request_for_a_raw_channel_without_login_fails_as_a_whole() {
     let simulator = simulator(&[("MARKET__INSTRUMENTS", "10")]).await;
     let mut client = SimClient::connect(&simulator).await;
     let channels = json!({ "channels": ["trades.BTC-PERPETUAL.100ms", "trades.BTC-PERPETUAL.raw"] });
@@ -178,7 +178,7 @@ async fn what_cannot_be_understood_is_answered_by_code_and_the_connection_lives(
 }
 
 #[tokio::test]
-async fn a_client_that_answers_test_requests_is_sent_heartbeats_for_as_long_as_it_likes() {
+async fn a_client_that_answers_test_requests_keeps_its_connection() {
     let simulator =
         simulator(&[("LIMITS__HEARTBEAT_INTERVAL", "1s"), ("LIMITS__HEARTBEAT_ANSWER", "60s")]).await;
     let mut client = SimClient::connect(&simulator).await;

@@ -195,7 +195,7 @@ fn what_is_not_in_the_wire_format_says_why() {
 }
 
 #[test]
-fn a_schema_that_adds_and_drops_optional_fields_is_read_by_avros_resolution_rules() {
+fn optional_fields_may_be_added_and_dropped() {
     let mut json: serde_json::Value = serde_json::from_str(TRADE.text).unwrap();
     let fields = json["fields"].as_array_mut().unwrap();
     fields.retain(|field| field["name"] != "block_rfq_id");

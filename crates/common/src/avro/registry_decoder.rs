@@ -154,7 +154,7 @@ mod tests {
     }
 
     #[test]
-    fn a_schema_that_the_registry_lacks_makes_a_value_undecodable_until_it_has_one() {
+    fn a_missing_schema_makes_a_value_undecodable_until_it_is_registered() {
         let mut decoder = TradeDecoder::new(&TRADE);
         for missing in
             [RegistryError::UnknownId(9), RegistryError::NotAvro { id: 9, why: "its type is Json".into() }]

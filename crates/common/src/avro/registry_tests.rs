@@ -103,7 +103,7 @@ async fn a_blocking_lookup_ends_at_its_deadline() {
 }
 
 #[tokio::test]
-async fn a_login_is_sent_with_every_request_and_half_of_one_is_invalid() {
+async fn a_login_is_sent_with_every_request_and_needs_both_keys() {
     let server = registry(ok(json!({})), ok(json!({"id": 1}))).await;
     let half = SchemaRegistryConfig { username: Some("me".into()), ..config(&server) };
     let message = Registry::new(&half).err().unwrap().to_string();
@@ -119,7 +119,7 @@ async fn a_login_is_sent_with_every_request_and_half_of_one_is_invalid() {
 }
 
 #[tokio::test]
-async fn two_services_that_set_a_level_at_once_do_not_end_each_other() {
+async fn two_services_may_set_a_level_at_once() {
     let server = registry(error(409, 0), ok(json!({"id": 1}))).await;
     let error = Registry::new(&config(&server)).unwrap().register("t", &TRADE).await.unwrap_err();
     assert!(error.is_retryable(), "{error}");

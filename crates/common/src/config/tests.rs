@@ -64,7 +64,7 @@ fn file(text: &str) -> NamedTempFile {
 }
 
 #[test]
-fn the_defaults_of_every_service_parse_and_agree_on_the_keys_they_share() {
+fn all_defaults_parse_and_agree_on_shared_keys() {
     let mut shared = std::collections::BTreeMap::<String, toml::Value>::new();
     for service in Service::ALL {
         let table: toml::Table = service.defaults().parse().unwrap();
@@ -102,7 +102,7 @@ fn a_file_overlays_the_defaults_and_the_environment_overlays_the_file() {
 }
 
 #[test]
-fn an_unknown_key_in_a_file_is_refused_with_the_nearest_known_one() {
+fn an_unknown_key_in_a_file_names_the_nearest_known_one() {
     let file = file("[window]\nema_tua = \"1m\"\n");
     let Err(Failure::Config(message)) = load_from::<Config>(Some(file.path()), []) else {
         panic!("was taken")
@@ -114,7 +114,7 @@ fn an_unknown_key_in_a_file_is_refused_with_the_nearest_known_one() {
 }
 
 #[test]
-fn a_variable_that_no_service_knows_is_refused_and_one_that_another_knows_is_passed_over() {
+fn an_unknown_variable_is_an_error_and_another_services_variable_is_ignored() {
     let message = refusal(&[("KSTREAM__KAFKA__BOOTSTRAP_SERVER", "x:1")]);
     assert!(message.contains("from KSTREAM__KAFKA__BOOTSTRAP_SERVER"), "{message}");
     assert!(message.contains("the nearest is kafka.bootstrap_servers"), "{message}");
@@ -122,7 +122,7 @@ fn a_variable_that_no_service_knows_is_refused_and_one_that_another_knows_is_pas
 }
 
 #[test]
-fn a_value_of_the_wrong_type_is_refused_with_key_value_and_what_is_allowed() {
+fn an_error_of_type_names_key_value_and_expectation() {
     let message = refusal(&[("KSTREAM__THREADS", "many")]);
     assert!(
         message.contains("threads: invalid value \"many\" from KSTREAM__THREADS; expected an integer"),
@@ -166,7 +166,7 @@ fn two_topics_of_one_name_and_illegal_names_are_refused() {
 }
 
 #[test]
-fn a_secret_is_read_without_its_line_end_and_an_empty_one_is_refused() {
+fn a_secret_loses_its_line_end_and_must_not_be_empty() {
     use secrecy::ExposeSecret as _;
     let secret = file("s3cret\n");
     let secret = read_secret("postgres.password_file", secret.path()).unwrap();
@@ -178,7 +178,7 @@ fn a_secret_is_read_without_its_line_end_and_an_empty_one_is_refused() {
 }
 
 #[test]
-fn a_wrong_value_in_a_shared_section_of_a_file_names_key_and_file() {
+fn an_error_in_a_shared_section_names_key_and_file() {
     let file = file("[topics]\nretention = \"soon\"\n");
     let Err(Failure::Config(message)) = load_from::<Config>(Some(file.path()), []) else {
         panic!("was taken")

@@ -63,7 +63,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_loss_of_all_brokers_is_logged_at_once_and_then_every_ten_seconds() {
+    fn the_loss_of_all_brokers_is_logged_every_ten_seconds() {
         let (mut limit, start) = (RateLimit { next: None }, Instant::now());
         let logged: Vec<u64> =
             (0..300).filter(|tenth| limit.is_due(start + Duration::from_millis(tenth * 100))).collect();

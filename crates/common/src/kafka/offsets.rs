@@ -25,7 +25,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn metadata_comes_back_for_each_element_and_is_empty_where_there_is_none() {
+    fn each_element_has_its_metadata_or_none() {
         let mut list = TopicPartitionList::new();
         list.add_partition("t", 0).set_metadata("{\"version\":1}");
         list.add_partition("t", 1);

@@ -75,7 +75,7 @@ mod tests {
     }
 
     #[test]
-    fn garbage_is_a_trade_that_cannot_be_used_or_a_frame_that_cannot_be_read() {
+    fn garbage_is_an_invalid_trade_or_an_unparsable_frame() {
         let read: Value = serde_json::from_str(&corrupted(FaultKind::Garbage, 0)).unwrap();
         assert!(read["params"]["data"][0]["price"].is_string());
         assert!(read["params"]["data"][1]["price"].is_number());

@@ -136,7 +136,7 @@ mod tests {
     }
 
     #[test]
-    fn a_chance_is_met_about_as_often_as_it_says_and_the_same_for_the_same_seed() {
+    fn one_in_n_strikes_about_that_often_and_repeats_with_the_seed() {
         let text = |seed| format!("seed = {seed}\n[[fault]]\nkind = \"drop\"\none_in = 10");
         let injected = |seed| {
             let mut faults = faults(&text(seed));

@@ -179,7 +179,7 @@ mod tests {
     }
 
     #[test]
-    fn an_option_is_worth_more_the_longer_it_lives_and_never_less_than_nothing() {
+    fn an_options_value_grows_with_its_life_and_is_never_negative() {
         let valuation =
             |strike, years| option(Quote { forward: 63_000.0, strike, years, iv: 0.4 }, Side::Put).dollars;
         assert!(valuation(60_000.0, 0.5) > valuation(60_000.0, 0.1) && valuation(60_000.0, 0.1) > 0.0);

@@ -190,7 +190,7 @@ mod tests {
     }
 
     #[test]
-    fn no_stream_has_more_than_255_trades_in_a_millisecond_even_in_a_flood() {
+    fn no_stream_exceeds_255_trades_in_a_millisecond() {
         let tape = tape(2, &[100_000.0]);
         let mut rank = tape.before(10_000_000);
         let mut most = 0;

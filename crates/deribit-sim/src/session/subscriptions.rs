@@ -137,7 +137,7 @@ mod tests {
     }
 
     #[test]
-    fn a_trade_is_in_each_channel_that_it_belongs_to_and_in_no_other() {
+    fn a_trade_is_in_all_its_channels_and_in_no_other() {
         let batch = published();
         let names = ["trades.BTC-PERPETUAL.100ms", "trades.any.BTC.100ms", "trades.spot.any.100ms"];
         let routed = routed(&subscribed(&names), &batch);
