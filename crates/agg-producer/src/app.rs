@@ -82,15 +82,15 @@ impl App {
         let seats = pairs.seats();
         let members = seats.iter().map(|seat| (seat.member.clone(), seat.rejoin.clone())).collect();
         let owners = Owners::new(&pairs.config, members, (&health, &pairs.metrics))?;
-        let monitor = pairs.transactions.monitor(health.part("transactions"));
+        let monitor = pairs.transactions.monitor(health.component("transactions"));
         let _serving = admin.serve(health, metrics, shutdown.clone());
         let mut tasks = Tasks::new(shutdown.clone());
         let runtime = pairs.runtime.clone();
         tasks.spawn("transactions", monitor.run(shutdown.clone()));
-        tasks.spawn_thread("group", move || owners.run(&runtime, &shutdown))?;
+        tasks.spawn_thread("group", move || owners.run(&runtime, &shutdown));
         for seat in seats {
             let pairs = pairs.clone();
-            tasks.spawn_thread(seat.name, move || pairs.make(seat)?.run())?;
+            tasks.spawn_thread(seat.name, move || pairs.make(seat)?.run());
         }
         let deadline: Duration = *pairs.config.shutdown_deadline;
         tasks.run_to_end(deadline).await

@@ -7,6 +7,7 @@ use common::config::{
     TopicsConfig, TracingConfig,
 };
 use serde::Deserialize;
+use serde::de::IgnoredAny;
 
 use crate::checkpoint::Fingerprint;
 use crate::partition::Windowing;
@@ -131,7 +132,10 @@ impl Config {
         let most = *self.topics.retention / 2;
         let windows = self.window.windows().ok()?;
         (windows.lifetime() > most).then(|| {
-            let allowed = format!("with window.grace at most half of topics.retention, {}", Duration(most));
+            let allowed = format!(
+                "a size that is, with window.grace, at most half of topics.retention, {}",
+                Duration(most)
+            );
             Invalid::new("window.size", self.window.size, allowed)
         })
     }
@@ -145,6 +149,12 @@ const COMMIT_INTERVALS: (std::time::Duration, std::time::Duration) =
 
 impl ServiceConfig for Config {
     const SERVICE: Service = Service::AggProducer;
+    type Common = IgnoredAny;
+    type Own = Self;
+
+    fn new(_: IgnoredAny, own: Self) -> Self {
+        own
+    }
 
     fn admin(&self) -> &AdminConfig {
         &self.admin
@@ -188,23 +198,27 @@ mod tests {
     #[test]
     fn what_is_refused_is_named_with_its_value_and_what_is_allowed() {
         let refusals = [
-            ("WINDOW__SIZE", "15s", "window.size: got 15s, takes a multiple of window.advance"),
+            ("WINDOW__SIZE", "15s", "window.size: invalid value 15s; expected a multiple of window.advance"),
             (
                 "TOPICS__RETENTION",
                 "10m",
-                "window.size: got 5m, takes with window.grace at most half of topics.retention, 5m",
+                "window.size: invalid value 5m; expected a size that is, with window.grace, at most half of topics.retention, 5m",
             ),
-            ("WINDOW__ADVANCE", "0s", "window.advance: got 0s, takes whole milliseconds, at least one"),
-            ("WINDOW__GRACE", "1us", "window.grace: got 1us, takes whole milliseconds"),
+            (
+                "WINDOW__ADVANCE",
+                "0s",
+                "window.advance: invalid value 0s; expected whole milliseconds, at least one",
+            ),
+            ("WINDOW__GRACE", "1us", "window.grace: invalid value 1us; expected whole milliseconds"),
             (
                 "WINDOW__EMA_TAU",
                 "599ms",
-                "window.ema_tau: got 599ms, takes window.size / 500 or more, here 600ms",
+                "window.ema_tau: invalid value 599ms; expected window.size / 500 or more, here 600ms",
             ),
-            ("THREADS", "0", "threads: got 0, takes 1 to 256"),
-            ("INSTANCE", "a b", "instance: got \"a b\", takes 1 to 240 of"),
-            ("GROUP_ID", "", "group_id: got \"\", takes a name"),
-            ("COMMIT_INTERVAL", "2m", "commit_interval: got 2m, takes 1ms to 10s"),
+            ("THREADS", "0", "threads: invalid value 0; expected 1 to 256"),
+            ("INSTANCE", "a b", "instance: invalid value \"a b\"; expected 1 to 240 of"),
+            ("GROUP_ID", "", "group_id: invalid value \"\"; expected a name"),
+            ("COMMIT_INTERVAL", "2m", "commit_interval: invalid value 2m; expected 1ms to 10s"),
         ];
         for (key, value, expected) in refusals {
             let message = load(&[(key, value)]).unwrap_err();

@@ -99,8 +99,8 @@ impl Schemas {
         let ask = async { tokio::time::timeout(ANSWER_WITHIN, self.registry.schema(id)).await };
         match self.runtime.block_on(ask) {
             Ok(Ok(schema)) => Ok(schema),
-            Ok(Err(error)) if error.is_verdict() => Err(SchemaError::None(error)),
-            Ok(Err(error @ RegistryError::Away { .. })) => Err(SchemaError::Away(error.to_string())),
+            Ok(Err(error)) if error.is_conclusive() => Err(SchemaError::None(error)),
+            Ok(Err(error @ RegistryError::Unavailable { .. })) => Err(SchemaError::Away(error.to_string())),
             Ok(Err(error)) => Err(SchemaError::Refused(error)),
             Err(_) => Err(SchemaError::Away(format!(
                 "the schema registry did not tell within {ANSWER_WITHIN:?} what schema {id} is"

@@ -3,21 +3,24 @@
 use std::process::ExitCode;
 
 use agg_producer::{App, Config};
-use common::cli::{self, Invocation};
+use common::cli::{self, Invocation, Program};
 use common::config::ServiceConfig as _;
-use common::{Failure, exit, service, telemetry};
+use common::{Failure, failure, service, telemetry};
 
-const ABOUT: &str =
-    "Turns trades in Kafka into candles and moving averages, each window once and exactly right";
+const PROGRAM: Program = Program {
+    version: env!("CARGO_PKG_VERSION"),
+    about: "Turns trades in Kafka into candles and moving averages, each window once and exactly right",
+    examples: "agg-producer --config agg-producer.toml\nKSTREAM__WINDOW__SIZE=1m agg-producer\nagg-producer --print-config",
+};
 
 fn main() -> ExitCode {
-    exit::report(Config::SERVICE.name(), run())
+    failure::report(Config::SERVICE.name(), run())
 }
 
 fn run() -> Result<(), Failure> {
-    match cli::load::<Config>(env!("CARGO_PKG_VERSION"), ABOUT)? {
+    match cli::load::<Config>(&PROGRAM)? {
         Invocation::Run(config) => serve(config),
-        Invocation::Done => Ok(()),
+        Invocation::Exit => Ok(()),
     }
 }
 

@@ -10,11 +10,11 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use common::Failure;
-use common::admin::{Health, Part};
+use common::admin::{Component, Health};
 use common::config::ServiceConfig as _;
 use common::kafka::admin::client_refused;
 use common::kafka::client::{self, Role};
-use common::kafka::group::{Member, StableGroup};
+use common::kafka::group::{GroupMember, StableGroup};
 use common::shutdown::Shutdown;
 use rdkafka::consumer::BaseConsumer;
 use tokio::runtime::Handle;
@@ -52,7 +52,7 @@ pub struct Owners {
     /// Of this process, by `group.instance.id`.
     members: Vec<(String, Rejoin)>,
     looks: Looks,
-    part: Part,
+    part: Component,
     metrics: AggregatorMetrics,
 }
 
@@ -68,7 +68,7 @@ impl Owners {
     ) -> Result<Self, Failure> {
         let role = Role::GroupObserver { group_id: config.group_id.clone() };
         let settings = client::config(&config.kafka, Config::SERVICE.name(), &role);
-        let part = health.part("group");
+        let part = health.component("group");
         // As long as nobody knows better.
         part.ready();
         Ok(Self {
@@ -90,7 +90,7 @@ impl Owners {
     pub fn run(mut self, runtime: &Handle, shutdown: &Shutdown) -> Result<(), Failure> {
         let stopped = async || tokio::time::timeout(LOOK_EVERY, shutdown.requested()).await.is_ok();
         while !runtime.block_on(stopped()) {
-            match StableGroup::ask(&self.client, (&self.group_id, &self.topic), ANSWER_WITHIN) {
+            match StableGroup::describe(&self.client, &self.group_id, &self.topic, ANSWER_WITHIN) {
                 Ok(group) => self.look(group),
                 Err(error) => tracing::debug!(%error, "the group's members are not to be had"),
             }
@@ -135,7 +135,7 @@ struct Looks {
 struct Verdict<'l> {
     ownerless: Vec<i32>,
     /// Who is to leave and join again.
-    asked: Option<&'l Member>,
+    asked: Option<&'l GroupMember>,
 }
 
 impl Looks {
@@ -145,8 +145,8 @@ impl Looks {
         self.alike = if group == self.last { self.alike + 1 } else { 0 };
         self.last = group;
         let Some(group) = &self.last else { return Verdict { ownerless: Vec::new(), asked: None } };
-        let ownerless = group.ownerless(partitions);
-        let mut idlest: Vec<&Member> = group.members.iter().collect();
+        let ownerless = group.unassigned(partitions);
+        let mut idlest: Vec<&GroupMember> = group.members.iter().collect();
         idlest.sort_by_key(|member| member.partitions.len());
         let turn = self.alike.checked_sub(1).filter(|_| !ownerless.is_empty());
         Verdict { asked: turn.and_then(|turn| idlest.into_iter().cycle().nth(turn)), ownerless }
@@ -158,7 +158,7 @@ mod tests {
     use super::*;
 
     fn group(members: &[(&str, &[i32])]) -> Option<StableGroup> {
-        let member = |(id, partitions): &(&str, &[i32])| Member {
+        let member = |(id, partitions): &(&str, &[i32])| GroupMember {
             id: (*id).to_owned(),
             partitions: partitions.iter().copied().collect(),
         };

@@ -7,7 +7,7 @@ use common::avro::window_encoder;
 use common::config::TopicsConfig;
 use common::kafka::transaction::{Transaction, TransactionError};
 use common::model::{Candle, MovingAverage};
-use common::telemetry::trace::{self, Kind, TRACEPARENT};
+use common::telemetry::trace::{self, SpanKind, TRACEPARENT};
 use rdkafka::message::{Header, Message as _, OwnedHeaders, OwnedMessage};
 use rdkafka::producer::BaseRecord;
 use tracing::Span;
@@ -131,7 +131,7 @@ impl Batch<'_, '_> {
             .payload(value.as_slice())
             .timestamp(average.window_end);
         if let Some(parent) = trace.and_then(|trace| trace::extract(trace.as_bytes())) {
-            let span = trace::child(&parent, average_span, Kind::Producer);
+            let span = trace::child(&parent, average_span, SpanKind::Producer);
             trace::tag(&span, "instrument_name", average.instrument_name.to_string());
             trace::tag(&span, "window_end", average.window_end);
             record.headers = trace::inject(&span).map(|context| {

@@ -4,8 +4,8 @@ use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
 
-use common::kafka::records::pause_beforehand;
-use common::kafka::trouble::told;
+use common::kafka::batch_consumer::pause_beforehand;
+use common::kafka::client_log::log_client_error;
 use rdkafka::TopicPartitionList;
 use rdkafka::client::ClientContext;
 use rdkafka::consumer::{BaseConsumer, Consumer as _, ConsumerContext};
@@ -99,7 +99,7 @@ pub fn assign_paused(
 
 impl ClientContext for Rebalances {
     fn error(&self, error: KafkaError, reason: &str) {
-        told(&error, reason);
+        log_client_error(&error, reason);
     }
 
     fn stats_raw(&self, statistics: &[u8]) {
@@ -147,7 +147,7 @@ pub struct Deliveries;
 
 impl ClientContext for Deliveries {
     fn error(&self, error: KafkaError, reason: &str) {
-        told(&error, reason);
+        log_client_error(&error, reason);
     }
 }
 

@@ -5,8 +5,8 @@ use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use common::failpoint::without;
+use common::kafka::batch_consumer::BatchConsumer;
 use common::kafka::offsets;
-use common::kafka::records::Records;
 use rdkafka::TopicPartitionList;
 use rdkafka::consumer::{BaseConsumer, Consumer as _};
 use rdkafka::error::{KafkaError, KafkaResult};
@@ -167,7 +167,7 @@ impl Restore {
     /// librdkafka's; a partition that was assigned only now cannot be sought for some milliseconds.
     pub fn begin(
         &self,
-        (consumer, records): (&BaseConsumer<Rebalances>, &mut Records<Rebalances>),
+        (consumer, records): (&BaseConsumer<Rebalances>, &mut BatchConsumer<Rebalances>),
         start: &Start,
     ) -> KafkaResult<()> {
         self.seek(consumer, start.number, start.from)?;

@@ -1,7 +1,6 @@
 //! `/live`, `/ready` and `/metrics`.
 //!
-//! Readiness is a latch for each part of a service: ready when all are. Liveness is a heartbeat of progress: an idle loop beats,
-//! only a wedged one does not.
+//! A service is ready when all its components are. It is live while its loops send heartbeats: an idle loop does, a blocked one does not.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -21,34 +20,34 @@ use crate::config::AdminConfig;
 use crate::metrics::Metrics;
 use crate::shutdown::Shutdown;
 
-/// What a service says of itself; clones are one and the same.
+/// Readiness and liveness of a service; clones share it.
 #[derive(Debug, Clone, Default)]
-pub struct Health(Arc<Mutex<Parts>>);
+pub struct Health(Arc<Mutex<HealthState>>);
 
 #[derive(Debug, Default)]
-struct Parts {
-    /// Per part: what it waits for, or `None` when it is ready.
-    waiting: BTreeMap<&'static str, Option<String>>,
-    /// Per loop: its last beat, and how long it may be silent.
+struct HealthState {
+    /// By component: the reason why it waits, or `None` if it is ready.
+    waiting: BTreeMap<Arc<str>, Option<String>>,
+    /// By loop: its last heartbeat, and the longest time between two.
     beats: BTreeMap<String, (Instant, Duration)>,
 }
 
 impl Health {
-    /// A service without parts: live and ready.
+    /// A service without components: live and ready.
     #[must_use]
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// Adds a part, which is not ready until it says so.
+    /// Adds a component. It is not ready until [`Component::ready`].
     #[must_use]
-    pub fn part(&self, name: &'static str) -> Part {
-        let part = Part { health: self.clone(), name };
-        part.waiting("starting");
-        part
+    pub fn component(&self, name: impl Into<Arc<str>>) -> Component {
+        let component = Component { health: self.clone(), name: name.into() };
+        component.waiting("starting");
+        component
     }
 
-    /// Adds a loop that makes the service dead when it is silent for longer than `longest`.
+    /// Adds a loop. The service is not live if the loop sends no heartbeat for `longest`.
     #[must_use]
     pub fn heartbeat(&self, name: impl Into<String>, longest: Duration) -> Heartbeat {
         let beat = Heartbeat { health: self.clone(), name: name.into(), longest };
@@ -56,18 +55,18 @@ impl Health {
         beat
     }
 
-    /// What each part that is not ready waits for.
+    /// The components that are not ready, with their reasons.
     #[must_use]
-    pub fn waiting(&self) -> Vec<(&'static str, String)> {
-        let parts = self.lock();
-        parts.waiting.iter().filter_map(|(name, why)| Some((*name, why.clone()?))).collect()
+    pub fn waiting(&self) -> Vec<(Arc<str>, String)> {
+        let state = self.lock();
+        state.waiting.iter().filter_map(|(name, why)| Some((Arc::clone(name), why.clone()?))).collect()
     }
 
-    /// The loops that have been silent for too long.
+    /// The loops without a heartbeat in time.
     #[must_use]
-    pub fn wedged(&self) -> Vec<String> {
-        let parts = self.lock();
-        parts
+    pub(crate) fn stalled(&self) -> Vec<String> {
+        let state = self.lock();
+        state
             .beats
             .iter()
             .filter(|(_, (at, longest))| at.elapsed() > *longest)
@@ -75,31 +74,31 @@ impl Health {
             .collect()
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, Parts> {
+    fn lock(&self) -> std::sync::MutexGuard<'_, HealthState> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// A part of a service that is ready or waits for something.
+/// The readiness of one component.
 #[derive(Debug, Clone)]
-pub struct Part {
+pub struct Component {
     health: Health,
-    name: &'static str,
+    name: Arc<str>,
 }
 
-impl Part {
-    /// It can work.
+impl Component {
+    /// Reports that the component is ready.
     pub fn ready(&self) {
-        self.health.lock().waiting.insert(self.name, None);
+        self.health.lock().waiting.insert(Arc::clone(&self.name), None);
     }
 
-    /// It cannot work, because of `why`.
+    /// Reports that the component is not ready, because of `why`.
     pub fn waiting(&self, why: impl Into<String>) {
-        self.health.lock().waiting.insert(self.name, Some(why.into()));
+        self.health.lock().waiting.insert(Arc::clone(&self.name), Some(why.into()));
     }
 }
 
-/// A loop's sign of life.
+/// The heartbeat of a loop; dropping it ends the supervision of the loop.
 #[derive(Debug)]
 pub struct Heartbeat {
     health: Health,
@@ -108,34 +107,34 @@ pub struct Heartbeat {
 }
 
 impl Heartbeat {
-    /// The loop has come round.
+    /// Reports progress of the loop.
     pub fn beat(&self) {
         self.health.lock().beats.insert(self.name.clone(), (Instant::now(), self.longest));
     }
 }
 
 impl Drop for Heartbeat {
-    /// A loop that has ended is for [`crate::shutdown::Tasks`] to judge, not for liveness.
+    /// A loop that ends is handled by [`crate::shutdown::Tasks`], not by liveness.
     fn drop(&mut self) {
         self.health.lock().beats.remove(&self.name);
     }
 }
 
-/// The admin server, bound and not yet serving.
+/// The admin server, bound but not serving yet.
 #[derive(Debug)]
 pub struct Admin {
     listener: TcpListener,
 }
 
 #[derive(Clone)]
-struct Served {
+struct AdminState {
     health: Health,
     metrics: Metrics,
     shutdown: Shutdown,
 }
 
 impl Admin {
-    /// Takes the address, so that a taken port is found before anything starts.
+    /// Binds the address, so that a port conflict is found before anything starts.
     ///
     /// # Errors
     /// [`Failure::Config`] that names the address.
@@ -143,29 +142,29 @@ impl Admin {
         let listener = TcpListener::bind(config.listen).await.map_err(|error| {
             let address = config.listen;
             Failure::Config(format!(
-                "admin.listen: cannot listen on {address}: {error}; takes a free address and port"
+                "admin.listen: cannot listen on {address}: {error}; expected a free address and port"
             ))
         })?;
         Ok(Self { listener })
     }
 
-    /// Where it listens; tells the port that was found for port 0.
+    /// The bound address; with port 0, the port that was chosen.
     ///
     /// # Errors
-    /// The operating system's.
+    /// The error of the operating system.
     pub fn address(&self) -> std::io::Result<SocketAddr> {
         self.listener.local_addr()
     }
 
-    /// Serves in the background until the returned guard is dropped: through the whole drain, so that `/ready` can say 503 meanwhile.
+    /// Serves in the background until the guard is dropped. Keep the guard during shutdown, so that `/ready` returns 503.
     #[must_use]
     pub fn serve(self, health: Health, metrics: Metrics, shutdown: Shutdown) -> Serving {
-        let served = Served { health, metrics, shutdown };
+        let state = AdminState { health, metrics, shutdown };
         let router = Router::new()
             .route("/live", get(live))
             .route("/ready", get(ready))
             .route("/metrics", get(render))
-            .with_state(served);
+            .with_state(state);
         let server = axum::serve(self.listener, router);
         Serving(tokio::spawn(async move {
             server.await.unwrap_or_else(|error| tracing::error!(%error, "admin server"));
@@ -173,7 +172,7 @@ impl Admin {
     }
 }
 
-/// The admin server at work; dropping it ends it.
+/// A running admin server; dropping it stops the server.
 #[derive(Debug)]
 pub struct Serving(tokio::task::JoinHandle<()>);
 
@@ -183,34 +182,31 @@ impl Drop for Serving {
     }
 }
 
-async fn live(State(served): State<Served>) -> impl IntoResponse {
-    let wedged = served.health.wedged();
-    if wedged.is_empty() {
+async fn live(State(state): State<AdminState>) -> impl IntoResponse {
+    let stalled = state.health.stalled();
+    if stalled.is_empty() {
         return (StatusCode::OK, "live\n".to_owned());
     }
-    (StatusCode::SERVICE_UNAVAILABLE, format!("wedged: {}\n", wedged.join(", ")))
+    (StatusCode::SERVICE_UNAVAILABLE, format!("no heartbeat from {}\n", stalled.join(", ")))
 }
 
-async fn ready(State(served): State<Served>) -> impl IntoResponse {
-    if served.shutdown.is_requested() {
+async fn ready(State(state): State<AdminState>) -> impl IntoResponse {
+    if state.shutdown.is_requested() {
         return (StatusCode::SERVICE_UNAVAILABLE, "stopping\n".to_owned());
     }
-    let waiting = served.health.waiting();
+    let waiting = state.health.waiting();
     if waiting.is_empty() {
         return (StatusCode::OK, "ready\n".to_owned());
     }
     let mut text = String::new();
-    for (part, why) in waiting {
-        writeln!(text, "{part}: {why}").expect("writing to a string cannot fail");
+    for (component, why) in waiting {
+        writeln!(text, "{component}: {why}").expect("writing to a string cannot fail");
     }
     (StatusCode::SERVICE_UNAVAILABLE, text)
 }
 
-async fn render(State(served): State<Served>) -> impl IntoResponse {
-    (
-        [("content-type", "application/openmetrics-text; version=1.0.0; charset=utf-8")],
-        served.metrics.render(),
-    )
+async fn render(State(state): State<AdminState>) -> impl IntoResponse {
+    ([("content-type", "application/openmetrics-text; version=1.0.0; charset=utf-8")], state.metrics.render())
 }
 
 #[cfg(test)]
@@ -224,9 +220,9 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn ready_names_the_parts_that_wait_until_none_does() {
+    async fn ready_names_the_components_that_wait_until_none_does() {
         let (health, shutdown) = (Health::new(), Shutdown::new());
-        let kafka = health.part("kafka");
+        let kafka = health.component("kafka");
         let admin = Admin::bind(&AdminConfig { listen: "127.0.0.1:0".parse().unwrap() }).await.unwrap();
         let address = admin.address().unwrap();
         let _serving = admin.serve(health, Metrics::new("x"), shutdown.clone());
@@ -244,15 +240,15 @@ mod tests {
     }
 
     #[test]
-    fn a_silent_loop_is_wedged_and_an_ended_one_is_not() {
+    fn a_loop_without_heartbeats_is_stalled_and_an_ended_one_is_not() {
         let health = Health::new();
         let beat = health.heartbeat("loop", Duration::ZERO);
-        while health.wedged().is_empty() {
+        while health.stalled().is_empty() {
             std::thread::yield_now();
         }
-        assert_eq!(health.wedged(), ["loop"]);
+        assert_eq!(health.stalled(), ["loop"]);
         drop(beat);
-        assert!(health.wedged().is_empty());
+        assert!(health.stalled().is_empty());
     }
 
     #[tokio::test]

@@ -1,5 +1,4 @@
-//! Waiting between attempts: exponential, capped, with full jitter, so that a fleet that lost one server does not come
-//! back to it in step.
+//! Exponential backoff with a cap and full jitter, so that many clients of a lost server do not return at the same moment.
 
 use std::fmt::Display;
 use std::time::Duration;
@@ -9,7 +8,7 @@ use tokio::time::{Instant, timeout};
 
 use crate::Failure;
 
-/// Delays that double from `min` to `max`; each is drawn evenly from zero to that ("full jitter").
+/// Delays below a ceiling that doubles from `min` to `max`. Each is uniform between zero and the ceiling ("full jitter").
 #[derive(Debug)]
 pub struct Backoff {
     schedule: ExponentialBuilder,
@@ -18,36 +17,35 @@ pub struct Backoff {
 }
 
 impl Backoff {
-    /// Delays between zero and `min`, then twice that, up to `max`.
+    /// The first delay is at most `min`, later ones at most `max`.
     #[must_use]
     pub fn new(min: Duration, max: Duration) -> Self {
         let schedule = ExponentialBuilder::new().with_min_delay(min).with_max_delay(max).without_max_times();
         Self { ceilings: schedule.build(), schedule, max }
     }
 
-    /// How long to wait before the next attempt.
+    /// The delay before the next attempt.
     pub fn next_delay(&mut self) -> Duration {
         let ceiling = self.ceilings.next().unwrap_or(self.max).min(self.max);
         ceiling.mul_f64(fastrand::f64())
     }
 
-    /// Begins again at the shortest delay; for when an attempt has proved itself.
+    /// Starts again with `min`, after an attempt has succeeded.
     pub fn reset(&mut self) {
         self.ceilings = self.schedule.build();
     }
 }
 
-/// Says of an error whether another attempt can help.
+/// An error that knows whether another attempt may succeed.
 pub trait Retryable {
     /// Whether the same attempt may succeed later.
     fn is_retryable(&self) -> bool;
 }
 
-/// Attempts `what` until it succeeds, fails for good, or `deadline` is over.
+/// Repeats `attempt` until it succeeds, fails with an error that is not retryable, or `deadline` has passed. `what` names the server.
 ///
 /// # Errors
-/// [`Failure::Unavailable`] with the last error when the deadline is over; the error itself, as `E` turns into a
-/// [`Failure`], when another attempt cannot help.
+/// [`Failure::Unavailable`] with the last error after the deadline; the converted error if it is not retryable.
 pub async fn until_deadline<T, E>(
     what: &str,
     deadline: Duration,
@@ -67,7 +65,7 @@ where
             Err(_) => return Err(Failure::Unavailable { what: what.into(), deadline, last }),
         }
         let delay = backoff.next_delay();
-        tracing::warn!(what, error = last, retry_in = ?delay, "not there yet");
+        tracing::warn!(what, error = last, retry_in = ?delay, "not available yet; retrying");
         if Instant::now() + delay >= end {
             return Err(Failure::Unavailable { what: what.into(), deadline, last });
         }
@@ -116,7 +114,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn the_deadline_ends_an_attempt_that_hangs_and_the_message_has_the_last_error() {
+    async fn the_deadline_ends_a_hanging_attempt_with_the_last_error() {
         let mut first = true;
         let end = until_deadline("kafka at x:1", Duration::from_secs(9), async || {
             if !std::mem::take(&mut first) {

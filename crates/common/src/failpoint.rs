@@ -1,9 +1,10 @@
-//! Named points at which a crash test ends or stops the process, where no signal from outside could hit so well; and guarantees that a test
-//! takes out to see that they are missed.
+//! Named points at which a crash test kills or stops the process, more exactly than a signal from outside could; and guarantees that a test
+//! disables to show that it would notice.
 //!
-//! Without the feature `failpoints`, which no released binary has, passing a point is nothing and every guarantee is there. With it,
-//! `KSTREAM_FAILPOINT=<name>:<n>` ends the process when it passes the point of that name for the n-th time: at once, as `kill -9` does;
-//! `KSTREAM_FAILPOINT=<name>:<n>:stop` stops it there, as SIGSTOP does; `KSTREAM_WITHOUT=<guarantee>` takes that one out.
+//! The feature `failpoints` is off in released binaries: then failpoints do nothing and no guarantee can be disabled. With the feature,
+//! - `KSTREAM_FAILPOINT=<name>:<n>` kills the process when it passes that point for the n-th time, as `kill -9` does;
+//! - `KSTREAM_FAILPOINT=<name>:<n>:stop` stops the process there, as SIGSTOP does;
+//! - `KSTREAM_DISABLE_GUARANTEE=<guarantee>` disables a guarantee.
 
 /// Passes the point of that name.
 #[inline]
@@ -14,7 +15,7 @@ pub fn failpoint(name: &'static str) {
     let _ = name;
 }
 
-/// Whether a test has taken the guarantee of that name out.
+/// Whether a test has disabled the guarantee of that name.
 #[must_use]
 #[inline]
 pub fn without(guarantee: &str) -> bool {
@@ -29,31 +30,31 @@ pub fn without(guarantee: &str) -> bool {
 
 #[cfg(feature = "failpoints")]
 mod armed {
-    use std::process::Command;
     use std::sync::LazyLock;
     use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
-    struct Armed {
+    struct Failpoint {
         name: String,
-        /// Times that the point may still be passed.
+        /// How often the point may still be passed.
         left: AtomicU64,
-        what: What,
+        action: Action,
     }
 
-    enum What {
-        End,
+    enum Action {
+        Kill,
         Stop,
     }
 
-    static ARMED: LazyLock<Option<Armed>> = LazyLock::new(|| {
+    static ARMED: LazyLock<Option<Failpoint>> = LazyLock::new(|| {
         let text = std::env::var("KSTREAM_FAILPOINT").ok()?;
         let mut parts = text.split(':');
         let (name, times) = (parts.next()?.to_owned(), parts.next()?.parse::<u64>().ok()?);
-        let what = if parts.next() == Some("stop") { What::Stop } else { What::End };
-        Some(Armed { name, left: times.checked_sub(1)?.into(), what })
+        let action = if parts.next() == Some("stop") { Action::Stop } else { Action::Kill };
+        Some(Failpoint { name, left: times.checked_sub(1)?.into(), action })
     });
 
-    static WITHOUT: LazyLock<Option<String>> = LazyLock::new(|| std::env::var("KSTREAM_WITHOUT").ok());
+    static DISABLED: LazyLock<Option<String>> =
+        LazyLock::new(|| std::env::var("KSTREAM_DISABLE_GUARANTEE").ok());
 
     pub(super) fn pass(name: &'static str) {
         let Some(armed) = ARMED.as_ref().filter(|armed| armed.name == name) else { return };
@@ -61,21 +62,23 @@ mod armed {
         if armed.left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, one_less).is_ok() {
             return;
         }
-        match armed.what {
-            What::End => std::process::abort(),
-            What::Stop => stop(),
+        match armed.action {
+            Action::Kill => std::process::abort(),
+            Action::Stop => stop(),
         }
     }
 
-    /// Once: whoever goes on passes the point no more.
+    /// Stops the process, once: after SIGCONT the point does nothing.
+    #[expect(unsafe_code, reason = "libc has no safe `raise`")]
     fn stop() {
         static STOPPED: AtomicBool = AtomicBool::new(false);
         if !STOPPED.swap(true, Ordering::Relaxed) {
-            Command::new("kill").args(["-STOP", &std::process::id().to_string()]).status().ok();
+            // SAFETY: `raise` takes any signal and touches no memory of ours.
+            unsafe { libc::raise(libc::SIGSTOP) };
         }
     }
 
     pub(super) fn without(guarantee: &str) -> bool {
-        WITHOUT.as_deref() == Some(guarantee)
+        DISABLED.as_deref() == Some(guarantee)
     }
 }

@@ -1,12 +1,12 @@
-//! The one HTTP client configuration: for the registry, Connect, Zipkin and health checks.
+//! The HTTP client for the registry, Connect, Zipkin and health checks.
 
 use std::sync::Once;
 use std::time::Duration;
 
-/// A request takes at most this long, connecting included.
+/// Timeout of a request, connecting included.
 const TIMEOUT: Duration = Duration::from_secs(10);
 
-/// A client with timeouts, TLS by rustls with *ring* and the system's certificate authorities.
+/// A client with timeouts, rustls with *ring*, and the system's certificate authorities.
 ///
 /// # Errors
 /// If the system's certificates cannot be read.
@@ -16,8 +16,8 @@ pub fn client() -> anyhow::Result<reqwest::Client> {
     Ok(client)
 }
 
-/// The client's settings, for crates that build it themselves.
-pub fn builder() -> reqwest::ClientBuilder {
+/// The settings of the client, for libraries that build it themselves.
+pub(crate) fn builder() -> reqwest::ClientBuilder {
     install_crypto();
     reqwest::Client::builder()
         .timeout(TIMEOUT)
@@ -25,11 +25,11 @@ pub fn builder() -> reqwest::ClientBuilder {
         .user_agent(concat!("kstream-agg/", env!("CARGO_PKG_VERSION")))
 }
 
-/// Makes *ring* the process's cryptography for TLS; harmless if it is already.
+/// Makes *ring* the TLS cryptography of the process. A second call does nothing.
 pub fn install_crypto() {
     static ONCE: Once = Once::new();
     ONCE.call_once(|| {
-        // An error says that another provider is in force already, which is as good.
+        // An error means that a provider is installed already.
         rustls::crypto::ring::default_provider().install_default().ok();
     });
 }

@@ -1,4 +1,4 @@
-//! Prometheus metrics: one registry a process, names prefixed with the service's.
+//! Prometheus metrics: one registry for each process; names begin with the service's name.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -12,17 +12,17 @@ pub use prometheus_client::metrics::counter::Counter;
 pub use prometheus_client::metrics::gauge::Gauge;
 pub use prometheus_client::metrics::histogram::Histogram;
 
-/// A gauge for seconds and other numbers with a fraction.
+/// A gauge of a floating-point number.
 pub type FloatGauge = Gauge<f64, std::sync::atomic::AtomicU64>;
 
-/// Buckets for durations in seconds from a millisecond to a minute; close where the time to write to Kafka lies, so that a quantile of it
-/// is known to a fifth.
+/// Buckets of durations, from a millisecond to a minute. They are dense around the time of a write to Kafka, so that its quantiles are exact
+/// to 20 %.
 pub const SECONDS: [f64; 22] = [
     0.001, 0.002, 0.003, 0.005, 0.007, 0.01, 0.013, 0.016, 0.02, 0.025, 0.03, 0.04, 0.05, 0.07, 0.1, 0.2,
     0.5, 1.0, 2.0, 5.0, 15.0, 60.0,
 ];
 
-/// The registry of a service; clones are one and the same.
+/// The metrics registry of a service; clones share it.
 #[derive(Debug, Clone)]
 pub struct Metrics {
     registry: Arc<Mutex<Registry>>,
@@ -30,7 +30,7 @@ pub struct Metrics {
 }
 
 impl Metrics {
-    /// A registry whose names begin with `prefix` and `_`, and which holds the process's own metrics.
+    /// A registry with the metrics of the process. Other names begin with `prefix` and `_`.
     #[must_use]
     pub fn new(prefix: &str) -> Self {
         let mut registry = Registry::default();
@@ -38,31 +38,31 @@ impl Metrics {
         Self { registry: Arc::new(Mutex::new(registry)), prefix: prefix.into() }
     }
 
-    /// A counter; `_total` is put behind its name when it is shown.
+    /// Registers a counter; `render` appends `_total` to its name.
     #[must_use]
     pub fn counter(&self, name: &str, help: &str) -> Counter {
         self.register(name, help, Counter::default())
     }
 
-    /// A gauge for whole numbers.
+    /// Registers a gauge of whole numbers.
     #[must_use]
     pub fn gauge(&self, name: &str, help: &str) -> Gauge {
         self.register(name, help, Gauge::default())
     }
 
-    /// A gauge for numbers with a fraction.
+    /// Registers a gauge of floating-point numbers.
     #[must_use]
     pub fn float_gauge(&self, name: &str, help: &str) -> FloatGauge {
         self.register(name, help, FloatGauge::default())
     }
 
-    /// A histogram of durations in seconds, with the buckets of [`SECONDS`].
+    /// Registers a histogram of durations in seconds.
     #[must_use]
     pub fn seconds(&self, name: &str, help: &str) -> Histogram {
         self.register(name, help, Histogram::new(SECONDS))
     }
 
-    /// One metric for each set of labels.
+    /// Registers a metric with labels.
     #[must_use]
     pub fn family<L, M>(&self, name: &str, help: &str) -> Family<L, M>
     where
@@ -80,7 +80,7 @@ impl Metrics {
         metric
     }
 
-    /// Everything in `OpenMetrics` text form.
+    /// All metrics in the `OpenMetrics` text format.
     #[must_use]
     pub fn render(&self) -> String {
         let mut text = String::new();
@@ -90,7 +90,7 @@ impl Metrics {
     }
 }
 
-/// `process_resident_memory_bytes` and `process_cpu_seconds`, as Prometheus' own clients name them.
+/// `process_resident_memory_bytes`, named as in Prometheus' own clients.
 #[derive(Debug)]
 struct ProcessCollector;
 
@@ -107,9 +107,8 @@ impl prometheus_client::collector::Collector for ProcessCollector {
     }
 }
 
-/// Resident memory of this process as the kernel counts it; `None` where there is no `/proc`.
-#[must_use]
-pub fn resident_bytes() -> Option<i64> {
+/// Resident memory of this process in bytes; `None` where there is no `/proc`.
+fn resident_bytes() -> Option<i64> {
     let status = std::fs::read_to_string("/proc/self/status").ok()?;
     let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
     let kibibytes: i64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
@@ -121,7 +120,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_counted_is_shown_under_the_services_name() {
+    fn metrics_are_shown_under_the_name_of_the_service() {
         let metrics = Metrics::new("raw_producer");
         metrics.counter("trades_published", "Trades acknowledged by Kafka").inc_by(3);
         metrics.float_gauge("feed_delay_seconds", "x").set(0.25);

@@ -1,6 +1,6 @@
-//! The domain's records as the Avro contract has them: `schemas/*.avsc`, field for field and in the same order.
+//! The records of the Avro contract: the fields of `schemas/*.avsc`, in the same order.
 //!
-//! Times are integers in the unit that their field says; prices and amounts are the exchange's IEEE doubles.
+//! Times are integers in the unit of their field. Prices and amounts are the exchange's IEEE doubles.
 
 use std::borrow::Cow;
 
@@ -11,7 +11,7 @@ pub type EventTime = i64;
 
 /// One trade, as published to `deribit.trades`.
 ///
-/// Borrows from the frame it was parsed from where it can; [`Trade::into_owned`] cuts the loan. By default its texts are empty and its numbers 0.
+/// It borrows from the parsed frame where possible; [`Trade::into_owned`] copies. The default has empty texts and zeros.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct Trade<'a> {
     /// Record key, as in `BTC-PERPETUAL`.
@@ -32,7 +32,7 @@ pub struct Trade<'a> {
     pub direction: Cow<'a, str>,
     /// 0 plus, 1 zero-plus, 2 minus, 3 zero-minus.
     pub tick_direction: i32,
-    /// Our clock when the trade came in, microseconds since the epoch.
+    /// Local clock when the trade was received, in microseconds since the epoch.
     pub received_at: i64,
     /// Mark price; absent in very old trades.
     pub mark_price: Option<f64>,
@@ -46,16 +46,16 @@ pub struct Trade<'a> {
     pub block_trade_id: Option<Cow<'a, str>>,
     /// The combo instrument through which this leg traded.
     pub combo_id: Option<Cow<'a, str>>,
-    /// The combo's own trade.
+    /// The id of the combo's trade.
     pub combo_trade_id: Option<Cow<'a, str>>,
-    /// Legs of the block trade.
+    /// Number of legs of the block trade.
     pub block_trade_leg_count: Option<i32>,
     /// The request for quote that led to the block trade.
     pub block_rfq_id: Option<i64>,
 }
 
 impl Trade<'_> {
-    /// The same trade with every text its own.
+    /// The same trade with owned texts.
     #[must_use]
     pub fn into_owned(self) -> Trade<'static> {
         fn own(text: Cow<'_, str>) -> Cow<'static, str> {
@@ -88,7 +88,7 @@ impl Trade<'_> {
 /// One closed slice of an instrument, `[start, end)`, as published to `deribit.candles`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Candle<'a> {
-    /// Record key.
+    /// Also the record key.
     pub instrument_name: Cow<'a, str>,
     /// First millisecond of the slice.
     pub start: EventTime,
@@ -98,28 +98,28 @@ pub struct Candle<'a> {
     pub trade_count: i64,
     /// First price in offset order.
     pub open: f64,
-    /// Highest price.
+    /// Highest price, in quote currency.
     pub high: f64,
-    /// Lowest price.
+    /// Lowest price, in quote currency.
     pub low: f64,
     /// Last price in offset order.
     pub close: f64,
-    /// Σ amount.
+    /// Sum of the trades' amounts.
     pub volume: f64,
-    /// Σ price·amount.
+    /// Sum of the trades' price·amount.
     pub turnover: f64,
-    /// Σ price.
+    /// Sum of the trades' prices.
     pub price_sum: f64,
-    /// Σ price·weight with weight = exp(-(end - timestamp)/τ).
+    /// Sum of price·weight, with weight = exp(-(end - timestamp)/τ).
     pub ema_sum: f64,
-    /// Σ weight.
+    /// Sum of the trades' weights.
     pub ema_weight: f64,
 }
 
 /// The averages of one instrument over `[window_start, window_end)`, as published to `deribit.moving-averages`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct MovingAverage<'a> {
-    /// Record key.
+    /// Also the record key.
     pub instrument_name: Cow<'a, str>,
     /// First millisecond of the window.
     pub window_start: EventTime,
@@ -127,31 +127,31 @@ pub struct MovingAverage<'a> {
     pub window_end: EventTime,
     /// Trades in the window, at least 1.
     pub trade_count: i64,
-    /// Mean price.
+    /// Mean price over trades (SMA).
     pub sma: f64,
-    /// Mean price weighted by exp(-(`window_end` - timestamp)/τ).
+    /// Mean price weighted by exp(-(`window_end` - timestamp)/τ) (EMA).
     pub ema: f64,
-    /// Mean price weighted by amount; the sma where the volume is 0.
+    /// Mean price weighted by amount (VWAP); the SMA if the volume is 0.
     pub vwap: f64,
     /// First price of the window.
     pub open: f64,
-    /// Highest price.
+    /// Highest price, in quote currency.
     pub high: f64,
-    /// Lowest price.
+    /// Lowest price, in quote currency.
     pub low: f64,
     /// Last price of the window.
     pub close: f64,
-    /// Σ amount.
+    /// Sum of the trades' amounts.
     pub volume: f64,
 }
 
-/// How far a partition of `deribit.trades` is complete, as published to `deribit.trades.watermarks`.
+/// Up to when a partition of `deribit.trades` is complete, as published to `deribit.trades.watermarks`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Watermark {
-    /// The partition.
+    /// The partition of `deribit.trades`.
     pub partition: i32,
-    /// All its trades up to this time lie below `offset`.
+    /// All trades up to this time are below `offset`, in milliseconds.
     pub complete_through: EventTime,
-    /// In `deribit.trades`.
+    /// The next offset in `deribit.trades`.
     pub offset: i64,
 }

@@ -1,15 +1,15 @@
-//! The life of a service: built of its parts, run until it is asked to stop, its last spans sent.
+//! The life cycle of a service: build, run until shutdown, flush spans.
 
 use crate::Failure;
 use crate::shutdown::Shutdown;
 use crate::telemetry::Telemetry;
 
-/// Builds a service and runs it until it ends, which SIGTERM and SIGINT ask it to.
+/// Builds a service and runs it until it ends; SIGTERM and SIGINT request its shutdown.
 ///
-/// Building may mean to wait a minute for a server: asked to stop meanwhile, it is given up at once.
+/// Building may wait a minute for a server. A shutdown request ends it at once.
 ///
 /// # Errors
-/// What kept it from being built, or ended it.
+/// The failure of `build` or `run`.
 pub async fn run<A>(
     telemetry: Telemetry,
     build: impl AsyncFnOnce(Shutdown) -> Result<A, Failure>,
@@ -37,18 +37,18 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn one_that_is_asked_to_stop_while_it_waits_for_a_server_stops_well() {
+    async fn a_shutdown_request_while_a_service_is_built_ends_it_with_success() {
         let shutdown = Shutdown::new();
         let build = async |asked: Shutdown| {
             asked.request("a test");
             std::future::pending::<Result<(), Failure>>().await
         };
-        let end = run_until(shutdown, build, async |(), _| Err(Failure::Defect("it ran".into()))).await;
+        let end = run_until(shutdown, build, async |(), _| Err(Failure::Internal("it ran".into()))).await;
         assert!(end.is_ok(), "{end:?}");
     }
 
     #[tokio::test]
-    async fn what_keeps_it_from_being_built_is_how_it_ends() {
+    async fn a_failure_to_build_is_the_end_of_the_service() {
         let build = async |_| Err::<(), _>(Failure::Config("topics.trades".into()));
         let end = run_until(Shutdown::new(), build, async |(), _| Ok(())).await;
         assert!(matches!(end, Err(Failure::Config(_))), "{end:?}");

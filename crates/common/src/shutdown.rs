@@ -1,26 +1,29 @@
-//! Stopping: one request that all parts see, a guard against parts that end unasked, a ceiling over the whole.
+//! Shutdown: one request that all tasks see, supervision of tasks, and a deadline.
 
 use std::future::Future;
+use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::runtime::Handle;
 use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::oneshot;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use crate::Failure;
 
-/// The request to stop; clones are one and the same request.
+/// A shutdown request; clones share it.
 #[derive(Debug, Clone, Default)]
 pub struct Shutdown(CancellationToken);
 
 impl Shutdown {
-    /// A request that nobody has made yet.
+    /// A shutdown that is not requested yet.
     #[must_use]
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// A request that SIGTERM and SIGINT make.
+    /// A shutdown that SIGTERM and SIGINT request.
     ///
     /// # Errors
     /// If the signal handlers cannot be installed.
@@ -40,7 +43,7 @@ impl Shutdown {
         Ok(shutdown)
     }
 
-    /// Asks everything to stop.
+    /// Requests the shutdown; `why` goes to the log.
     pub fn request(&self, why: &str) {
         if !self.is_requested() {
             tracing::info!(why, "stopping");
@@ -48,77 +51,94 @@ impl Shutdown {
         self.0.cancel();
     }
 
-    /// Whether it was asked to stop.
+    /// Whether the shutdown was requested.
     #[must_use]
     pub fn is_requested(&self) -> bool {
         self.0.is_cancelled()
     }
 
-    /// Returns when it is asked to stop.
+    /// Resolves when the shutdown is requested.
     pub async fn requested(&self) {
         self.0.cancelled().await;
     }
 }
 
-/// The parts that a service runs side by side.
+/// Runs blocking work on a new thread of that name, in the context of the caller's runtime if there is one. The work starts at once. The
+/// future resolves to its result.
 ///
-/// A part that ends before it was asked to takes all others with it: a service that has silently lost a part is worse than one
-/// that its supervisor starts again.
+/// It does not use the runtime's pool: at exit the runtime waits for its pool, and a call into librdkafka may take longer than that.
+///
+/// # Errors
+/// [`Failure::Internal`] if the work panicked, [`Failure::Other`] if the thread cannot be started.
+pub fn spawn_blocking_thread<T: Send + 'static>(
+    name: impl Into<String>,
+    work: impl FnOnce() -> T + Send + 'static,
+) -> impl Future<Output = Result<T, Failure>> + Send + 'static {
+    let (name, runtime) = (name.into(), Handle::try_current().ok());
+    let (done, result) = oneshot::channel();
+    let run = move || {
+        let _context = runtime.as_ref().map(Handle::enter);
+        // A panic drops `done`, which ends the future. No receiver means that nobody waits for the result.
+        done.send(work()).ok();
+    };
+    let spawned = std::thread::Builder::new().name(name.clone()).spawn(run);
+    async move {
+        spawned.map_err(|error| anyhow::anyhow!("cannot start the thread {name}: {error}"))?;
+        result.await.map_err(|_| Failure::Internal(format!("{name} panicked")))
+    }
+}
+
+/// The concurrent tasks of a service.
+///
+/// A task that ends unasked ends all others: a service that silently lacks a task is worse than one that is restarted.
 #[derive(Debug)]
 pub struct Tasks {
     shutdown: Shutdown,
-    parts: JoinSet<(&'static str, Result<(), Failure>)>,
+    running: JoinSet<(Arc<str>, Result<(), Failure>)>,
 }
 
 impl Tasks {
-    /// No parts yet.
+    /// Creates an empty set of tasks.
     #[must_use]
     pub fn new(shutdown: Shutdown) -> Self {
-        Self { shutdown, parts: JoinSet::new() }
+        Self { shutdown, running: JoinSet::new() }
     }
 
-    /// Adds a part that runs on the async runtime.
+    /// Adds a task that runs on the async runtime.
     pub fn spawn(
         &mut self,
-        name: &'static str,
-        part: impl Future<Output = Result<(), Failure>> + Send + 'static,
+        name: impl Into<Arc<str>>,
+        task: impl Future<Output = Result<(), Failure>> + Send + 'static,
     ) {
-        self.parts.spawn(async move { (name, part.await) });
+        let name = name.into();
+        self.running.spawn(async move { (name, task.await) });
     }
 
-    /// Adds a part that blocks, on a thread of its own: librdkafka's calls wait, and a runtime's worker must not.
-    ///
-    /// # Errors
-    /// If the thread cannot be made.
+    /// Adds a task that blocks, on its own thread: calls into librdkafka wait, and a worker of the runtime must not.
     pub fn spawn_thread(
         &mut self,
-        name: &'static str,
-        part: impl FnOnce() -> Result<(), Failure> + Send + 'static,
-    ) -> Result<(), Failure> {
-        let (done, outcome) = tokio::sync::oneshot::channel();
-        let thread = std::thread::Builder::new().name(name.to_owned());
-        // Dropping `done` in a panic is what tells the runtime's side of it.
-        thread.spawn(move || drop(done.send(part()))).map_err(anyhow::Error::from)?;
-        self.spawn(name, async move {
-            outcome.await.unwrap_or_else(|_| Err(Failure::Defect(format!("{name} panicked"))))
-        });
-        Ok(())
+        name: impl Into<Arc<str>>,
+        task: impl FnOnce() -> Result<(), Failure> + Send + 'static,
+    ) {
+        let name = name.into();
+        let thread = spawn_blocking_thread(&*name, task);
+        self.spawn(name, async move { thread.await? });
     }
 
-    /// Runs until the shutdown is requested or a part ends, then lets the others end, at most for `deadline`.
+    /// Runs until the shutdown is requested or a task ends. Then it waits for the other tasks, for `deadline` at most.
     ///
     /// # Errors
-    /// The first failure; [`Failure::Defect`] for a part that panicked or ended unasked; [`Failure::Other`] for parts that did not
+    /// The first failure; [`Failure::Internal`] for a task that panicked or ended unasked; [`Failure::Other`] for tasks that did not
     /// end within the deadline.
     pub async fn run_to_end(mut self, deadline: Duration) -> Result<(), Failure> {
         let mut end = Ok(());
         tokio::select! {
             () = self.shutdown.requested() => {}
-            Some(ended) = self.parts.join_next() => {
+            Some(ended) = self.running.join_next() => {
                 let unasked = !self.shutdown.is_requested();
                 let (name, outcome) = flatten(ended);
                 if unasked && outcome.is_ok() {
-                    end = Err(Failure::Defect(format!("{name} ended without being asked to")));
+                    end = Err(Failure::Internal(format!("{name} ended without being asked to")));
                 } else {
                     end = outcome;
                 }
@@ -126,7 +146,7 @@ impl Tasks {
             }
         }
         let drain = async {
-            while let Some(ended) = self.parts.join_next().await {
+            while let Some(ended) = self.running.join_next().await {
                 let (_, outcome) = flatten(ended);
                 if end.is_ok() {
                     end = outcome;
@@ -144,12 +164,12 @@ impl Tasks {
     }
 }
 
-type Ended = Result<(&'static str, Result<(), Failure>), tokio::task::JoinError>;
+type Ended = Result<(Arc<str>, Result<(), Failure>), tokio::task::JoinError>;
 
-fn flatten(ended: Ended) -> (&'static str, Result<(), Failure>) {
+fn flatten(ended: Ended) -> (Arc<str>, Result<(), Failure>) {
     match ended {
         Ok((name, outcome)) => (name, outcome),
-        Err(error) => ("a task", Err(Failure::Defect(error.to_string()))),
+        Err(error) => ("a task".into(), Err(Failure::Internal(error.to_string()))),
     }
 }
 
@@ -160,7 +180,7 @@ mod tests {
     const DEADLINE: Duration = Duration::from_secs(10);
 
     #[tokio::test]
-    async fn parts_that_end_after_the_request_end_well() {
+    async fn tasks_that_end_after_the_request_end_the_service_with_success() {
         let shutdown = Shutdown::new();
         let mut tasks = Tasks::new(shutdown.clone());
         let seen = shutdown.clone();
@@ -173,7 +193,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_part_that_ends_unasked_stops_the_others_and_is_a_defect() {
+    async fn a_task_that_ends_unasked_stops_the_others() {
         let shutdown = Shutdown::new();
         let mut tasks = Tasks::new(shutdown.clone());
         tasks.spawn("quits", async { Ok(()) });
@@ -183,26 +203,45 @@ mod tests {
             Ok(())
         });
         let failure = tasks.run_to_end(DEADLINE).await.unwrap_err();
-        assert_eq!(failure.to_string(), "defect: quits ended without being asked to");
+        assert_eq!(failure.to_string(), "internal error: quits ended without being asked to");
     }
 
     #[tokio::test]
-    async fn a_panicking_task_or_thread_is_a_defect() {
+    async fn a_panicking_task_or_thread_is_an_internal_error() {
         let mut tasks = Tasks::new(Shutdown::new());
         tasks.spawn("task", async { panic!("on purpose") });
         assert_eq!(tasks.run_to_end(DEADLINE).await.unwrap_err().code(), 70);
         let mut tasks = Tasks::new(Shutdown::new());
-        tasks.spawn_thread("thread", || panic!("on purpose")).unwrap();
-        assert_eq!(tasks.run_to_end(DEADLINE).await.unwrap_err().to_string(), "defect: thread panicked");
+        tasks.spawn_thread("thread", || panic!("on purpose"));
+        assert_eq!(
+            tasks.run_to_end(DEADLINE).await.unwrap_err().to_string(),
+            "internal error: thread panicked"
+        );
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_part_that_does_not_end_is_left_behind_at_the_deadline() {
+    async fn a_task_that_does_not_end_is_left_behind_at_the_deadline() {
         let shutdown = Shutdown::new();
         let mut tasks = Tasks::new(shutdown.clone());
         tasks.spawn("hangs", std::future::pending());
         shutdown.request("test");
         let failure = tasks.run_to_end(DEADLINE).await.unwrap_err();
         assert_eq!(failure.to_string(), "did not stop within shutdown_deadline = 10s");
+    }
+
+    #[tokio::test]
+    async fn blocking_work_runs_on_a_named_thread_in_the_runtimes_context() {
+        let work = || (std::thread::current().name().map(str::to_owned), Handle::try_current().is_ok());
+        let (name, has_runtime) = spawn_blocking_thread("worker", work).await.unwrap();
+        assert_eq!((name.as_deref(), has_runtime), (Some("worker"), true));
+    }
+
+    #[tokio::test]
+    async fn blocking_work_that_nobody_waits_for_goes_on() {
+        let (begun, seen) = oneshot::channel();
+        drop(spawn_blocking_thread("worker", move || begun.send("done")));
+        assert_eq!(seen.await, Ok("done"));
+        let failure = spawn_blocking_thread("worker", || panic!("on purpose")).await.unwrap_err();
+        assert_eq!(failure.to_string(), "internal error: worker panicked");
     }
 }

@@ -1,5 +1,5 @@
-//! Every kind of error that a broker may answer within a transaction, injected into librdkafka's mock cluster: what it is sorted as, and
-//! that what is to be done then works.
+//! Injects every kind of broker error into a transaction on librdkafka's mock cluster, and checks its class and that the recovery for that
+//! class works.
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "test code")]
 
@@ -18,15 +18,15 @@ use rdkafka::{Offset, TopicPartitionList};
 
 const WITHIN: Duration = Duration::from_secs(30);
 
-/// A broker, a producer, and a consumer whose offsets go with the transactions.
-struct Rig {
+/// A broker, a producer, and a consumer whose offsets are committed in the transactions.
+struct TransactionRig {
     cluster: MockCluster<'static, DefaultProducerContext>,
     kafka: KafkaConfig,
     producer: TransactionalProducer,
     consumer: BaseConsumer,
 }
 
-impl Rig {
+impl TransactionRig {
     fn new() -> Self {
         let cluster = MockCluster::new(1).unwrap();
         for topic in ["in", "out"] {
@@ -70,7 +70,7 @@ fn producer(kafka: &KafkaConfig) -> TransactionalProducer {
         .unwrap()
 }
 
-/// What becomes of a transaction when each of these requests is answered by each of these errors, once.
+/// Answers each of these requests once with each of these errors, and checks the outcome of the transaction.
 fn sorted(
     requests: &[Api],
     errors: &[RDKafkaRespErr],
@@ -78,7 +78,7 @@ fn sorted(
 ) {
     for request in requests {
         for error in errors {
-            let mut rig = Rig::new();
+            let mut rig = TransactionRig::new();
             rig.transact().unwrap();
             rig.cluster.request_errors(*request, &[*error]);
             let ended = rig.transact();
@@ -130,11 +130,11 @@ fn what_breaks_the_protocol_ends_the_producer_and_a_new_one_goes_on() {
 
 #[test]
 fn a_broker_that_is_away_when_transactions_are_opened_is_waited_for() {
-    let rig = Rig::new();
+    let rig = TransactionRig::new();
     rig.cluster.request_errors(
         Api::InitProducerId,
         &[RD_KAFKA_RESP_ERR_COORDINATOR_NOT_AVAILABLE, RD_KAFKA_RESP_ERR_NOT_COORDINATOR],
     );
-    let mut rig = Rig { producer: producer(&rig.kafka), ..rig };
+    let mut rig = TransactionRig { producer: producer(&rig.kafka), ..rig };
     rig.transact().unwrap();
 }

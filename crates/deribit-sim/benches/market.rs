@@ -2,7 +2,7 @@
 
 #![allow(missing_docs, clippy::unwrap_used)]
 
-use deribit_sim::market::{Cursor, Filter, Market, Millis, Options, Take};
+use deribit_sim::market::{Cursor, Filter, Market, MarketTime, Options, Take};
 use divan::counter::ItemsCount;
 use divan::{Bencher, black_box};
 
@@ -10,7 +10,7 @@ fn main() {
     divan::main();
 }
 
-const NOW: Millis = Millis(1_786_911_707_538);
+const NOW: MarketTime = MarketTime(1_786_911_707_538);
 
 fn market(instruments: usize) -> Market {
     Market::new(Options { seed: 1, instruments, rate: 1_000.0 })
@@ -20,7 +20,7 @@ fn market(instruments: usize) -> Market {
 #[divan::bench(args = [100, 1_000, 10_000])]
 fn live_second(bencher: Bencher<'_, '_>, instruments: usize) {
     let market = market(instruments);
-    let second = |from: Millis| {
+    let second = |from: MarketTime| {
         let mut cursor = Cursor::new(&market, from);
         move |market: &Market| {
             let mut json = String::new();
@@ -43,7 +43,7 @@ fn live_second(bencher: Bencher<'_, '_>, instruments: usize) {
         .bench_local_values(|mut run| run(&market));
 }
 
-/// Starting a feed.
+/// Building the heap of next trades, as each first subscriber does.
 #[divan::bench(args = [1_000, 10_000])]
 fn start(bencher: Bencher<'_, '_>, instruments: usize) {
     let market = market(instruments);
@@ -70,7 +70,7 @@ fn page_by_time(bencher: Bencher<'_, '_>, instruments: usize) {
         .bench_local(|| market.page(Filter::default(), span.clone(), Take::First(1_000)));
 }
 
-/// Finding an instrument by its name.
+/// Looking up an instrument by its name.
 #[divan::bench(args = ["BTC-PERPETUAL", "BTC-FS-25JUN27_PERP", "BTC-25JUN27-65000-P"])]
 fn by_name(bencher: Bencher<'_, '_>, name: &str) {
     let market = market(10_000);

@@ -1,24 +1,28 @@
-//! The process around the exchange: flags, admin endpoints.
+//! The process around the exchange: command line and admin endpoints.
 
 use std::time::Duration;
 
 use clap::{Parser, Subcommand};
 use common::Failure;
 use common::admin::{Admin, Health};
-use common::cli::{self, CommonArgs, Invocation};
-use common::config::{ServiceConfig as _, load_from};
-use common::metrics::Metrics;
+use common::cli::{self, CommonArgs, Invocation, Program};
+use common::config::{Flag, ServiceConfig as _};
+use common::metrics::Metrics as MetricsRegistry;
 use common::shutdown::{Shutdown, Tasks};
 
 use crate::config::Config;
-use crate::metrics::Meters;
+use crate::metrics::Metrics;
 use crate::simulator::Simulator;
 
-const ABOUT: &str = "A stand-in for the Deribit exchange: its public market data, of a synthetic market";
+const PROGRAM: Program = Program {
+    version: env!("CARGO_PKG_VERSION"),
+    about: "Simulates the Deribit exchange: public market data of a synthetic market",
+    examples: "deribit-sim --rate 1000 --instruments 500\nderibit-sim --speed 10 --origin 2026-01-01T00:00:00Z\nKSTREAM__FAULTS__FILE=faults.toml deribit-sim",
+};
 
-/// The command line.
+/// The simulator's command line.
 #[derive(Debug, Parser)]
-pub struct Flags {
+pub struct SimArgs {
     #[command(flatten)]
     common: CommonArgs,
     /// Address and port of the exchange
@@ -30,7 +34,7 @@ pub struct Flags {
     /// Active instruments at any time
     #[arg(long, value_name = "N")]
     instruments: Option<u32>,
-    /// Another seed, another market
+    /// Seed of the market; each seed is another market
     #[arg(long)]
     seed: Option<u64>,
     /// Exchange seconds for one second of the wall clock; needs --origin
@@ -40,46 +44,43 @@ pub struct Flags {
     #[arg(long, value_name = "TIME")]
     origin: Option<String>,
     #[command(subcommand)]
-    command: Option<Command>,
+    command: Option<SimCommand>,
 }
 
 #[derive(Debug, Subcommand)]
-enum Command {
+enum SimCommand {
     /// Ask the running simulator whether it is ready; exit 0 if so (for container health checks)
     Health,
 }
 
-impl Flags {
-    /// Parses the process's command line and loads the configuration, over which the flags go.
+impl SimArgs {
+    /// Parses the command line and loads the configuration; flags override every other source.
     ///
     /// # Errors
     /// [`Failure::Config`] for arguments or configuration; [`Failure::Other`] if `health` finds the simulator not ready.
-    pub fn load(version: &'static str) -> Result<Invocation<Config>, Failure> {
-        let Some(flags) = cli::parse::<Self>(Config::SERVICE.name(), version, ABOUT)? else {
-            return Ok(Invocation::Done);
+    pub fn load() -> Result<Invocation<Config>, Failure> {
+        let Some(args) = cli::parse::<Self>(Config::SERVICE.name(), &PROGRAM)? else {
+            return Ok(Invocation::Exit);
         };
-        let environment =
-            std::env::vars_os().filter_map(|(k, v)| Some((k.into_string().ok()?, v.into_string().ok()?)));
-        let config: Config =
-            load_from(flags.common.config.as_deref(), environment.chain(flags.as_environment()))?;
-        match flags.command {
-            Some(Command::Health) => cli::health(config.admin()).map(|()| Invocation::Done),
-            None if flags.common.check_config => Ok(Invocation::Done),
-            None => Ok(Invocation::Run(config)),
+        match (args.common.load::<Config>(&args.overrides())?, args.command) {
+            (Invocation::Run(config), Some(SimCommand::Health)) => {
+                cli::health(config.admin()).map(|()| Invocation::Exit)
+            }
+            (invocation, _) => Ok(invocation),
         }
     }
 
-    /// The flags as the variables that they stand for; the last one of a name counts.
-    fn as_environment(&self) -> impl Iterator<Item = (String, String)> {
+    /// The given flags as overrides of configuration keys.
+    fn overrides(&self) -> Vec<Flag> {
         let given = [
-            ("KSTREAM__LISTEN", self.listen.map(|value| value.to_string())),
-            ("KSTREAM__MARKET__RATE", self.rate.map(|value| value.to_string())),
-            ("KSTREAM__MARKET__INSTRUMENTS", self.instruments.map(|value| value.to_string())),
-            ("KSTREAM__MARKET__SEED", self.seed.map(|value| value.to_string())),
-            ("KSTREAM__MARKET__SPEED", self.speed.map(|value| value.to_string())),
-            ("KSTREAM__MARKET__ORIGIN", self.origin.clone()),
+            ("--listen", "listen", self.listen.map(|value| value.to_string())),
+            ("--rate", "market.rate", self.rate.map(|value| value.to_string())),
+            ("--instruments", "market.instruments", self.instruments.map(|value| value.to_string())),
+            ("--seed", "market.seed", self.seed.map(|value| value.to_string())),
+            ("--speed", "market.speed", self.speed.map(|value| value.to_string())),
+            ("--origin", "market.origin", self.origin.clone()),
         ];
-        given.into_iter().filter_map(|(name, value)| Some((name.to_owned(), value?)))
+        given.into_iter().filter_map(|(name, key, value)| Some(Flag { name, key, value: value? })).collect()
     }
 }
 
@@ -88,31 +89,31 @@ impl Flags {
 pub struct App {
     simulator: Simulator,
     admin: Admin,
-    metrics: Metrics,
+    metrics: MetricsRegistry,
     deadline: Duration,
 }
 
 impl App {
-    /// Takes both ports.
+    /// Binds both ports.
     ///
     /// # Errors
     /// [`Failure::Config`] that names the port that is taken.
     pub async fn start(config: &Config) -> Result<Self, Failure> {
-        let metrics = Metrics::new("deribit_sim");
+        let metrics = MetricsRegistry::new("deribit_sim");
         let admin = Admin::bind(&config.admin).await?;
-        let simulator = Simulator::start_with(config, Meters::new(&metrics)).await?;
+        let simulator = Simulator::start_with(config, Metrics::new(&metrics)).await?;
         let (addr, market) = (simulator.addr(), &config.market);
-        tracing::info!(%addr, market.rate, market.instruments, market.seed, market.speed, "the exchange is open");
+        tracing::info!(%addr, market.rate, market.instruments, market.seed, market.speed, "exchange simulator listening");
         Ok(Self { simulator, admin, metrics, deadline: *config.shutdown_deadline })
     }
 
     /// Runs until the shutdown is requested.
     ///
     /// # Errors
-    /// [`Failure::Defect`] if a part ends unasked.
+    /// [`Failure::Internal`] if a task ends before it was asked to.
     pub async fn run(self, shutdown: Shutdown) -> Result<(), Failure> {
         let Self { mut simulator, admin, metrics, deadline } = self;
-        // Both ports are taken, so there is nothing that readiness would wait for.
+        // Both ports are bound: the simulator is ready.
         let _serving = admin.serve(Health::new(), metrics, shutdown.clone());
         let mut tasks = Tasks::new(shutdown.clone());
         tasks.spawn("exchange", async move {

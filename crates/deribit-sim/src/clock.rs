@@ -1,33 +1,33 @@
-//! Exchange time.
+//! The exchange's clock.
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use crate::market::Millis;
+use crate::market::MarketTime;
 
-/// From the wall clock to the exchange's: `origin + (wall − origin) · speed`.
+/// Maps the wall clock to exchange time: `origin + (wall − origin) · speed`.
 ///
-/// The two agree at the origin, so that also at another speed than 1 the exchange's time is a function of the wall clock
-/// alone: a simulator that is started again stands where it would have stood.
+/// Both agree at the origin. So exchange time depends on the wall clock alone, at any speed: a restarted simulator continues where it
+/// would have been.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Clock {
-    origin: Millis,
+    origin: MarketTime,
     speed: f64,
 }
 
 impl Clock {
-    /// The wall clock.
-    pub const WALL: Self = Self { origin: Millis(0), speed: 1.0 };
+    /// Exchange time is the wall clock.
+    pub const WALL: Self = Self { origin: MarketTime(0), speed: 1.0 };
 
-    /// A clock that goes `speed`, above 0, times as fast as the wall clock, and agrees with it at `origin`.
+    /// A clock that runs `speed` times as fast as the wall clock and agrees with it at `origin`. `speed` must be above 0.
     #[must_use]
-    pub const fn new(origin: Millis, speed: f64) -> Self {
+    pub const fn new(origin: MarketTime, speed: f64) -> Self {
         Self { origin, speed }
     }
 
-    /// What it shows now.
+    /// The exchange time now, in milliseconds.
     #[must_use]
-    pub fn now(&self) -> Millis {
-        Millis(self.now_micros() / 1_000)
+    pub fn now(&self) -> MarketTime {
+        MarketTime(self.now_micros() / 1_000)
     }
 
     /// As [`Clock::now`], in microseconds.
@@ -37,7 +37,7 @@ impl Clock {
         self.at(wall)
     }
 
-    /// What it shows, in microseconds, so long after 1970 by the wall clock.
+    /// The exchange time in microseconds at a wall-clock time since 1970.
     fn at(&self, wall: Duration) -> u64 {
         let wall = u64::try_from(wall.as_micros()).unwrap_or(u64::MAX);
         let origin = self.origin.0 * 1_000;
@@ -47,9 +47,9 @@ impl Clock {
         }
     }
 
-    /// How long the wall clock takes from now until this one shows `time`.
+    /// Wall-clock time from now until exchange time is `time`.
     #[must_use]
-    pub fn until(&self, time: Millis) -> Duration {
+    pub fn until(&self, time: MarketTime) -> Duration {
         let micros = (time.0 * 1_000).saturating_sub(self.now_micros());
         Duration::from_micros(scaled(micros, 1.0 / self.speed))
     }
@@ -76,12 +76,12 @@ mod tests {
     fn at_speed_one_it_is_the_wall_clock_wherever_the_origin() {
         let wall = Duration::from_micros(1_786_911_707_538_123);
         assert_eq!(Clock::WALL.at(wall), 1_786_911_707_538_123);
-        assert_eq!(Clock::new(Millis(1_700_000_000_000), 1.0).at(wall), 1_786_911_707_538_123);
+        assert_eq!(Clock::new(MarketTime(1_700_000_000_000), 1.0).at(wall), 1_786_911_707_538_123);
     }
 
     #[test]
-    fn it_agrees_with_the_wall_clock_at_the_origin_and_goes_faster_from_there_in_both_directions() {
-        let origin = Millis(1_786_911_707_000);
+    fn speed_counts_from_the_origin_in_both_directions() {
+        let origin = MarketTime(1_786_911_707_000);
         let clock = Clock::new(origin, 10.0);
         let at = |millis: u64| clock.at(Duration::from_millis(millis)) / 1_000;
         assert_eq!(at(origin.0), origin.0);
@@ -91,9 +91,9 @@ mod tests {
 
     #[test]
     fn waiting_takes_less_on_a_faster_clock() {
-        let clock = Clock::new(Millis(1_786_911_707_000), 100.0);
+        let clock = Clock::new(MarketTime(1_786_911_707_000), 100.0);
         let wait = clock.until(clock.now().plus(10_000));
         assert!(wait <= Duration::from_millis(101), "{wait:?}");
-        assert_eq!(clock.until(Millis(0)), Duration::ZERO);
+        assert_eq!(clock.until(MarketTime(0)), Duration::ZERO);
     }
 }

@@ -1,4 +1,4 @@
-//! The configuration of the simulator; its defaults stand in `config/deribit-sim.toml`.
+//! The configuration of the simulator. Defaults: `config/deribit-sim.toml`.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -6,45 +6,46 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use common::config::{AdminConfig, Duration, Invalid, LogConfig, Service, ServiceConfig, TracingConfig};
 use serde::Deserialize;
+use serde::de::IgnoredAny;
 
 use crate::clock::Clock;
 use crate::faults::Plan;
-use crate::market::{Millis, Options};
+use crate::market::{MarketTime, Options};
 
-/// Everything that can be configured.
+/// All settings of the simulator.
 #[derive(Debug, Clone, Deserialize)]
 pub struct Config {
-    /// Where the exchange listens; port 0 takes any free one.
+    /// Where the exchange listens; port 0 is any free port.
     pub listen: SocketAddr,
     /// A key that all services have; nothing is waited for here.
     pub startup_deadline: Duration,
-    /// How long connections may take to end.
+    /// How long connections may take to end at shutdown.
     pub shutdown_deadline: Duration,
-    /// What is traded.
+    /// `[market]`: the synthetic market.
     pub market: MarketConfig,
-    /// Who may log in.
+    /// `[auth]`: the one key that may log in.
     pub auth: AuthConfig,
-    /// What a client may do.
+    /// `[limits]`: limits of each client.
     pub limits: LimitsConfig,
-    /// What goes wrong on purpose.
+    /// `[faults]`: the faults to inject.
     #[serde(default)]
     pub faults: FaultsConfig,
-    /// The admin endpoints.
+    /// `[admin]`: the address of `/live`, `/ready` and `/metrics`.
     pub admin: AdminConfig,
-    /// The log.
+    /// `[log]`: format and filter.
     pub log: LogConfig,
-    /// Traces.
+    /// `[tracing]`: where spans are sent.
     pub tracing: TracingConfig,
 }
 
-/// `[market]`
+/// `[market]`: options and clock of the market.
 #[derive(Debug, Clone, Deserialize)]
 pub struct MarketConfig {
-    /// See [`Options::seed`].
+    /// Seed of the market; see [`Options`].
     pub seed: u64,
-    /// See [`Options::instruments`].
+    /// Number of active instruments; see [`Options`].
     pub instruments: usize,
-    /// See [`Options::rate`].
+    /// Mean trades a second; see [`Options`].
     pub rate: f64,
     /// Exchange seconds for one second of the wall clock.
     pub speed: f64,
@@ -52,46 +53,46 @@ pub struct MarketConfig {
     pub origin: Option<String>,
 }
 
-/// `[auth]`: a made-up key of a made-up exchange, so no secret.
+/// `[auth]`: a key of a simulated exchange, so no secret.
 #[derive(Debug, Clone, Deserialize)]
 pub struct AuthConfig {
-    /// Its public half.
+    /// The client id that `public/auth` accepts.
     pub client_id: String,
-    /// Its other half.
+    /// The client secret that `public/auth` accepts.
     pub client_secret: String,
     /// How long a login lasts.
     pub expires_in: Duration,
 }
 
-/// `[limits]`
+/// `[limits]`: what a client may use.
 #[derive(Debug, Clone, Deserialize)]
 pub struct LimitsConfig {
-    /// Whether calls cost credits.
+    /// Whether requests cost credits.
     pub credits: bool,
-    /// HTTP and websocket together.
+    /// Open HTTP and websocket connections of one address.
     pub connections_per_ip: usize,
-    /// Bytes that may wait for a slow reader.
+    /// Bytes of the send buffer of a connection.
     pub send_buffer: usize,
-    /// The shortest interval that `public/set_heartbeat` takes.
+    /// The shortest interval that `public/set_heartbeat` accepts.
     pub heartbeat_interval: Duration,
-    /// Within this time a `test_request` is to be answered.
+    /// The client must answer a `test_request` within this time.
     pub heartbeat_answer: Duration,
-    /// A connection on which nothing is said for so long is closed.
+    /// A connection without messages for this long is closed.
     pub idle: Duration,
 }
 
-/// `[faults]`
+/// `[faults]`: the plan of faults.
 #[derive(Debug, Clone, Default, Deserialize)]
 pub struct FaultsConfig {
-    /// The plan; without one nothing goes wrong.
+    /// The plan of faults; without one no faults are injected.
     pub file: Option<PathBuf>,
 }
 
 impl FaultsConfig {
-    /// The plan, or one without faults.
+    /// Reads the plan; without a file the plan is empty.
     ///
     /// # Errors
-    /// What is wrong with the file.
+    /// A file that cannot be read or parsed.
     pub fn plan(&self) -> Result<Plan, Invalid> {
         let allowed = "a plan of faults, such as config/deribit-sim-faults.toml";
         let read = self.file.as_deref().map(Plan::read).transpose();
@@ -101,6 +102,12 @@ impl FaultsConfig {
 
 impl ServiceConfig for Config {
     const SERVICE: Service = Service::DeribitSim;
+    type Common = IgnoredAny;
+    type Own = Self;
+
+    fn new(_: IgnoredAny, own: Self) -> Self {
+        own
+    }
 
     fn admin(&self) -> &AdminConfig {
         &self.admin
@@ -127,19 +134,19 @@ impl ServiceConfig for Config {
 }
 
 impl MarketConfig {
-    /// The most instruments: the numbers of their trades fit into 63 bits until 2050.
-    const MOST_INSTRUMENTS: usize = 20_000;
-    /// The highest rate: the arrival process has room for 255 trades in a millisecond of one instrument.
-    const HIGHEST_RATE: f64 = 100_000.0;
+    /// With more instruments, trade ids would not fit into 63 bits until 2050.
+    const MAX_INSTRUMENTS: usize = 20_000;
+    /// Trades a second: the arrival process allows 255 trades in a millisecond of one instrument.
+    const MAX_RATE: f64 = 100_000.0;
 
     fn check(&self) -> Vec<Invalid> {
         let mut invalid = Vec::new();
-        if !(1..=Self::MOST_INSTRUMENTS).contains(&self.instruments) {
-            let allowed = format!("1 to {}", Self::MOST_INSTRUMENTS);
+        if !(1..=Self::MAX_INSTRUMENTS).contains(&self.instruments) {
+            let allowed = format!("1 to {}", Self::MAX_INSTRUMENTS);
             invalid.push(Invalid::new("market.instruments", self.instruments, allowed));
         }
-        if !(self.rate > 0.0 && self.rate <= Self::HIGHEST_RATE) {
-            let allowed = format!("trades a second, above 0, at most {}", Self::HIGHEST_RATE);
+        if !(self.rate > 0.0 && self.rate <= Self::MAX_RATE) {
+            let allowed = format!("trades a second, above 0, at most {}", Self::MAX_RATE);
             invalid.push(Invalid::new("market.rate", self.rate, allowed));
         }
         if !(0.001..=10_000.0).contains(&self.speed) {
@@ -156,20 +163,20 @@ impl MarketConfig {
                     self.speed,
                     humantime::format_rfc3339_seconds(SystemTime::now()),
                 );
-                invalid.push(Invalid::new("market.origin", "nothing", allowed));
+                invalid.push(Invalid::missing("market.origin", allowed));
             }
             _ => {}
         }
         invalid
     }
 
-    /// What the market is made from.
+    /// The options of the market.
     #[must_use]
     pub fn options(&self) -> Options {
         Options { seed: self.seed, instruments: self.instruments, rate: self.rate }
     }
 
-    /// The clock that the market goes by.
+    /// The clock of the exchange.
     #[must_use]
     pub fn clock(&self) -> Clock {
         match self.origin.as_deref().and_then(origin) {
@@ -179,10 +186,10 @@ impl MarketConfig {
     }
 }
 
-fn origin(text: &str) -> Option<Millis> {
+fn origin(text: &str) -> Option<MarketTime> {
     let since = humantime::parse_rfc3339(text).ok()?.duration_since(UNIX_EPOCH).ok()?;
-    let origin = Millis(u64::try_from(since.as_millis()).ok()?);
-    (origin >= Millis::GENESIS).then_some(origin)
+    let origin = MarketTime(u64::try_from(since.as_millis()).ok()?);
+    (origin >= MarketTime::GENESIS).then_some(origin)
 }
 
 #[cfg(test)]
@@ -206,9 +213,9 @@ mod tests {
     #[test]
     fn another_speed_needs_an_origin() {
         let error = with(&[("MARKET__SPEED", "10")]).unwrap_err();
-        assert!(error.contains("market.origin: got nothing"), "{error}");
+        assert!(error.contains("market.origin: no value"), "{error}");
         let config = with(&[("MARKET__SPEED", "10"), ("MARKET__ORIGIN", "2026-01-01T00:00:00Z")]).unwrap();
-        assert_eq!(config.market.clock(), Clock::new(Millis(1_767_225_600_000), 10.0));
+        assert_eq!(config.market.clock(), Clock::new(MarketTime(1_767_225_600_000), 10.0));
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! What all connections share.
+//! State that all connections share.
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -9,19 +9,19 @@ use tokio_util::task::TaskTracker;
 
 use crate::clock::Clock;
 use crate::config::{AuthConfig, Config, LimitsConfig};
-use crate::faults::{Blow, Kind, Occasion, Plan};
+use crate::fault_injector::FaultInjector;
+use crate::faults::{FaultKind, InjectedFault, Occasion, Plan};
 use crate::feed::Feed;
-use crate::limits::{Connections, Credits, Purse};
+use crate::limits::{ConnectionLimiter, TokenBucket, TokenBuckets};
 use crate::market::Market;
-use crate::metrics::Meters;
-use crate::protocol::{Context, Params, Recall, RpcError, answer, is_history};
-use crate::trouble::Trouble;
+use crate::metrics::Metrics;
+use crate::protocol::{HistoryFault, ProtocolError, QueryContext, RequestParams, answer, is_history};
 
-/// How far the time that is told may run ahead of the feed, in milliseconds: on a machine that is short of time the exchange is slow, but nobody is told a time
-/// of which the trades have yet to come.
-const AHEAD: u64 = 500;
+/// Milliseconds that `public/get_time` may run ahead of the feed. On an overloaded machine the exchange is slow, but it never shows a time
+/// whose trades are still to come.
+const MAX_AHEAD_MS: u64 = 500;
 
-/// The exchange, as its connections see it.
+/// The exchange as its connections see it.
 #[derive(Debug)]
 pub(crate) struct Exchange {
     pub(crate) market: Arc<Market>,
@@ -29,72 +29,77 @@ pub(crate) struct Exchange {
     pub(crate) feed: Feed,
     pub(crate) auth: AuthConfig,
     pub(crate) limits: LimitsConfig,
-    pub(crate) connections: Arc<Connections>,
-    pub(crate) meters: Meters,
-    pub(crate) trouble: Trouble,
-    /// Tells the sessions to end.
+    pub(crate) connections: Arc<ConnectionLimiter>,
+    pub(crate) metrics: Metrics,
+    pub(crate) injector: FaultInjector,
+    /// Cancelled when the sessions must end.
     pub(crate) stopping: CancellationToken,
-    /// The sessions, so that their end can be waited for.
+    /// Counts the sessions, so that `stop` can wait for them.
     pub(crate) sessions: TaskTracker,
-    credits: Credits,
+    credits: TokenBuckets,
 }
 
 impl Exchange {
-    pub(crate) fn new(config: &Config, plan: &Plan, meters: Meters) -> Self {
+    pub(crate) fn new(config: &Config, plan: &Plan, metrics: Metrics) -> Self {
         let mut market = Market::new(config.market.options());
         if let Some(holes) = plan.holes() {
             market = market.with_holes(holes);
         }
         Self {
             market: Arc::new(market),
-            trouble: Trouble::new(plan, meters.clone()),
+            injector: FaultInjector::new(plan, metrics.clone()),
             clock: config.market.clock(),
             feed: Feed::new(config.market.clock().now()),
             auth: config.auth.clone(),
             limits: config.limits.clone(),
-            connections: Arc::new(Connections::new(config.limits.connections_per_ip)),
-            meters,
+            connections: Arc::new(ConnectionLimiter::new(config.limits.connections_per_ip)),
+            metrics,
             stopping: CancellationToken::new(),
             sessions: TaskTracker::new(),
-            credits: Credits::default(),
+            credits: TokenBuckets::default(),
         }
     }
 
-    /// Answers a call that needs no connection.
-    pub(crate) fn answer(&self, method: &str, params: &Params, recall: Recall) -> Result<String, RpcError> {
+    /// Answers a request that needs no connection.
+    pub(crate) fn answer(
+        &self,
+        method: &str,
+        params: &RequestParams,
+        history_fault: HistoryFault,
+    ) -> Result<String, ProtocolError> {
         let now = self.clock.now();
-        let told = now.min(self.feed.sent_until().plus(AHEAD));
-        let context = Context { market: &self.market, now, told, recall };
-        answer(context, method, params).unwrap_or_else(|| Err(RpcError::method_not_found()))
+        let shown_time = now.min(self.feed.sent_until().plus(MAX_AHEAD_MS));
+        let context = QueryContext { market: &self.market, now, shown_time, history_fault };
+        answer(context, method, params).unwrap_or_else(|| Err(ProtocolError::method_not_found()))
     }
 
-    /// How well history is remembered for a call of that method; or it fails, if the plan of faults says so.
-    pub(crate) fn recall(&self, method: &str) -> Result<Recall, RpcError> {
+    /// The fault that the plan injects into a request of that method, or the error that it injects.
+    pub(crate) fn history_fault(&self, method: &str) -> Result<HistoryFault, ProtocolError> {
         let occasion = if is_history(method) { Occasion::History } else { Occasion::Call };
-        match self.trouble.at(occasion) {
-            Some(Blow { kind: Kind::RateLimit, .. }) => Err(RpcError::too_many_requests()),
-            Some(Blow { kind: Kind::Maintenance, .. }) => Err(RpcError::maintenance()),
-            Some(Blow { kind: Kind::Truncate, .. }) => Ok(Recall::Half),
-            Some(Blow { kind: Kind::Lag, lasts, .. }) => Ok(Recall::Behind(lasts)),
-            _ => Ok(Recall::Full),
+        match self.injector.at(occasion) {
+            Some(InjectedFault { kind: FaultKind::RateLimit, .. }) => Err(ProtocolError::too_many_requests()),
+            Some(InjectedFault { kind: FaultKind::Maintenance, .. }) => Err(ProtocolError::maintenance()),
+            Some(InjectedFault { kind: FaultKind::Truncate, .. }) => Ok(HistoryFault::Truncated),
+            Some(InjectedFault { kind: FaultKind::Lag, lasts, .. }) => Ok(HistoryFault::Lagging(lasts)),
+            _ => Ok(HistoryFault::None),
         }
     }
 
-    /// Pays for a call of that method.
+    /// Takes the credits for a request of that method.
     ///
-    /// The answer to a `test_request` costs nothing, so that a client that has used up its credits stays alive.
-    pub(crate) fn pay(&self, method: &str, (address, logged_in): (IpAddr, bool)) -> Result<(), RpcError> {
-        let purse = match method {
+    /// `public/test` costs nothing, so that a client without credits stays connected.
+    pub(crate) fn charge(&self, method: &str, address: IpAddr, logged_in: bool) -> Result<(), ProtocolError> {
+        let bucket = match method {
             "public/test" => return Ok(()),
             "public/subscribe" | "public/unsubscribe" | "public/unsubscribe_all" => {
-                Purse::Subscriptions(address)
+                TokenBucket::Subscriptions(address)
             }
-            _ if logged_in => Purse::Key,
-            _ => Purse::Address(address),
+            _ if logged_in => TokenBucket::Key,
+            _ => TokenBucket::Address(address),
         };
-        if !self.limits.credits || self.credits.pay(purse, Instant::now()) {
+        if !self.limits.credits || self.credits.charge(bucket, Instant::now()) {
             return Ok(());
         }
-        Err(RpcError::too_many_requests())
+        Err(ProtocolError::too_many_requests())
     }
 }

@@ -1,4 +1,4 @@
-//! The live feed: one task makes the trades, all connections share them.
+//! The live feed: one task generates the trades, and all connections share them.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -6,57 +6,57 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use tokio::sync::broadcast::{self, Receiver, Sender};
 
 use crate::clock::Clock;
-use crate::market::{Cursor, Market, Millis, Trade};
-use crate::metrics::Meters;
+use crate::market::{Cursor, Market, MarketTime, MarketTrade};
+use crate::metrics::Metrics;
 use crate::protocol::Interval;
 
-/// The length of a bundle.
+/// Milliseconds of a `100ms` batch.
 const BUNDLE: u64 = 100;
-/// The length of an `agg2` bundle.
+/// Milliseconds of an `agg2` batch.
 const SECOND: u64 = 1_000;
-/// How often `raw` trades are looked for.
+/// Milliseconds between two `raw` batches.
 const RAW: u64 = 10;
 
-/// Batches that a connection may be behind before it counts as a slow reader.
+/// Batches that a connection may fall behind before it is disconnected as a slow consumer.
 const BACKLOG: usize = 4_096;
 
-/// Trades of one interval.
-pub(crate) type Batch = Arc<[Arc<Published>]>;
+/// The trades of one interval, shared by all connections.
+pub(crate) type FeedBatch = Arc<[Arc<FeedTrade>]>;
 
-/// A trade, and its JSON, which is written once for all.
+/// A trade with its JSON, which is written once for all connections.
 #[derive(Debug)]
-pub(crate) struct Published {
-    pub(crate) trade: Trade,
+pub(crate) struct FeedTrade {
+    pub(crate) trade: MarketTrade,
     pub(crate) json: String,
 }
 
-/// Where connections get the trades from.
+/// The channels that distribute trades to the connections.
 #[derive(Debug, Clone)]
 pub(crate) struct Feed {
-    raw: Sender<Batch>,
-    bundles: Sender<Batch>,
-    seconds: Sender<Batch>,
-    /// Milliseconds: trades before have been sent.
+    raw: Sender<FeedBatch>,
+    bundles: Sender<FeedBatch>,
+    seconds: Sender<FeedBatch>,
+    /// Milliseconds since 1970: all earlier trades have been sent.
     sent_until: Arc<AtomicU64>,
 }
 
 impl Feed {
-    pub(crate) fn new(now: Millis) -> Self {
+    pub(crate) fn new(now: MarketTime) -> Self {
         let sender = || broadcast::channel(BACKLOG).0;
         Self { raw: sender(), bundles: sender(), seconds: sender(), sent_until: Arc::new(now.0.into()) }
     }
 
-    /// Trades before this time have been sent.
-    pub(crate) fn sent_until(&self) -> Millis {
-        Millis(self.sent_until.load(Ordering::Acquire))
+    /// All earlier trades have been sent.
+    pub(crate) fn sent_until(&self) -> MarketTime {
+        MarketTime(self.sent_until.load(Ordering::Acquire))
     }
 
-    /// The batches from now on: every trade that is not older than this call is in them.
-    pub(crate) fn listen(&self, interval: Interval) -> Receiver<Batch> {
+    /// The batches from now on. They hold every trade that is not older than this call.
+    pub(crate) fn listen(&self, interval: Interval) -> Receiver<FeedBatch> {
         self.sender(interval).subscribe()
     }
 
-    fn sender(&self, interval: Interval) -> &Sender<Batch> {
+    fn sender(&self, interval: Interval) -> &Sender<FeedBatch> {
         match interval {
             Interval::Raw => &self.raw,
             Interval::Bundle => &self.bundles,
@@ -68,9 +68,10 @@ impl Feed {
         self.sender(interval).receiver_count() > 0
     }
 
-    /// Sends the trades as time passes, for ever. Nothing is made while nobody listens.
-    pub(crate) async fn run(self, market: Arc<Market>, clock: Clock, meters: Meters) {
-        let mut stage = Stage { at: floor(clock.now(), SECOND), market, feed: self, meters, under_way: None };
+    /// Sends the trades as time passes, forever. Without subscribers no trades are generated.
+    pub(crate) async fn run(self, market: Arc<Market>, clock: Clock, metrics: Metrics) {
+        let mut stage =
+            FeedState { at: floor(clock.now(), SECOND), market, feed: self, metrics, under_way: None };
         loop {
             let step = if stage.feed.wanted(Interval::Raw) { RAW } else { BUNDLE };
             tokio::time::sleep(clock.until(floor(stage.at, step).plus(step))).await;
@@ -80,30 +81,30 @@ impl Feed {
     }
 }
 
-fn floor(time: Millis, step: u64) -> Millis {
-    Millis(time.0 / step * step)
+fn floor(time: MarketTime, step: u64) -> MarketTime {
+    MarketTime(time.0 / step * step)
 }
 
-/// The feed at a moment.
-struct Stage {
+/// The state of the feed task.
+struct FeedState {
     market: Arc<Market>,
     feed: Feed,
-    meters: Meters,
-    /// Trades before this time have been sent, or were not wanted.
-    at: Millis,
-    under_way: Option<UnderWay>,
+    metrics: Metrics,
+    /// All earlier trades have been sent, or had no subscriber.
+    at: MarketTime,
+    under_way: Option<ActiveFeed>,
 }
 
-/// What there is while somebody listens.
-struct UnderWay {
+/// State that exists while there are subscribers.
+struct ActiveFeed {
     cursor: Cursor,
-    bundle: Vec<Arc<Published>>,
-    second: Vec<Arc<Published>>,
+    bundle: Vec<Arc<FeedTrade>>,
+    second: Vec<Arc<FeedTrade>>,
 }
 
-impl Stage {
-    /// Sends what happened up to `to`.
-    fn advance(&mut self, to: Millis) {
+impl FeedState {
+    /// Sends the trades up to `to`, excluded.
+    fn advance(&mut self, to: MarketTime) {
         if self.listeners() == 0 {
             self.under_way = None;
             self.at = self.at.max(to);
@@ -122,17 +123,17 @@ impl Stage {
             .count()
     }
 
-    /// A step that does not go beyond the end of a bundle.
-    fn step(&mut self, to: Millis) {
-        let start = || UnderWay {
+    /// Sends the trades up to `to`, which is at most the end of a `100ms` batch.
+    fn step(&mut self, to: MarketTime) {
+        let start = || ActiveFeed {
             cursor: Cursor::new(&self.market, self.at),
             bundle: Vec::new(),
             second: Vec::new(),
         };
         let under_way = self.under_way.get_or_insert_with(start);
         let trades = under_way.cursor.advance(&self.market, to);
-        self.meters.trades.inc_by(trades.len() as u64);
-        let trades: Vec<_> = trades.into_iter().map(|trade| Arc::new(Published::of(trade))).collect();
+        self.metrics.trades.inc_by(trades.len() as u64);
+        let trades: Vec<_> = trades.into_iter().map(|trade| Arc::new(FeedTrade::of(trade))).collect();
         under_way.bundle.extend_from_slice(&trades);
         under_way.second.extend_from_slice(&trades);
         send(&self.feed.raw, trades);
@@ -145,16 +146,16 @@ impl Stage {
     }
 }
 
-impl Published {
-    fn of(trade: Trade) -> Self {
+impl FeedTrade {
+    fn of(trade: MarketTrade) -> Self {
         let json = trade.to_json();
         Self { trade, json }
     }
 }
 
-fn send(sender: &Sender<Batch>, trades: Vec<Arc<Published>>) {
+fn send(sender: &Sender<FeedBatch>, trades: Vec<Arc<FeedTrade>>) {
     if !trades.is_empty() {
-        // An error says that nobody listens, which may be.
+        // An error means that there are no subscribers, which is allowed.
         sender.send(trades.into()).ok();
     }
 }
@@ -164,16 +165,16 @@ mod tests {
     use super::*;
     use crate::market::Options;
 
-    const START: Millis = Millis(1_786_911_707_000);
+    const START: MarketTime = MarketTime(1_786_911_707_000);
 
-    fn stage() -> Stage {
+    fn stage() -> FeedState {
         let market = Arc::new(Market::new(Options { seed: 1, instruments: 100, rate: 500.0 }));
-        let meters = Meters::new(&common::metrics::Metrics::new("test"));
-        Stage { market, feed: Feed::new(START), meters, at: START, under_way: None }
+        let metrics = Metrics::new(&common::metrics::Metrics::new("test"));
+        FeedState { market, feed: Feed::new(START), metrics, at: START, under_way: None }
     }
 
-    /// Everything that has been sent, batch by batch.
-    fn received(receiver: &mut Receiver<Batch>) -> Vec<Vec<Trade>> {
+    /// Every batch that has been sent.
+    fn received(receiver: &mut Receiver<FeedBatch>) -> Vec<Vec<MarketTrade>> {
         let batches = std::iter::from_fn(|| receiver.try_recv().ok());
         batches.map(|batch| batch.iter().map(|published| published.trade.clone()).collect()).collect()
     }

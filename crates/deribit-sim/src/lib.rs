@@ -1,7 +1,7 @@
-//! A stand-in for the Deribit exchange: its public market data over websocket and HTTP, of a synthetic market.
+//! A simulator of the Deribit exchange: public market data of a synthetic market, over websocket and HTTP.
 //!
-//! The market is a pure function of seed, options and time ([`market`]), so a simulator that is started again stands where it
-//! would have stood, and a test in the same process can ask it what its clients must have got:
+//! The market is a pure function of seed, options and time ([`market`]). So a restarted simulator continues where it would have been, and a
+//! test in the same process knows what the clients must receive:
 //!
 //! ```no_run
 //! # async fn example(config: deribit_sim::Config) -> Result<(), common::Failure> {
@@ -19,6 +19,7 @@ mod app;
 mod clock;
 mod config;
 mod exchange;
+mod fault_injector;
 pub mod faults;
 mod feed;
 mod limits;
@@ -28,10 +29,9 @@ mod protocol;
 mod server;
 mod session;
 mod simulator;
-mod trouble;
 
-pub use app::{App, Flags};
+pub use app::{App, SimArgs};
 pub use clock::Clock;
 pub use config::{AuthConfig, Config, FaultsConfig, LimitsConfig, MarketConfig};
-pub use metrics::Meters;
+pub use metrics::Metrics;
 pub use simulator::Simulator;

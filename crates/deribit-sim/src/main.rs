@@ -1,20 +1,20 @@
-//! `deribit-sim`: a stand-in exchange.
+//! `deribit-sim`: a simulated exchange.
 
 use std::process::ExitCode;
 
 use common::cli::Invocation;
 use common::config::ServiceConfig as _;
-use common::{Failure, exit, service, telemetry};
-use deribit_sim::{App, Config, Flags};
+use common::{Failure, failure, service, telemetry};
+use deribit_sim::{App, Config, SimArgs};
 
 fn main() -> ExitCode {
-    exit::report(Config::SERVICE.name(), run())
+    failure::report(Config::SERVICE.name(), run())
 }
 
 fn run() -> Result<(), Failure> {
-    match Flags::load(env!("CARGO_PKG_VERSION"))? {
+    match SimArgs::load()? {
         Invocation::Run(config) => serve(&config),
-        Invocation::Done => Ok(()),
+        Invocation::Exit => Ok(()),
     }
 }
 

@@ -1,50 +1,51 @@
-//! What the simulator counts.
+//! Metrics of the simulator.
 
-use common::metrics::{Counter, Gauge, Metrics};
+use common::metrics::{Counter, Gauge, Metrics as MetricsRegistry};
 use prometheus_client::metrics::family::Family;
 
-use crate::faults::Kind;
+use crate::faults::FaultKind;
 
-/// A kind of fault.
 type KindLabel = [(&'static str, &'static str); 1];
 
-/// The simulator's own metrics.
+/// The metrics of the simulator, named `deribit_sim_…`.
 #[derive(Debug, Clone)]
-pub struct Meters {
+pub struct Metrics {
     pub(crate) connections: Gauge,
     pub(crate) trades: Counter,
     pub(crate) notifications: Counter,
     pub(crate) calls: Counter,
     pub(crate) errors: Counter,
     pub(crate) refused: Counter,
-    pub(crate) slow_readers: Counter,
+    pub(crate) slow_consumers_disconnected: Counter,
     pub(crate) logins: Counter,
-    pub(crate) renewals: Counter,
+    pub(crate) token_refreshes: Counter,
     faults: Family<KindLabel, Counter>,
 }
 
-impl Meters {
-    /// Registers them.
+impl Metrics {
+    /// Registers the metrics in `metrics`.
     #[must_use]
-    pub fn new(metrics: &Metrics) -> Self {
+    pub fn new(metrics: &MetricsRegistry) -> Self {
         Self {
             connections: metrics.gauge("connections", "Open websocket connections"),
-            trades: metrics.counter("trades", "Trades made for the live feed"),
+            trades: metrics.counter("trades", "Trades generated for the live feed"),
             notifications: metrics.counter("notifications", "Notifications sent on channels"),
-            calls: metrics.counter("calls", "Calls answered, by websocket or HTTP"),
-            errors: metrics.counter("errors", "Calls answered with an error"),
+            calls: metrics.counter("calls", "Requests answered, by websocket or HTTP"),
+            errors: metrics.counter("errors", "Requests answered with an error"),
             refused: metrics
-                .counter("connections_refused", "Connections refused, with 429 or by the plan of faults"),
-            slow_readers: metrics
-                .counter("slow_readers", "Connections cut off because their reader was too slow"),
-            logins: metrics.counter("logins", "Logins by key"),
-            renewals: metrics.counter("renewals", "Logins renewed by their token"),
-            faults: metrics.family("faults", "Faults of the plan that were done, by kind"),
+                .counter("connections_refused", "Connections refused with 429 or by an injected fault"),
+            slow_consumers_disconnected: metrics.counter(
+                "slow_consumers_disconnected",
+                "Connections closed because the client read too slowly",
+            ),
+            logins: metrics.counter("logins", "Logins with client credentials"),
+            token_refreshes: metrics.counter("token_refreshes", "Logins renewed with a refresh token"),
+            faults: metrics.family("faults", "Injected faults by kind"),
         }
     }
 
-    /// A fault of the plan was done.
-    pub(crate) fn fault(&self, kind: Kind) {
+    /// Counts an injected fault.
+    pub(crate) fn fault(&self, kind: FaultKind) {
         self.faults.get_or_create(&[("kind", kind.name())]).inc();
     }
 }

@@ -1,4 +1,4 @@
-//! The exchange as a thing that is started and stopped.
+//! Starting and stopping the exchange.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -7,19 +7,19 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use common::Failure;
-use common::metrics::Metrics;
+use common::metrics::Metrics as MetricsRegistry;
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::exchange::Exchange;
-use crate::faults::Kind;
+use crate::faults::FaultKind;
 use crate::market::Market;
-use crate::metrics::Meters;
+use crate::metrics::Metrics;
 use crate::server::router;
 
-/// An exchange that runs.
+/// A running exchange with its listener and feed.
 #[derive(Debug)]
 pub struct Simulator {
     addr: SocketAddr,
@@ -30,30 +30,30 @@ pub struct Simulator {
 }
 
 impl Simulator {
-    /// Starts the exchange as the configuration says; its `admin`, `log` and `tracing` are for the process around it.
+    /// Starts the exchange. `admin`, `log` and `tracing` are for the process around it.
     ///
     /// # Errors
-    /// [`Failure::Config`] if it cannot listen there, or the plan of faults cannot be read.
+    /// [`Failure::Config`] if the port is taken or the plan of faults is invalid.
     pub async fn start(config: &Config) -> Result<Self, Failure> {
-        Self::start_with(config, Meters::new(&Metrics::new("deribit_sim"))).await
+        Self::start_with(config, Metrics::new(&MetricsRegistry::new("deribit_sim"))).await
     }
 
     /// As [`Simulator::start`], with the metrics given.
     ///
     /// # Errors
     /// As [`Simulator::start`].
-    pub async fn start_with(config: &Config, meters: Meters) -> Result<Self, Failure> {
+    pub async fn start_with(config: &Config, metrics: Metrics) -> Result<Self, Failure> {
         let plan = config.faults.plan().map_err(|invalid| Failure::Config(invalid.to_string()))?;
         let listener = TcpListener::bind(config.listen).await.map_err(|error| {
             Failure::Config(format!(
-                "listen: cannot listen on {}: {error}; takes a free address and port",
+                "listen: cannot listen on {}: {error}; expected a free address and port",
                 config.listen
             ))
         })?;
         let addr = listener.local_addr().context("the listener has no address")?;
-        let exchange = Arc::new(Exchange::new(config, &plan, meters));
-        let (market, meters) = (Arc::clone(&exchange.market), exchange.meters.clone());
-        let feed = tokio::spawn(exchange.feed.clone().run(market, exchange.clock, meters));
+        let exchange = Arc::new(Exchange::new(config, &plan, metrics));
+        let (market, metrics) = (Arc::clone(&exchange.market), exchange.metrics.clone());
+        let feed = tokio::spawn(exchange.feed.clone().run(market, exchange.clock, metrics));
         let service = router(Arc::clone(&exchange)).into_make_service_with_connect_info::<SocketAddr>();
         let stopping = exchange.stopping.clone().cancelled_owned();
         let server =
@@ -61,52 +61,52 @@ impl Simulator {
         Ok(Self { addr, exchange, server, feed, deadline: *config.shutdown_deadline })
     }
 
-    /// Where it listens.
+    /// The address it listens on.
     #[must_use]
     pub fn addr(&self) -> SocketAddr {
         self.addr
     }
 
-    /// What it trades.
+    /// The market that it publishes.
     #[must_use]
     pub fn market(&self) -> &Arc<Market> {
         &self.exchange.market
     }
 
-    /// What time it has.
+    /// The clock of the exchange.
     #[must_use]
     pub fn clock(&self) -> Clock {
         self.exchange.clock
     }
 
-    /// Open websocket connections.
+    /// The number of open websocket connections.
     #[must_use]
     pub fn connections(&self) -> usize {
         self.exchange.sessions.len()
     }
 
-    /// How often each kind of fault of the plan has struck; holes, which are the market's, not among them.
+    /// The number of injected faults by kind, without holes, which belong to the market.
     #[must_use]
-    pub fn faults(&self) -> BTreeMap<Kind, u64> {
-        self.exchange.trouble.done()
+    pub fn faults(&self) -> BTreeMap<FaultKind, u64> {
+        self.exchange.injector.counts()
     }
 
-    /// How often somebody has logged in by key, and how often a login was renewed by its token.
+    /// The number of logins by client credentials, and by refresh token.
     #[must_use]
     pub fn logins(&self) -> (u64, u64) {
-        (self.exchange.meters.logins.get(), self.exchange.meters.renewals.get())
+        (self.exchange.metrics.logins.get(), self.exchange.metrics.token_refreshes.get())
     }
 
-    /// Returns if a part of it ends, which none does by itself.
+    /// Resolves when one of its tasks ends, which happens only by a failure.
     pub(crate) async fn failed(&mut self) -> Failure {
         let part = tokio::select! {
             _ = &mut self.server => "the server",
             _ = &mut self.feed => "the feed",
         };
-        Failure::Defect(format!("{part} ended without being asked to"))
+        Failure::Internal(format!("{part} ended without being asked to"))
     }
 
-    /// Says goodbye on all connections and stops, within the configured `shutdown_deadline`.
+    /// Closes all connections and stops, within `shutdown_deadline`.
     pub async fn stop(mut self) {
         self.exchange.stopping.cancel();
         self.exchange.sessions.close();
@@ -119,7 +119,7 @@ impl Simulator {
 }
 
 impl Drop for Simulator {
-    /// A simulator that a failing test drops leaves nothing running.
+    /// A failing test drops its simulator: nothing must keep running.
     fn drop(&mut self) {
         self.exchange.stopping.cancel();
         self.server.abort();

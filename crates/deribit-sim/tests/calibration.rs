@@ -1,5 +1,5 @@
-//! The market is like the recorded one: the figures in the comments are the recording's (four hours of BTC-PERPETUAL,
-//! 9,147 trades; 560 trades of bitcoin options), the bounds are wide enough for any seed.
+//! The market is like the recorded one. The figures in the comments are those of the recording: four hours of BTC-PERPETUAL (9,147 trades)
+//! and 560 trades of bitcoin options. The bounds are wide enough for any seed.
 
 #![allow(
     missing_docs,
@@ -12,23 +12,23 @@
 use std::collections::HashMap;
 use std::sync::LazyLock;
 
-use deribit_sim::market::{Currency, Direction, Kind, Market, Millis, Options, Trade};
+use deribit_sim::market::{Currency, Direction, InstrumentKind, Market, MarketTime, MarketTrade, Options};
 
-const NOW: Millis = Millis(1_786_911_707_538);
+const NOW: MarketTime = MarketTime(1_786_911_707_538);
 const HOUR: u64 = 3_600_000;
 
-/// At 3.1 trades/s over all, BTC-PERPETUAL has its recorded 0.65.
+/// At 3.1 trades/s in total, BTC-PERPETUAL has its recorded 0.65.
 fn market(seed: u64) -> Market {
     Market::new(Options { seed, instruments: 200, rate: 3.1 })
 }
 
-fn trades_of(market: &Market, name: &str, hours: u64) -> Vec<Trade> {
+fn trades_of(market: &Market, name: &str, hours: u64) -> Vec<MarketTrade> {
     let listing = market.instrument(name).unwrap();
     let from = market.sequence_before(&listing, NOW.minus(hours * HOUR)) + 1;
     market.sequence(&listing, from..=u64::MAX, NOW)
 }
 
-fn counts(trades: &[Trade], window: u64) -> HashMap<u64, u64> {
+fn counts(trades: &[MarketTrade], window: u64) -> HashMap<u64, u64> {
     let mut counts = HashMap::new();
     for trade in trades {
         *counts.entry(trade.timestamp.0 / window).or_default() += 1;
@@ -36,8 +36,8 @@ fn counts(trades: &[Trade], window: u64) -> HashMap<u64, u64> {
     counts
 }
 
-/// Variance over mean of the number of trades in windows of so many milliseconds.
-fn dispersion(trades: &[Trade], hours: u64, window: u64) -> f64 {
+/// Variance over mean of the number of trades in windows of `window` milliseconds.
+fn dispersion(trades: &[MarketTrade], hours: u64, window: u64) -> f64 {
     let windows = (hours * HOUR) as f64 / window as f64;
     let mean = trades.len() as f64 / windows;
     let squares: u64 = counts(trades, window).values().map(|count| count * count).sum();
@@ -51,15 +51,15 @@ fn quantiles(mut values: Vec<f64>, shares: &[f64]) -> Vec<f64> {
     shares.iter().map(|share| values[at(share)]).collect()
 }
 
-/// Four markets are judged together, so that no single one decides.
-static PERPETUALS: LazyLock<Vec<Vec<Trade>>> =
+/// Four markets are tested together, so that no single one decides.
+static PERPETUALS: LazyLock<Vec<Vec<MarketTrade>>> =
     LazyLock::new(|| (1..=4).map(|seed| trades_of(&market(seed), "BTC-PERPETUAL", 4)).collect());
 
-fn mean_of(tapes: &[Vec<Trade>], figure: impl Fn(&[Trade]) -> f64) -> f64 {
+fn mean_of(tapes: &[Vec<MarketTrade>], figure: impl Fn(&[MarketTrade]) -> f64) -> f64 {
     tapes.iter().map(|trades| figure(trades)).sum::<f64>() / tapes.len() as f64
 }
 
-fn share(trades: &[Trade], holds: impl Fn(&Trade, &Trade) -> bool) -> f64 {
+fn share(trades: &[MarketTrade], holds: impl Fn(&MarketTrade, &MarketTrade) -> bool) -> f64 {
     trades.windows(2).filter(|pair| holds(&pair[0], &pair[1])).count() as f64 / (trades.len() - 1) as f64
 }
 
@@ -82,7 +82,7 @@ fn trades_cluster_at_every_scale_as_the_recorded_ones_do() {
 }
 
 #[test]
-fn orders_are_filled_in_parts_at_once_on_one_side_at_one_price() {
+fn the_parts_of_an_order_share_time_side_and_price() {
     let tapes = &PERPETUALS[..];
     let same_time = mean_of(tapes, |trades| share(trades, |a, b| a.timestamp == b.timestamp));
     assert!((0.35..0.65).contains(&same_time), "{same_time}, recorded 0.52");
@@ -121,8 +121,10 @@ fn prices_step_and_amounts_spread_as_recorded() {
 #[test]
 fn options_have_the_recorded_sizes_and_volatilities() {
     let trades = market(1).trades(NOW.minus(4 * HOUR)..NOW);
-    let options: Vec<_> =
-        trades.iter().filter(|trade| trade.kind == Kind::Option && trade.currency == Currency::Btc).collect();
+    let options: Vec<_> = trades
+        .iter()
+        .filter(|trade| trade.kind == InstrumentKind::Option && trade.currency == Currency::Btc)
+        .collect();
     let sizes = quantiles(options.iter().map(|trade| trade.amount).collect(), &[0.5, 0.75, 0.9, 0.99]);
     for (simulated, recorded) in sizes.into_iter().zip([0.1, 0.5, 2.0, 21.0]) {
         assert!((recorded / 2.0..=recorded * 2.0).contains(&simulated), "{simulated}, recorded {recorded}");
@@ -147,7 +149,7 @@ fn trades_come_at_the_rate_asked_for_and_mostly_of_perpetuals() {
 fn what_is_rare_at_the_exchange_occurs() {
     let market = Market::new(Options { seed: 4, instruments: 400, rate: 100.0 });
     let trades = market.trades(NOW.minus(HOUR / 5)..NOW);
-    let occurs = |what: &str, holds: &dyn Fn(&Trade) -> bool| {
+    let occurs = |what: &str, holds: &dyn Fn(&MarketTrade) -> bool| {
         let times = trades.iter().filter(|trade| holds(trade)).count();
         assert!(times > 0 && times * 2 < trades.len(), "{what}: {times} of {}", trades.len());
     };

@@ -1,4 +1,4 @@
-//! What a client sees of a plan of faults.
+//! The effects of injected faults on a client.
 
 #![allow(
     missing_docs,
@@ -14,15 +14,15 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use deribit_sim::Simulator;
-use deribit_sim::faults::Kind;
-use deribit_sim::market::Millis;
+use deribit_sim::faults::FaultKind;
+use deribit_sim::market::MarketTime;
 use serde_json::{Value, json};
-use support::Client;
+use support::SimClient;
 use tokio_tungstenite::connect_async;
 
 const CHANNEL: &str = "trades.any.any.100ms";
 
-/// An exchange with one fault.
+/// Starts an exchange with one fault in its plan.
 async fn simulator(fault: &str) -> Simulator {
     let file = std::env::temp_dir().join(format!(
         "faults-{}-{:?}.toml",
@@ -35,24 +35,24 @@ async fn simulator(fault: &str) -> Simulator {
     started
 }
 
-async fn subscribed(simulator: &Simulator) -> Client {
-    let mut client = Client::connect(simulator).await;
+async fn subscribed(simulator: &Simulator) -> SimClient {
+    let mut client = SimClient::connect(simulator).await;
     client.result("public/subscribe", json!({ "channels": [CHANNEL, "platform_state"] })).await;
     client
 }
 
-type Numbers = BTreeMap<String, Vec<u64>>;
+type SequenceNumbers = BTreeMap<String, Vec<u64>>;
 
-fn numbers(trades: &[Value], into: &mut Numbers) {
+fn numbers(trades: &[Value], into: &mut SequenceNumbers) {
     for trade in trades {
         let name = trade["instrument_name"].as_str().unwrap().to_owned();
         into.entry(name).or_default().push(trade["trade_seq"].as_u64().unwrap());
     }
 }
 
-/// What so many notifications held, by instrument.
-async fn heard(client: &mut Client, notifications: usize) -> Numbers {
-    let mut all = Numbers::new();
+/// The sequence numbers in `count` notifications, by instrument.
+async fn heard(client: &mut SimClient, notifications: usize) -> SequenceNumbers {
+    let mut all = SequenceNumbers::new();
     for _ in 0..notifications {
         let mut notification = client.notification().await;
         let Value::Array(trades) = notification["params"]["data"].take() else { panic!("{notification}") };
@@ -61,7 +61,7 @@ async fn heard(client: &mut Client, notifications: usize) -> Numbers {
     all
 }
 
-fn steps(numbers: &Numbers) -> BTreeSet<i64> {
+fn steps(numbers: &SequenceNumbers) -> BTreeSet<i64> {
     let step = |pair: &[u64]| i64::try_from(pair[1]).unwrap() - i64::try_from(pair[0]).unwrap();
     numbers.values().flat_map(|of| of.windows(2).map(step)).collect()
 }
@@ -83,7 +83,7 @@ async fn duplicates_and_notifications_out_of_order_go_back_and_lose_nothing() {
         let simulator = simulator(&format!("kind = \"{kind}\"\none_in = 3\ntimes = 5")).await;
         let mut client = subscribed(&simulator).await;
         let mut all = heard(&mut client, 10).await;
-        while simulator.faults()[&Kind::ALL.into_iter().find(|k| k.name() == kind).unwrap()] < 5 {
+        while simulator.faults()[&FaultKind::ALL.into_iter().find(|k| k.name() == kind).unwrap()] < 5 {
             for (name, more) in heard(&mut client, 1).await {
                 all.entry(name).or_default().extend(more);
             }
@@ -102,7 +102,7 @@ async fn duplicates_and_notifications_out_of_order_go_back_and_lose_nothing() {
 }
 
 #[tokio::test]
-async fn who_is_cut_off_or_called_too_often_loses_the_connection_and_may_come_again() {
+async fn a_cut_or_rate_limited_client_may_reconnect() {
     let simulator = simulator("kind = \"cut\"\none_in = 2\ntimes = 1").await;
     let mut client = subscribed(&simulator).await;
     while client.next().await.is_ok() {}
@@ -110,10 +110,10 @@ async fn who_is_cut_off_or_called_too_often_loses_the_connection_and_may_come_ag
     simulator.stop().await;
 
     let simulator = self::simulator("kind = \"rate-limit\"\none_in = 1\ntimes = 1").await;
-    let mut client = Client::connect(&simulator).await;
+    let mut client = SimClient::connect(&simulator).await;
     assert_eq!(client.error("public/get_time", json!({})).await, 10028);
     assert!(client.next().await.is_err());
-    Client::connect(&simulator).await.result("public/get_time", json!({})).await;
+    SimClient::connect(&simulator).await.result("public/get_time", json!({})).await;
     simulator.stop().await;
 }
 
@@ -133,8 +133,8 @@ async fn a_half_open_connection_says_nothing_and_is_not_closed() {
 async fn a_stalled_connection_has_everything_later() {
     let simulator = simulator("kind = \"stall\"\none_in = 5\ntimes = 2\nlasts = \"500ms\"").await;
     let mut client = subscribed(&simulator).await;
-    let mut all = Numbers::new();
-    while simulator.faults()[&Kind::Stall] < 2 {
+    let mut all = SequenceNumbers::new();
+    while simulator.faults()[&FaultKind::Stall] < 2 {
         for (name, more) in heard(&mut client, 1).await {
             all.entry(name).or_default().extend(more);
         }
@@ -144,7 +144,7 @@ async fn a_stalled_connection_has_everything_later() {
 }
 
 #[tokio::test]
-async fn in_maintenance_there_are_no_trades_and_no_answers_and_nobody_comes_in() {
+async fn maintenance_stops_trades_answers_and_new_connections() {
     let simulator = simulator("kind = \"maintenance\"\nevery_trades = 100\ntimes = 1\nlasts = \"15s\"").await;
     let mut client = subscribed(&simulator).await;
     let news = |message: &Value| message["params"]["data"]["maintenance"].as_bool();
@@ -162,27 +162,27 @@ async fn connections_are_refused_for_a_while() {
     let url = format!("ws://{}/ws/api/v2", simulator.addr());
     assert!(connect_async(&url).await.is_err());
     while connect_async(&url).await.is_err() {}
-    assert_eq!(simulator.faults()[&Kind::Refuse], 1);
+    assert_eq!(simulator.faults()[&FaultKind::Refuse], 1);
     simulator.stop().await;
 }
 
-async fn history(client: &mut Client, from: Millis, to: Millis) -> (Numbers, bool) {
+async fn history(client: &mut SimClient, from: MarketTime, to: MarketTime) -> (SequenceNumbers, bool) {
     let params = json!({ "currency": "BTC", "kind": "any", "start_timestamp": from.0, "end_timestamp": to.0,
         "count": 1_000, "sorting": "asc" });
     let page = client.result("public/get_last_trades_by_currency_and_time", params).await;
-    let mut found = Numbers::new();
+    let mut found = SequenceNumbers::new();
     numbers(page["trades"].as_array().unwrap(), &mut found);
     (found, page["has_more"].as_bool().unwrap())
 }
 
-fn count(numbers: &Numbers) -> usize {
+fn count(numbers: &SequenceNumbers) -> usize {
     numbers.values().map(Vec::len).sum()
 }
 
 #[tokio::test]
-async fn truncated_history_says_that_there_is_more_and_late_history_lacks_the_newest() {
+async fn truncated_history_has_more_and_lagging_history_lacks_the_newest() {
     let simulator = simulator("kind = \"truncate\"\none_in = 1\ntimes = 1").await;
-    let mut client = Client::connect(&simulator).await;
+    let mut client = SimClient::connect(&simulator).await;
     let now = simulator.clock().now();
     let (half, has_more) = history(&mut client, now.minus(3_000), now.minus(1)).await;
     let (all, _) = history(&mut client, now.minus(3_000), now.minus(1)).await;
@@ -190,9 +190,9 @@ async fn truncated_history_says_that_there_is_more_and_late_history_lacks_the_ne
     simulator.stop().await;
 
     let simulator = self::simulator("kind = \"lag\"\none_in = 1\nlasts = \"1h\"").await;
-    let mut client = Client::connect(&simulator).await;
+    let mut client = SimClient::connect(&simulator).await;
     let (none, _) = history(&mut client, now.minus(3_000), now.minus(1)).await;
-    assert_eq!(none, Numbers::new());
+    assert_eq!(none, SequenceNumbers::new());
     simulator.stop().await;
 }
 
@@ -204,7 +204,7 @@ async fn a_hole_is_one_in_stream_and_history_and_truth() {
     let live = heard(&mut client, 20).await;
     assert!(steps(&live).len() > 1, "no holes");
     let (history, _) = history(&mut client, begun, simulator.clock().now()).await;
-    let mut truth = Numbers::new();
+    let mut truth = SequenceNumbers::new();
     for trade in simulator.market().trades(begun..simulator.clock().now()) {
         truth.entry(trade.instrument_name.to_string()).or_default().push(trade.trade_seq);
     }
@@ -218,7 +218,7 @@ async fn a_hole_is_one_in_stream_and_history_and_truth() {
 }
 
 #[tokio::test]
-async fn garbage_cannot_be_read_and_what_is_too_large_ends_the_connection_of_a_client_with_a_limit() {
+async fn garbage_is_unparsable_and_oversize_ends_the_connection_of_a_bounded_client() {
     let simulator = simulator("kind = \"garbage\"\none_in = 1").await;
     let (mut socket, _) = connect_async(format!("ws://{}/ws/api/v2", simulator.addr())).await.unwrap();
     subscribe(&mut socket).await;
@@ -240,18 +240,18 @@ async fn garbage_cannot_be_read_and_what_is_too_large_ends_the_connection_of_a_c
     simulator.stop().await;
 }
 
-type Socket = tokio_tungstenite::WebSocketStream<tokio_tungstenite::MaybeTlsStream<tokio::net::TcpStream>>;
+type WsSocket = tokio_tungstenite::WebSocketStream<tokio_tungstenite::MaybeTlsStream<tokio::net::TcpStream>>;
 
-async fn subscribe(socket: &mut Socket) {
+async fn subscribe(socket: &mut WsSocket) {
     use futures_util::SinkExt as _;
     let request = json!({ "jsonrpc": "2.0", "id": 1, "method": "public/subscribe", "params": { "channels": [CHANNEL] } });
     socket.send(request.to_string().into()).await.unwrap();
     frame(socket).await.unwrap();
 }
 
-/// The next text; nothing when the connection has ended.
-async fn frame(socket: &mut Socket) -> Option<String> {
+/// The next text frame; `None` after the end of the connection.
+async fn frame(socket: &mut WsSocket) -> Option<String> {
     use futures_util::StreamExt as _;
-    let next = tokio::time::timeout(support::PATIENCE, socket.next()).await.unwrap();
+    let next = tokio::time::timeout(support::TIMEOUT, socket.next()).await.unwrap();
     Some(next?.ok()?.to_text().unwrap().to_owned())
 }

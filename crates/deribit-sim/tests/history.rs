@@ -1,4 +1,4 @@
-//! The history calls, over HTTP and websocket.
+//! History requests over HTTP and websocket.
 
 #![allow(
     missing_docs,
@@ -11,9 +11,9 @@
 mod support;
 
 use deribit_sim::Simulator;
-use deribit_sim::market::{Millis, Trade};
+use deribit_sim::market::{MarketTime, MarketTrade};
 use serde_json::{Value, json};
-use support::{Client, simulator};
+use support::{SimClient, simulator};
 
 const DAY: u64 = 86_400_000;
 
@@ -82,7 +82,7 @@ async fn one_instrument_is_found_by_time_further_back_than_a_day() {
 #[tokio::test]
 async fn a_currency_is_paged_by_time_for_a_day_back() {
     let simulator = simulator(&[("LIMITS__CREDITS", "false")]).await;
-    let mut client = Client::connect(&simulator).await;
+    let mut client = SimClient::connect(&simulator).await;
     let now = simulator.clock().now();
     let (start, end) = (now.minus(60_000), now.minus(30_000));
     let market = simulator.market().trades(start..end.plus(1));
@@ -91,7 +91,7 @@ async fn a_currency_is_paged_by_time_for_a_day_back() {
         .filter(|trade| trade.currency.name() == "BTC")
         .map(|trade| serde_json::from_str(&trade.to_json()).unwrap())
         .collect();
-    let ask = |start: Millis, sorting: &str, count: u64| json!({ "currency": "BTC", "kind": "any", "start_timestamp": start.0, "end_timestamp": end.0, "count": count, "sorting": sorting });
+    let ask = |start: MarketTime, sorting: &str, count: u64| json!({ "currency": "BTC", "kind": "any", "start_timestamp": start.0, "end_timestamp": end.0, "count": count, "sorting": sorting });
     let method = "public/get_last_trades_by_currency_and_time";
     let page = client.result(method, ask(start, "asc", 1000)).await;
     assert_eq!(page["trades"].as_array().unwrap()[..], bitcoin[..bitcoin.len().min(1_000)]);
@@ -151,9 +151,9 @@ async fn instruments_are_listed_by_currency_kind_and_state() {
 }
 
 #[tokio::test]
-async fn an_unknown_instrument_is_13020_and_a_page_has_1_to_1000_trades() {
+async fn unknown_instruments_and_page_sizes_are_errors() {
     let simulator = simulator(&[]).await;
-    let mut client = Client::connect(&simulator).await;
+    let mut client = SimClient::connect(&simulator).await;
     let method = "public/get_last_trades_by_instrument";
     assert_eq!(client.error(method, json!({ "instrument_name": "LTC-PERPETUAL" })).await, 13020);
     for count in [0, 1_001] {
@@ -188,7 +188,7 @@ async fn the_33rd_connection_of_an_address_is_refused_with_429() {
     let simulator = simulator(&[("LIMITS__CONNECTIONS_PER_IP", "3")]).await;
     let mut clients = Vec::new();
     for _ in 0..3 {
-        let mut client = Client::connect(&simulator).await;
+        let mut client = SimClient::connect(&simulator).await;
         client.result("public/test", json!({})).await;
         clients.push(client);
     }
@@ -203,7 +203,8 @@ async fn a_test_can_ask_for_all_trades_of_a_span() {
     let (from, to) = (now.minus(7_000), now.minus(1_500));
     let (status, lines) = get(&simulator, &format!("/sim/trades?from={}&to={}", from.0, to.0)).await;
     assert_eq!(status, 200);
-    let expected: Vec<_> = simulator.market().trades(from..to.plus(1)).iter().map(Trade::to_json).collect();
+    let expected: Vec<_> =
+        simulator.market().trades(from..to.plus(1)).iter().map(MarketTrade::to_json).collect();
     assert_eq!(lines.lines().collect::<Vec<_>>(), expected);
     simulator.stop().await;
 }

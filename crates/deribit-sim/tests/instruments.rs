@@ -1,4 +1,4 @@
-//! Which instruments there are.
+//! The instruments of a market.
 
 #![allow(
     missing_docs,
@@ -10,7 +10,7 @@
 
 use std::collections::HashSet;
 
-use deribit_sim::market::{Kind, Market, Millis, Options};
+use deribit_sim::market::{InstrumentKind, Market, MarketTime, Options};
 use proptest::prelude::{ProptestConfig, prop_assert, prop_assert_eq, proptest};
 
 fn market(instruments: usize) -> Market {
@@ -18,13 +18,13 @@ fn market(instruments: usize) -> Market {
 }
 
 /// 2026-08-16T20:21:47Z
-const NOW: Millis = Millis(1_786_911_707_538);
+const NOW: MarketTime = MarketTime(1_786_911_707_538);
 
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(40))]
 
     #[test]
-    fn there_are_as_many_active_instruments_as_asked_for_each_with_a_name_of_its_own(
+    fn as_many_instruments_are_active_as_configured_with_unique_names(
         instruments in 1_usize..600, after in 0_u64..60_000_000_000,
     ) {
         let market = market(instruments);
@@ -43,7 +43,7 @@ proptest! {
 }
 
 #[test]
-fn no_number_of_instruments_is_missed_where_options_are_too_few_for_combos() {
+fn every_number_of_instruments_is_met() {
     for instruments in 1..300 {
         assert_eq!(market(instruments).listings(NOW).count(), instruments);
     }
@@ -60,10 +60,10 @@ fn ten_thousand_instruments_have_ten_thousand_names() {
 fn perpetuals_come_first_then_futures_spot_options_and_combos() {
     let kinds =
         |instruments| market(instruments).listings(NOW).map(|listing| listing.kind()).collect::<Vec<_>>();
-    assert_eq!(kinds(9), [Kind::Future; 9]);
+    assert_eq!(kinds(9), [InstrumentKind::Future; 9]);
     let kinds = kinds(200);
     let count = |kind| kinds.iter().filter(|other| **other == kind).count();
-    let counts = Kind::ALL.map(count);
+    let counts = InstrumentKind::ALL.map(count);
     assert_eq!(counts, [24, 152, 8, 8, 8]);
     let names: Vec<_> = market(9).listings(NOW).map(|listing| listing.name().to_string()).collect();
     assert_eq!(names[0], "BTC-PERPETUAL");
@@ -93,7 +93,7 @@ fn names_look_like_the_exchanges() {
 }
 
 #[test]
-fn an_expired_instrument_can_still_be_named_and_one_that_never_was_cannot() {
+fn an_expired_instrument_is_still_known() {
     let market = market(300);
     let expired: Vec<_> = market.expired(NOW.minus(3 * 86_400_000), NOW).collect();
     assert!(expired.len() > 30, "{}", expired.len());

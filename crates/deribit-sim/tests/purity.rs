@@ -1,4 +1,4 @@
-//! The market is a function of seed, options and time: however a question is put, the answers agree to the last bit.
+//! The market is a function of seed, options and time: different queries for the same trades agree to the last bit.
 
 #![allow(
     missing_docs,
@@ -10,18 +10,20 @@
 
 use std::collections::{HashMap, HashSet};
 
-use deribit_sim::market::{Cursor, Filter, Kinds, Market, Millis, Options, Take, TickDirection, Trade};
+use deribit_sim::market::{
+    Cursor, Filter, InstrumentKinds, Market, MarketTime, MarketTrade, Options, Take, TickDirection,
+};
 use proptest::prelude::{ProptestConfig, any, prop_assert, prop_assert_eq, proptest};
 
 /// Some day in 2026, at 07:59:00 UTC: contracts expire a minute later.
-const BEFORE_EXPIRY: Millis = Millis(1_786_953_540_000);
+const BEFORE_EXPIRY: MarketTime = MarketTime(1_786_953_540_000);
 
 fn market(seed: u64, instruments: usize, rate: f64) -> Market {
     Market::new(Options { seed, instruments, rate })
 }
 
-fn by_instrument(trades: &[Trade]) -> HashMap<&str, Vec<&Trade>> {
-    let mut sorted: HashMap<&str, Vec<&Trade>> = HashMap::new();
+fn by_instrument(trades: &[MarketTrade]) -> HashMap<&str, Vec<&MarketTrade>> {
+    let mut sorted: HashMap<&str, Vec<&MarketTrade>> = HashMap::new();
     for trade in trades {
         sorted.entry(&trade.instrument_name).or_default().push(trade);
     }
@@ -62,7 +64,7 @@ proptest! {
     }
 
     #[test]
-    fn a_trade_is_the_same_asked_for_by_time_or_by_sequence_alone_or_with_others(
+    fn a_trade_is_the_same_by_time_and_by_sequence(
         seed in any::<u64>(), start in 0_u64..90_000,
     ) {
         let market = market(seed, 150, 60.0);
@@ -85,7 +87,7 @@ proptest! {
     fn pages_cover_a_span_once_from_either_end(seed in any::<u64>(), start in 0_u64..90_000, count in 1_usize..80) {
         let market = market(seed, 100, 60.0);
         let span = BEFORE_EXPIRY.plus(start)..BEFORE_EXPIRY.plus(start + 4_000);
-        let filter = Filter { currency: None, kinds: Kinds::Any };
+        let filter = Filter { currency: None, kinds: InstrumentKinds::Any };
         let all = market.trades(span.clone());
         let first = market.page(filter, span.clone(), Take::First(count));
         prop_assert_eq!(&first.trades[..], &all[..count.min(all.len())]);
@@ -97,7 +99,7 @@ proptest! {
 }
 
 #[test]
-fn sequences_count_up_by_one_from_the_first_trade_of_an_instrument_across_its_whole_life() {
+fn sequence_numbers_count_up_by_one_over_the_life_of_an_instrument() {
     let market = market(5, 200, 20.0);
     let mut lives = 0;
     for listing in market.expired(BEFORE_EXPIRY.minus(86_400_000), BEFORE_EXPIRY) {
@@ -173,8 +175,8 @@ fn a_combo_trade_is_on_the_combo_and_on_each_leg() {
 #[test]
 fn the_market_opens_at_genesis() {
     let market = market(9, 100, 100.0);
-    let genesis = Millis::GENESIS;
-    assert!(market.trades(Millis(0)..genesis).is_empty());
+    let genesis = MarketTime::GENESIS;
+    assert!(market.trades(MarketTime(0)..genesis).is_empty());
     assert!(market.trades(genesis..genesis.plus(10_000)).iter().all(|trade| trade.timestamp >= genesis));
     assert_eq!(market.listings(genesis.minus(1)).count(), 0);
     assert_eq!(market.listings(genesis).count(), 100);

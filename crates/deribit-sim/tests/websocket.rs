@@ -12,12 +12,12 @@ mod support;
 
 use std::collections::BTreeSet;
 
-use deribit_sim::market::{Filter, Kind, Kinds, Millis, Trade};
+use deribit_sim::market::{Filter, InstrumentKind, InstrumentKinds, MarketTime, MarketTrade};
 use serde_json::{Value, json};
-use support::{Client, simulator};
+use support::{SimClient, simulator};
 
 /// Collects the trades of a channel until `enough`.
-async fn collect(client: &mut Client, channel: &str, enough: usize) -> Vec<Value> {
+async fn collect(client: &mut SimClient, channel: &str, enough: usize) -> Vec<Value> {
     let mut trades = Vec::new();
     while trades.len() < enough {
         let mut message = client.notification().await;
@@ -32,23 +32,23 @@ async fn collect(client: &mut Client, channel: &str, enough: usize) -> Vec<Value
     trades
 }
 
-fn as_values<'a>(trades: impl Iterator<Item = &'a Trade>) -> Vec<Value> {
+fn as_values<'a>(trades: impl Iterator<Item = &'a MarketTrade>) -> Vec<Value> {
     trades.map(|trade| serde_json::from_str(&trade.to_json()).unwrap()).collect()
 }
 
-fn time(trade: &Value) -> Millis {
-    Millis(trade["timestamp"].as_u64().unwrap())
+fn time(trade: &Value) -> MarketTime {
+    MarketTime(trade["timestamp"].as_u64().unwrap())
 }
 
-/// Listens for a while and holds what came against the market.
+/// Collects trades for a while and compares them with the market.
 async fn listen_and_compare(variables: &[(&str, &str)]) {
     let simulator = simulator(variables).await;
-    let mut client = Client::connect(&simulator).await;
+    let mut client = SimClient::connect(&simulator).await;
     let channel = "trades.future.any.100ms";
     let result = client.result("public/subscribe", json!({ "channels": [channel] })).await;
     assert_eq!(result, json!([channel]));
     let live = collect(&mut client, channel, 500).await;
-    let filter = Filter { currency: None, kinds: Kinds::One(Kind::Future) };
+    let filter = Filter { currency: None, kinds: InstrumentKinds::One(InstrumentKind::Future) };
     let market = simulator.market().trades(time(&live[0])..time(&live[live.len() - 1]).plus(1));
     let expected = as_values(market.iter().filter(|trade| filter.passes(trade.currency, trade.kind)));
     assert_eq!(live, expected);
@@ -69,7 +69,7 @@ async fn it_is_so_at_another_speed_too() {
 #[tokio::test]
 async fn bundles_hold_100_ms_and_seconds_hold_seconds_and_raw_holds_orders() {
     let simulator = simulator(&[("MARKET__RATE", "2000")]).await;
-    let mut client = Client::connect(&simulator).await;
+    let mut client = SimClient::connect(&simulator).await;
     let key =
         json!({ "grant_type": "client_credentials", "client_id": "simulated", "client_secret": "simulated" });
     let login = client.result("public/auth", key).await;
@@ -98,9 +98,9 @@ async fn bundles_hold_100_ms_and_seconds_hold_seconds_and_raw_holds_orders() {
 }
 
 #[tokio::test]
-async fn raw_channels_need_a_login_and_without_it_the_whole_call_is_refused() {
+async fn a_request_for_a_raw_channel_without_login_fails_as_a_whole() {
     let simulator = simulator(&[("MARKET__INSTRUMENTS", "10")]).await;
-    let mut client = Client::connect(&simulator).await;
+    let mut client = SimClient::connect(&simulator).await;
     let channels = json!({ "channels": ["trades.BTC-PERPETUAL.100ms", "trades.BTC-PERPETUAL.raw"] });
     assert_eq!(client.error("public/subscribe", channels.clone()).await, 13778);
     assert_eq!(client.result("public/unsubscribe", channels.clone()).await, json!([]));
@@ -113,7 +113,7 @@ async fn raw_channels_need_a_login_and_without_it_the_whole_call_is_refused() {
     let login = client.result("public/auth", key).await;
     assert_eq!(client.result("public/subscribe", channels.clone()).await, channels["channels"]);
 
-    let mut other = Client::connect(&simulator).await;
+    let mut other = SimClient::connect(&simulator).await;
     let refresh = json!({ "grant_type": "refresh_token", "refresh_token": login["refresh_token"] });
     other.result("public/auth", refresh).await;
     assert_eq!(other.result("public/subscribe", channels.clone()).await, channels["channels"]);
@@ -123,7 +123,7 @@ async fn raw_channels_need_a_login_and_without_it_the_whole_call_is_refused() {
 #[tokio::test]
 async fn channels_that_there_are_not_are_left_out_without_an_error() {
     let simulator = simulator(&[]).await;
-    let mut client = Client::connect(&simulator).await;
+    let mut client = SimClient::connect(&simulator).await;
     let asked = json!([
         "trades.BTC-PERPETUAL.100ms",
         "trades.BTC-1JAN20.100ms",
@@ -142,7 +142,7 @@ async fn channels_that_there_are_not_are_left_out_without_an_error() {
 #[tokio::test]
 async fn replies_carry_their_times_and_the_id_as_it_was_given() {
     let simulator = simulator(&[]).await;
-    let mut client = Client::connect(&simulator).await;
+    let mut client = SimClient::connect(&simulator).await;
     client.send(r#"{"jsonrpc":"2.0","id":"text","method":"public/get_time"}"#.into()).await;
     let reply = client.next().await.unwrap();
     assert_eq!(reply["id"], "text");
@@ -156,7 +156,7 @@ async fn replies_carry_their_times_and_the_id_as_it_was_given() {
 #[tokio::test]
 async fn what_cannot_be_understood_is_answered_by_code_and_the_connection_lives() {
     let simulator = simulator(&[]).await;
-    let mut client = Client::connect(&simulator).await;
+    let mut client = SimClient::connect(&simulator).await;
     for (text, code) in [
         ("{".to_owned(), -32700),
         ("[]".to_owned(), -32600),
@@ -178,10 +178,10 @@ async fn what_cannot_be_understood_is_answered_by_code_and_the_connection_lives(
 }
 
 #[tokio::test]
-async fn a_client_that_answers_test_requests_is_sent_heartbeats_for_as_long_as_it_likes() {
+async fn a_client_that_answers_test_requests_keeps_its_connection() {
     let simulator =
         simulator(&[("LIMITS__HEARTBEAT_INTERVAL", "1s"), ("LIMITS__HEARTBEAT_ANSWER", "60s")]).await;
-    let mut client = Client::connect(&simulator).await;
+    let mut client = SimClient::connect(&simulator).await;
     assert_eq!(client.result("public/set_heartbeat", json!({ "interval": 1 })).await, "ok");
     for _ in 0..2 {
         let heartbeat = client.notification().await;
@@ -199,7 +199,7 @@ async fn a_client_that_answers_test_requests_is_sent_heartbeats_for_as_long_as_i
 async fn an_unanswered_test_request_ends_the_connection_with_4000() {
     let simulator =
         simulator(&[("LIMITS__HEARTBEAT_INTERVAL", "1s"), ("LIMITS__HEARTBEAT_ANSWER", "300ms")]).await;
-    let mut client = Client::connect(&simulator).await;
+    let mut client = SimClient::connect(&simulator).await;
     client.result("public/set_heartbeat", json!({ "interval": 1 })).await;
     let end = loop {
         match client.next().await {
@@ -214,7 +214,7 @@ async fn an_unanswered_test_request_ends_the_connection_with_4000() {
 #[tokio::test]
 async fn a_silent_connection_is_closed() {
     let simulator = simulator(&[("LIMITS__IDLE", "300ms")]).await;
-    let mut client = Client::connect(&simulator).await;
+    let mut client = SimClient::connect(&simulator).await;
     assert_eq!(u16::from(client.next().await.unwrap_err().unwrap().code), 4000);
     simulator.stop().await;
 }
@@ -222,7 +222,7 @@ async fn a_silent_connection_is_closed() {
 #[tokio::test]
 async fn who_spends_all_credits_is_told_10028_and_the_session_ends() {
     let simulator = simulator(&[]).await;
-    let mut client = Client::connect(&simulator).await;
+    let mut client = SimClient::connect(&simulator).await;
     let mut answered = 0;
     let end = loop {
         let reply = client.call("public/get_time", json!({})).await;
@@ -240,7 +240,7 @@ async fn who_spends_all_credits_is_told_10028_and_the_session_ends() {
 #[tokio::test]
 async fn credits_can_be_lifted() {
     let simulator = simulator(&[("LIMITS__CREDITS", "false")]).await;
-    let mut client = Client::connect(&simulator).await;
+    let mut client = SimClient::connect(&simulator).await;
     for _ in 0..300 {
         client.result("public/get_time", json!({})).await;
     }
@@ -250,12 +250,12 @@ async fn credits_can_be_lifted() {
 #[tokio::test]
 async fn a_reader_that_is_too_slow_is_cut_off() {
     let simulator = simulator(&[("MARKET__RATE", "50000"), ("LIMITS__SEND_BUFFER", "100000")]).await;
-    let mut client = Client::connect(&simulator).await;
+    let mut client = SimClient::connect(&simulator).await;
     client.result("public/subscribe", json!({ "channels": ["trades.any.any.100ms"] })).await;
-    // Some megabytes fill the buffers of both sockets; then the simulator's own.
+    // A few megabytes fill the buffers of both sockets, then the simulator's own.
     let patience = std::time::Instant::now();
     while simulator.connections() > 0 {
-        assert!(patience.elapsed() < support::PATIENCE, "the slow reader is still there");
+        assert!(patience.elapsed() < support::TIMEOUT, "the slow reader is still there");
         tokio::time::sleep(std::time::Duration::from_millis(20)).await;
     }
     simulator.stop().await;
@@ -265,7 +265,7 @@ async fn a_reader_that_is_too_slow_is_cut_off() {
 async fn stopping_says_goodbye_and_frees_the_port() {
     let simulator = simulator(&[]).await;
     let address = simulator.addr();
-    let mut client = Client::connect(&simulator).await;
+    let mut client = SimClient::connect(&simulator).await;
     client.result("public/test", json!({})).await;
     simulator.stop().await;
     assert_eq!(u16::from(client.next().await.unwrap_err().unwrap().code), 1001);

@@ -128,7 +128,7 @@ impl<T: DeserializeOwned> Reader<T> {
         match self.decoder.decode(value) {
             Err(DecodeError::UnknownSchema(id)) => match self.registry.schema(id).await {
                 Ok(schema) => self.decoder.learn(id, schema),
-                Err(error) if error.is_verdict() => return Ok(None),
+                Err(error) if error.is_conclusive() => return Ok(None),
                 Err(error) => return Err(error.into()),
             },
             decoded => return Ok(decoded.ok()),

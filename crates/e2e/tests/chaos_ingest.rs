@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use common::avro::schema::{CANDLE, TRADE};
 use common::kafka::client::{self, Role};
 use common::model::{Candle, Trade};
-use deribit_sim::faults::Kind;
+use deribit_sim::faults::FaultKind;
 use e2e::faults::{Action, chance, time_asked};
 use e2e::group::has_read;
 use e2e::ingest::{Ingest, PATIENCE};
@@ -25,26 +25,26 @@ use tokio::time::sleep;
 static KAFKA: RwLock<()> = RwLock::const_new(());
 
 /// Each kind by itself: when it strikes, how often at most.
-const ALONE: [(Kind, &str, u64); 14] = [
-    (Kind::Drop, "one_in = 5", 20),
-    (Kind::Thin, "one_in = 5", 20),
-    (Kind::Duplicate, "one_in = 5", 20),
-    (Kind::Reorder, "one_in = 5", 20),
-    (Kind::Garbage, "one_in = 5", 20),
-    (Kind::Oversize, "every_trades = 300", 2),
-    (Kind::Stall, "one_in = 10\nlasts = \"1s\"", 3),
-    (Kind::HalfOpen, "every_trades = 300", 1),
-    (Kind::Cut, "every_trades = 300", 3),
-    (Kind::RateLimit, "one_in = 5", 3),
-    (Kind::Truncate, "one_in = 2", 10),
-    (Kind::Lag, "one_in = 2\nlasts = \"2s\"", 10),
-    (Kind::Refuse, "one_in = 1", 2),
-    (Kind::Maintenance, "every_trades = 500\nlasts = \"3s\"", 2),
+const ALONE: [(FaultKind, &str, u64); 14] = [
+    (FaultKind::Drop, "one_in = 5", 20),
+    (FaultKind::Thin, "one_in = 5", 20),
+    (FaultKind::Duplicate, "one_in = 5", 20),
+    (FaultKind::Reorder, "one_in = 5", 20),
+    (FaultKind::Garbage, "one_in = 5", 20),
+    (FaultKind::Oversize, "every_trades = 300", 2),
+    (FaultKind::Stall, "one_in = 10\nlasts = \"1s\"", 3),
+    (FaultKind::HalfOpen, "every_trades = 300", 1),
+    (FaultKind::Cut, "every_trades = 300", 3),
+    (FaultKind::RateLimit, "one_in = 5", 3),
+    (FaultKind::Truncate, "one_in = 2", 10),
+    (FaultKind::Lag, "one_in = 2\nlasts = \"2s\"", 10),
+    (FaultKind::Refuse, "one_in = 1", 2),
+    (FaultKind::Maintenance, "every_trades = 500\nlasts = \"3s\"", 2),
 ];
 
 /// Those by which a trade disappears from a connection that lives, or is overtaken: should it be an instrument's last, only the next comparison with
 /// history shows it, and watermarks do not wait for that.
-const IN_SILENCE: [Kind; 4] = [Kind::Drop, Kind::Thin, Kind::Garbage, Kind::Reorder];
+const IN_SILENCE: [FaultKind; 4] = [FaultKind::Drop, FaultKind::Thin, FaultKind::Garbage, FaultKind::Reorder];
 
 /// All of them at once, for as long as it lasts.
 const TOGETHER: &str = r#"
@@ -67,7 +67,7 @@ fault = [
 ]
 "#;
 
-async fn alone(kind: Kind, when: &str, times: u64) {
+async fn alone(kind: FaultKind, when: &str, times: u64) {
     let plan = format!("[[fault]]\nkind = \"{kind}\"\n{when}\ntimes = {times}");
     let ingest = Ingest::open(&format!("alone-{kind}"), &plan, &[]).await.unwrap();
     let producer = ingest.produce().unwrap();
@@ -150,7 +150,7 @@ async fn a_gap_that_is_filled_while_it_holds_its_partition_makes_no_trade_late()
     // So that a gap of one holds back the other.
     ingest.set("TOPICS__PARTITIONS", "1");
     let producer = ingest.produce().unwrap();
-    let done = BTreeMap::from([(Kind::Drop, 30), (Kind::Thin, 30), (Kind::Reorder, 30)]);
+    let done = BTreeMap::from([(FaultKind::Drop, 30), (FaultKind::Thin, 30), (FaultKind::Reorder, 30)]);
     ingest.until_at_least("trades_published_total", 1.0).await.unwrap();
     let aggregator = ingest.aggregate().unwrap();
     ingest.until_done(&done).await.unwrap();

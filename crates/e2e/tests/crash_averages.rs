@@ -77,7 +77,8 @@ impl Bed {
         environment
             .extend(windows.map(|(key, millis)| (format!("KSTREAM__WINDOW__{key}"), format!("{millis}ms"))));
         environment.extend(point.map(|point| ("KSTREAM_FAILPOINT".to_owned(), point.to_owned())));
-        environment.extend(self.without.map(|without| ("KSTREAM_WITHOUT".to_owned(), without.to_owned())));
+        environment
+            .extend(self.without.map(|without| ("KSTREAM_DISABLE_GUARANTEE".to_owned(), without.to_owned())));
         environment.extend(self.session.map(e2e::pipeline::session));
         Process::start_in(&folder_with_points().unwrap(), "agg-producer", &environment, &self.log()).unwrap()
     }

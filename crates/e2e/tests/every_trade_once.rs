@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-use deribit_sim::faults::Kind;
+use deribit_sim::faults::FaultKind;
 use e2e::ingest::{Ingest, PATIENCE};
 use rdkafka::producer::BaseRecord;
 use tokio::time::sleep;
@@ -86,7 +86,7 @@ async fn of_two_connections_one_may_be_lost_at_any_time() {
     let mut ingest = Ingest::open("pair", plan, &[]).await.unwrap();
     ingest.set("DERIBIT__CONNECTIONS", "2");
     let producer = ingest.produce().unwrap();
-    ingest.until_done(&BTreeMap::from([(Kind::Cut, 3), (Kind::Drop, 5)])).await.unwrap();
+    ingest.until_done(&BTreeMap::from([(FaultKind::Cut, 3), (FaultKind::Drop, 5)])).await.unwrap();
     let through = ingest.until_whole().await.unwrap();
     Ingest::stop(producer).unwrap();
     ingest.compare(through).await.unwrap();

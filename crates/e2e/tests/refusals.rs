@@ -64,7 +64,7 @@ fn an_unknown_key_a_wrong_value_and_a_missing_file_are_78_and_name_themselves() 
         assert_ends(&output, 78, &["log.filtre", "KSTREAM__LOG__FILTRE", "the nearest is log.filter"]);
         let wrong = [("KSTREAM__STARTUP_DEADLINE", "soon".to_owned())];
         let output = run_to_end(service, &["--check-config"], &wrong).unwrap();
-        assert_ends(&output, 78, &["startup_deadline", "\"soon\"", "takes a duration such as"]);
+        assert_ends(&output, 78, &["startup_deadline", "\"soon\"", "expected a duration such as"]);
         let output = run_to_end(service, &["--config", "/nowhere.toml"], &[]).unwrap();
         assert_ends(&output, 78, &["--config", "/nowhere.toml"]);
         let output = run_to_end(service, &["--no-such-flag"], &[]).unwrap();
@@ -124,7 +124,7 @@ async fn a_topic_with_another_partition_count_is_78_and_says_what_to_do() {
         assert_ends(
             &output,
             78,
-            &[&format!("{name}.trades"), "has 3 partitions, takes 6", "topics.partitions"],
+            &[&format!("{name}.trades"), "has 3 partitions; expected 6", "topics.partitions"],
         );
     }
 }

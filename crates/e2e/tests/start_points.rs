@@ -303,7 +303,7 @@ async fn partitions_that_are_added_are_refused_at_a_start_and_while_it_runs() {
     done(group.admin.create_partitions(&[NewPartitions::new(&trades, 3)], &options()).await).unwrap();
     assert_eq!(running.end(PATIENCE).unwrap().code(), Some(78));
     assert!(said().contains("the topic had topics.partitions = 2, now it has more"), "{}", said());
-    group.refused(&[], &[&trades, "has 3 partitions, takes 2"]);
+    group.refused(&[], &[&trades, "has 3 partitions; expected 2"]);
 }
 
 fn with_quick_metadata(mut environment: Vec<(String, String)>) -> Vec<(String, String)> {

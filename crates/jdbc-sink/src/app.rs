@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use common::admin::{Admin, Health, Heartbeat, Part, Serving};
+use common::admin::{Admin, Component, Health, Heartbeat, Serving};
 use common::config::{KafkaConfig, ServiceConfig as _};
 use common::kafka::admin::{TopicSpec, ensure_topics};
 use common::metrics::Metrics;
@@ -40,7 +40,7 @@ pub struct App {
 struct Start {
     deadline: Duration,
     database: Database,
-    tables: Part,
+    tables: Component,
     kafka: KafkaConfig,
     topics: Vec<TopicSpec>,
     api: ConnectApi,
@@ -67,14 +67,14 @@ impl App {
         let connectors = connectors(&config.topics, &surroundings);
         for (connector, pair) in connectors.iter().zip(Pair::all(&config.topics)) {
             let probe = Probe::new(&config, pair)?;
-            watcher.watch(connector.clone(), health.part(connector.name), Some(probe));
+            watcher.watch(connector.clone(), health.component(connector.name), Some(probe));
         }
         let sweeper = Sweeper::new(database.clone(), config.retention.kept(), metrics.clone());
         let desks = desks(&config, &metrics)?;
         let start = Start {
             deadline: *config.startup_deadline,
             database,
-            tables: health.part("tables"),
+            tables: health.component("tables"),
             kafka: config.kafka,
             topics: topics(&config.topics),
             api,
@@ -100,10 +100,10 @@ impl App {
         let Self { mut watcher, desks, sweeper, interval, heartbeat, serving, shutdown_deadline } = self;
         let mut tasks = Tasks::new(shutdown.clone());
         for (name, mut desk) in desks {
-            spawn_alone(&mut tasks, (name, &shutdown), async move || desk.run(interval).await)?;
+            spawn_alone(&mut tasks, (name, &shutdown), async move || desk.run(interval).await);
         }
-        spawn_alone(&mut tasks, ("retention", &shutdown), async move || sweeper.run().await)?;
-        spawn_alone(&mut tasks, ("watcher", &shutdown), async move || watcher.run(&heartbeat).await)?;
+        spawn_alone(&mut tasks, ("retention", &shutdown), async move || sweeper.run().await);
+        spawn_alone(&mut tasks, ("watcher", &shutdown), async move || watcher.run(&heartbeat).await);
         let end = tasks.run_to_end(shutdown_deadline).await;
         drop(serving);
         end
@@ -115,7 +115,7 @@ fn spawn_alone(
     tasks: &mut Tasks,
     (name, shutdown): (&'static str, &Shutdown),
     work: impl AsyncFnOnce() + Send + 'static,
-) -> Result<(), Failure> {
+) {
     let shutdown = shutdown.clone();
     tasks.spawn_thread(name, move || {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
@@ -126,7 +126,7 @@ fn spawn_alone(
             }
         });
         Ok(())
-    })
+    });
 }
 
 fn desks(config: &Config, metrics: &SinkMetrics) -> Result<Vec<(&'static str, Desk)>, Failure> {

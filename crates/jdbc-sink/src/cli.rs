@@ -4,9 +4,9 @@ use std::io::Write as _;
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
-use common::cli::{self, CommonArgs};
-use common::config::{self, ServiceConfig as _};
-use common::{Failure, exit};
+use common::cli::{self, CommonArgs, Invocation, Program};
+use common::config::ServiceConfig as _;
+use common::{Failure, failure};
 
 use crate::Config;
 use crate::kafka::letter::Origin;
@@ -14,8 +14,11 @@ use crate::letters::pass_over;
 use crate::status::status;
 use crate::verify::verify;
 
-const ABOUT: &str =
-    "Makes the tables and the Kafka Connect connectors that bring the topics into Postgres, and watches them";
+const PROGRAM: Program = Program {
+    version: env!("CARGO_PKG_VERSION"),
+    about: "Applies the SQL migrations and connector configurations that bring the topics into Postgres, and monitors the connectors",
+    examples: "jdbc-sink --config jdbc-sink.toml\njdbc-sink status\njdbc-sink verify --json --wait 5m\njdbc-sink --print-config",
+};
 
 #[derive(Debug, Parser)]
 struct Arguments {
@@ -76,12 +79,11 @@ struct VerifyArguments {
 /// What ended it; that topics and tables differ is one.
 pub fn run(serve: impl FnOnce(Config) -> Result<(), Failure>) -> Result<(), Failure> {
     let service = Config::SERVICE.name();
-    let Some(arguments) = cli::parse::<Arguments>(service, env!("CARGO_PKG_VERSION"), ABOUT)? else {
+    let Some(arguments) = cli::parse::<Arguments>(service, &PROGRAM)? else {
         return Ok(());
     };
-    let config: Config = config::load(arguments.common.config.as_deref())?;
+    let Invocation::Run(config) = arguments.common.load::<Config>(&[])? else { return Ok(()) };
     match arguments.command {
-        _ if arguments.common.check_config => Ok(()),
         Some(Command::Health) => cli::health(config.admin()),
         Some(Command::Verify(arguments)) => ask(verify_and_print(&config, &arguments)),
         Some(Command::Status(arguments)) => ask(status_and_print(&config, &arguments)),
@@ -93,7 +95,7 @@ pub fn run(serve: impl FnOnce(Config) -> Result<(), Failure>) -> Result<(), Fail
 }
 
 fn ask(question: impl Future<Output = Result<(), Failure>>) -> Result<(), Failure> {
-    exit::end_on_panic();
+    failure::exit_on_panic();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     runtime.map_err(anyhow::Error::from)?.block_on(question)
 }

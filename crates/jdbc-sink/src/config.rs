@@ -7,6 +7,7 @@ use common::config::{
     TopicsConfig, TracingConfig,
 };
 use serde::Deserialize;
+use serde::de::IgnoredAny;
 use url::Url;
 
 use crate::connect::surroundings::Surroundings;
@@ -101,6 +102,12 @@ const SHORTEST_RETENTION: std::time::Duration = std::time::Duration::from_secs(3
 
 impl ServiceConfig for Config {
     const SERVICE: Service = Service::JdbcSink;
+    type Common = IgnoredAny;
+    type Own = Self;
+
+    fn new(_: IgnoredAny, own: Self) -> Self {
+        own
+    }
 
     fn admin(&self) -> &AdminConfig {
         &self.admin
@@ -158,18 +165,30 @@ mod tests {
     #[test]
     fn what_cannot_work_is_refused_with_key_value_and_what_is_allowed() {
         for (variable, value, expected) in [
-            ("CONNECT__URL", "tcp://x:1", "connect.url: got tcp://x:1, takes an http:// or https:// URL"),
+            (
+                "CONNECT__URL",
+                "tcp://x:1",
+                "connect.url: invalid value tcp://x:1; expected an http:// or https:// URL",
+            ),
             (
                 "CONNECT__URL",
                 "http://me:secret@x",
-                "connect.url: got a URL with a login in it, takes one without",
+                "connect.url: invalid value a URL with a login in it; expected one without",
             ),
-            ("CONNECT__WATCH_INTERVAL", "0s", "connect.watch_interval: got 0s, takes more than nothing"),
-            ("RETENTION__TRADES", "30s", "retention.trades: got 30s, takes an hour or more"),
-            ("CONNECT__SECRETS_DIR", "/run:1", "connect.secrets_dir: got \"/run:1\", takes "),
-            ("POSTGRES__PASSWORD_FILE", "", "postgres.password_file: got \"\", takes the path of a file"),
+            (
+                "CONNECT__WATCH_INTERVAL",
+                "0s",
+                "connect.watch_interval: invalid value 0s; expected more than nothing",
+            ),
+            ("RETENTION__TRADES", "30s", "retention.trades: invalid value 30s; expected an hour or more"),
+            ("CONNECT__SECRETS_DIR", "/run:1", "connect.secrets_dir: invalid value \"/run:1\"; expected "),
+            (
+                "POSTGRES__PASSWORD_FILE",
+                "",
+                "postgres.password_file: invalid value \"\"; expected the path of a file",
+            ),
             ("POSTGRES__URL", "mysql://kstream@h/kstream", "postgres.url"),
-            ("SCHEMA_REGISTRY__URL", "http://h:8081", "connect.registry_url: got nothing, takes "),
+            ("SCHEMA_REGISTRY__URL", "http://h:8081", "connect.registry_url: no value; expected "),
         ] {
             let refused = load(&[(&format!("KSTREAM__{variable}"), value)]).unwrap_err();
             assert_eq!(refused.code(), 78);

@@ -3,11 +3,11 @@
 use std::process::ExitCode;
 
 use common::config::ServiceConfig as _;
-use common::{Failure, exit, service, telemetry};
+use common::{Failure, failure, service, telemetry};
 use jdbc_sink::{App, Config, cli};
 
 fn main() -> ExitCode {
-    exit::report(Config::SERVICE.name(), cli::run(serve))
+    failure::report(Config::SERVICE.name(), cli::run(serve))
 }
 
 #[tokio::main(flavor = "current_thread")]

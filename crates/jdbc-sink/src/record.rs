@@ -150,7 +150,7 @@ impl RowDecoder {
 fn undecodable(error: DecodeError) -> Undecodable {
     let reason = match error {
         DecodeError::NotWireFormat(_) => Reason::NotWireFormat,
-        DecodeError::UnknownSchema(_) => Reason::UnknownSchema,
+        DecodeError::UnknownSchema(_) | DecodeError::NoSchema(_) => Reason::UnknownSchema,
         DecodeError::Malformed(_) => Reason::Malformed,
     };
     Undecodable { reason, detail: error.to_string() }
@@ -199,6 +199,6 @@ mod tests {
     async fn a_registry_that_does_not_answer_is_no_verdict() {
         let mut decoder = decoder(&pairs()[0]);
         let asked = decoder.decode(Some(&[0, 0, 0, 0, 7, 1])).await;
-        assert!(matches!(asked, Err(RegistryError::Away { .. })));
+        assert!(matches!(asked, Err(RegistryError::Unavailable { .. })));
     }
 }

@@ -83,7 +83,7 @@ impl App {
             schemas,
             sample_one_in: config.tracing.sample_one_in,
             sessions,
-            kafka_part: health.part("kafka"),
+            kafka_part: health.component("kafka"),
             transactions: Transactions::new(
                 &config.kafka,
                 Config::SERVICE.name(),
@@ -92,7 +92,7 @@ impl App {
                 &metrics,
                 Handle::current(),
             ),
-            part: health.part("backfill"),
+            part: health.component("backfill"),
             heartbeat: health.heartbeat("feed", WEDGED_AFTER),
             metrics: (
                 FeedMetrics::new(&metrics),
@@ -112,7 +112,7 @@ impl App {
     /// What ended the service unasked.
     pub async fn run(self, shutdown: Shutdown) -> Result<(), Failure> {
         let Self { engine, admin, health, metrics, shutdown_deadline } = self;
-        let monitor = engine.transactions.monitor(health.part("transactions"));
+        let monitor = engine.transactions.monitor(health.component("transactions"));
         let _serving = admin.serve(health, metrics, shutdown.clone());
         let mut tasks = Tasks::new(shutdown.clone());
         tasks.spawn("transactions", monitor.run(shutdown.clone()));
@@ -125,7 +125,7 @@ type MakeSessions = Box<dyn Fn(events::Sender) -> Vec<Sessions> + Send + Sync>;
 
 fn sessions(config: &Config, health: &Health, metrics: &Metrics) -> Result<MakeSessions, Failure> {
     let (deribit, credentials) = (config.deribit.clone(), credentials(config)?);
-    let (part, metrics) = (health.part("exchange"), SessionMetrics::new(metrics));
+    let (part, metrics) = (health.component("exchange"), SessionMetrics::new(metrics));
     Ok(Box::new(move |events| {
         let up = Arc::new(AtomicUsize::new(0));
         let session = |connection| Sessions {

@@ -7,6 +7,7 @@ use common::config::{
     TopicsConfig, TracingConfig, list,
 };
 use serde::Deserialize;
+use serde::de::IgnoredAny;
 use url::Url;
 
 use crate::start_from::StartFrom;
@@ -88,6 +89,12 @@ impl SequenceConfig {
 
 impl ServiceConfig for Config {
     const SERVICE: Service = Service::RawProducer;
+    type Common = IgnoredAny;
+    type Own = Self;
+
+    fn new(_: IgnoredAny, own: Self) -> Self {
+        own
+    }
 
     fn admin(&self) -> &AdminConfig {
         &self.admin
@@ -107,7 +114,7 @@ impl DeribitConfig {
             invalid.push(Invalid::new("deribit.url", &self.url, "a ws:// or wss:// URL"));
         }
         if self.channels.is_empty() {
-            invalid.push(Invalid::new("deribit.channels", "nothing", "one channel or more"));
+            invalid.push(Invalid::missing("deribit.channels", "one channel or more"));
         }
         let wrong = self.channels.iter().filter(|channel| !is_trade_channel(channel));
         invalid.extend(wrong.map(|channel| {
@@ -125,7 +132,7 @@ impl DeribitConfig {
             let (missing, given) =
                 if key { ("client_secret_file", "client_id") } else { ("client_id", "client_secret_file") };
             let allowed = format!("a value, as deribit.{given} is given");
-            invalid.push(Invalid::new(format!("deribit.{missing}"), "nothing", allowed));
+            invalid.push(Invalid::missing(format!("deribit.{missing}"), allowed));
         }
         let raw = self.channels.iter().find(|channel| channel.ends_with(".raw"));
         if let (false, Some(channel)) = (key, raw) {
@@ -175,11 +182,19 @@ mod tests {
     #[test]
     fn what_cannot_work_is_refused_with_key_value_and_what_is_allowed() {
         for (variable, value, expected) in [
-            ("URL", "https://x/ws", "deribit.url: got https://x/ws, takes a ws:// or wss:// URL"),
-            ("CHANNELS", "", "deribit.channels: got nothing, takes one channel or more"),
-            ("CHANNELS", "book.BTC.100ms", "deribit.channels: got \"book.BTC.100ms\", takes trades."),
+            (
+                "URL",
+                "https://x/ws",
+                "deribit.url: invalid value https://x/ws; expected a ws:// or wss:// URL",
+            ),
+            ("CHANNELS", "", "deribit.channels: no value; expected one channel or more"),
+            (
+                "CHANNELS",
+                "book.BTC.100ms",
+                "deribit.channels: invalid value \"book.BTC.100ms\"; expected trades.",
+            ),
             ("CHANNELS", "trades.BTC-PERPETUAL.raw", "raw ones need a key"),
-            ("CLIENT_ID", "abc", "deribit.client_secret_file: got nothing, takes a value"),
+            ("CLIENT_ID", "abc", "deribit.client_secret_file: no value; expected a value"),
         ] {
             let refused = load(&[(&format!("KSTREAM__DERIBIT__{variable}"), value)]).unwrap_err();
             assert_eq!(refused.code(), 78);

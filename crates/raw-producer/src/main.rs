@@ -2,21 +2,25 @@
 
 use std::process::ExitCode;
 
-use common::cli::{self, Invocation};
+use common::cli::{self, Invocation, Program};
 use common::config::ServiceConfig as _;
-use common::{Failure, exit, service, telemetry};
+use common::{Failure, failure, service, telemetry};
 use raw_producer::{App, Config};
 
-const ABOUT: &str = "Takes every trade that Deribit publishes over its public websocket into Kafka";
+const PROGRAM: Program = Program {
+    version: env!("CARGO_PKG_VERSION"),
+    about: "Takes every trade that Deribit publishes over its public websocket into Kafka",
+    examples: "raw-producer --config raw-producer.toml\nKSTREAM__DERIBIT__START_FROM=2d raw-producer\nraw-producer --print-config",
+};
 
 fn main() -> ExitCode {
-    exit::report(Config::SERVICE.name(), run())
+    failure::report(Config::SERVICE.name(), run())
 }
 
 fn run() -> Result<(), Failure> {
-    match cli::load::<Config>(env!("CARGO_PKG_VERSION"), ABOUT)? {
+    match cli::load::<Config>(&PROGRAM)? {
         Invocation::Run(config) => serve(config),
-        Invocation::Done => Ok(()),
+        Invocation::Exit => Ok(()),
     }
 }
 

@@ -63,7 +63,7 @@ impl<'de> Deserialize<'de> for StartFrom {
         let ago = humantime::parse_duration(&text).map(Self::Ago);
         ago.or_else(|_| humantime::parse_rfc3339_weak(&text).map(Self::At)).map_err(|_| {
             de::Error::custom(format!(
-                "got {text:?}, takes a duration such as 2d or a time such as 2026-01-31T00:00:00Z"
+                "invalid value {text:?}; expected a duration such as 2d or a time such as 2026-01-31T00:00:00Z"
             ))
         })
     }

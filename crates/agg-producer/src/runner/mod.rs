@@ -16,10 +16,10 @@ use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 use common::Failure;
-use common::admin::{Heartbeat, Part};
+use common::admin::{Component, Heartbeat};
 use common::backoff::Backoff;
+use common::kafka::batch_consumer::BatchConsumer;
 use common::kafka::hanging_transactions::TransactionStatus;
-use common::kafka::records::Records;
 use common::shutdown::Shutdown;
 use rdkafka::consumer::{BaseConsumer, Consumer as _};
 use rdkafka::message::Message as _;
@@ -61,7 +61,7 @@ const RETRY: (Duration, Duration) = (Duration::from_millis(100), Duration::from_
 
 /// A consumer, its producer, and the state between them.
 pub struct Runner {
-    records: Records<Rebalances>,
+    records: BatchConsumer<Rebalances>,
     consumer: Arc<BaseConsumer<Rebalances>>,
     writer: Writer,
     watermarks: Option<Watermarks>,
@@ -72,7 +72,7 @@ pub struct Runner {
     slots: BTreeMap<i32, Slot>,
     identity: Identity,
     metrics: AggregatorMetrics,
-    part: Part,
+    part: Component,
     rejoin: Rejoin,
     heartbeat: Heartbeat,
     shutdown: Shutdown,
@@ -165,7 +165,7 @@ impl Runner {
                 Some(Err(error)) => self.judge(&error)?,
                 Some(Ok(record)) => {
                     let partition = record.partition();
-                    return Err(Failure::Defect(format!(
+                    return Err(Failure::Internal(format!(
                         "a record of partition {partition} came past its queue"
                     )));
                 }

@@ -5,16 +5,16 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use common::Failure;
-use common::admin::{Health, Part};
+use common::admin::{Component, Health};
 use common::avro::codec::SchemaId;
 use common::avro::registry::Registry;
 use common::backoff::Backoff;
 use common::config::ServiceConfig as _;
 use common::failpoint::without;
 use common::kafka::admin::client_refused;
+use common::kafka::batch_consumer::BatchConsumer;
 use common::kafka::client::{self, Role};
 use common::kafka::hanging_transactions::Transactions;
-use common::kafka::records::Records;
 use common::kafka::transaction::{TransactionError, TransactionalProducer};
 use common::shutdown::Shutdown;
 use rdkafka::consumer::{BaseConsumer, Consumer as _};
@@ -83,7 +83,7 @@ pub struct Seat {
     pub member: String,
     /// Asked of it from outside.
     pub rejoin: Rejoin,
-    part: Part,
+    part: Component,
 }
 
 impl Pairs {
@@ -94,7 +94,7 @@ impl Pairs {
             // As many as there are threads, once in the life of the process.
             let name: &'static str = format!("pair {thread}").leak();
             let member = format!("{}-{thread}", self.config.instance);
-            Seat { name, member, rejoin: Rejoin::default(), part: self.health.part(name) }
+            Seat { name, member, rejoin: Rejoin::default(), part: self.health.component(name) }
         };
         (0..self.config.threads).map(seat).collect()
     }
@@ -116,7 +116,7 @@ impl Pairs {
         let watermarks = ids.watermarks.map(|id| Watermarks::new(config, id, schemas.clone())).transpose()?;
         let now = Instant::now();
         Ok(Runner {
-            records: Records::new(&consumer, &config.topics.trades),
+            records: BatchConsumer::new(&consumer, &config.topics.trades),
             consumer,
             writer,
             watermarks,

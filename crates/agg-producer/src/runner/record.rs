@@ -4,8 +4,8 @@ use std::ffi::CStr;
 use std::time::Instant;
 
 use common::Failure;
-use common::kafka::records::Record;
-use common::telemetry::trace::{self, Kind};
+use common::kafka::batch_consumer::ConsumerRecord;
+use common::telemetry::trace::{self, SpanKind};
 use rdkafka::consumer::Consumer as _;
 
 use super::slot::{Added, Meeting, Running, Slot};
@@ -21,7 +21,7 @@ const MOST_ASIDES: usize = 1000;
 
 impl Runner {
     /// Processes the next record of its partition.
-    pub(super) fn process(&mut self, record: &Record) -> Result<(), Failure> {
+    pub(super) fn process(&mut self, record: &ConsumerRecord) -> Result<(), Failure> {
         let offset = Offset(record.offset());
         let slot = self.slots.get_mut(&record.partition());
         // Not ours any more, or to be read again from elsewhere.
@@ -74,7 +74,7 @@ impl Runner {
     }
 
     /// Pauses the record's partition, to read the record again later.
-    fn wait_for_registry(&mut self, record: &Record, why: &str) -> Result<(), Failure> {
+    fn wait_for_registry(&mut self, record: &ConsumerRecord, why: &str) -> Result<(), Failure> {
         let (partition, offset) = (record.partition(), record.offset());
         let retry_in = self.retry.next_delay();
         tracing::warn!(partition, offset, why, ?retry_in, "paused");
@@ -108,9 +108,9 @@ impl Runner {
 }
 
 /// The span of processing a sampled trade; gives the context for what comes of it.
-fn traced(record: &Record, trade: &Traded<'_>, name: &str) -> Option<String> {
+fn traced(record: &ConsumerRecord, trade: &Traded<'_>, name: &str) -> Option<String> {
     let parent = record.header(TRACEPARENT).and_then(trace::extract)?;
-    let span = trace::child(&parent, name, Kind::Consumer);
+    let span = trace::child(&parent, name, SpanKind::Consumer);
     trace::tag(&span, "instrument_name", trade.instrument.to_string());
     trace::tag(&span, "partition", i64::from(record.partition()));
     trace::tag(&span, "offset", record.offset());

@@ -1,4 +1,4 @@
-//! Values in Confluent's wire format: a zero byte, the schema's id (4 bytes, big-endian), the Avro datum.
+//! Values in Confluent's wire format: a zero byte, the schema id (4 bytes, big-endian), the Avro datum.
 
 use std::collections::HashMap;
 use std::marker::PhantomData;
@@ -13,29 +13,29 @@ use super::schema::Contract;
 use super::trade_decoder;
 use crate::model::Trade;
 
-/// A schema's number in the registry.
+/// The id of a schema in the registry.
 pub type SchemaId = u32;
 
 pub(super) const MAGIC: u8 = 0;
 
-/// Writes records of one type under one schema id.
+/// Encodes records of one type with one schema id.
 pub struct Encoder {
     id: SchemaId,
     writer: GenericDatumWriter<'static>,
 }
 
 impl Encoder {
-    /// An encoder for `contract`, which the registry knows as `id`.
+    /// An encoder for `contract`; `id` is its schema id.
     #[must_use]
     pub fn new(contract: &'static Contract, id: SchemaId) -> Self {
         let writer = GenericDatumWriter::builder(&contract.schema).human_readable(false).build();
         Self { id, writer: writer.expect("a schema of the contract refers to nothing outside itself") }
     }
 
-    /// Replaces the content of `into` by the record's wire form.
+    /// Replaces the content of `into` by the encoded record.
     ///
     /// # Errors
-    /// If the value does not have the contract's shape.
+    /// If the record does not match the contract.
     pub fn encode(&self, record: &impl Serialize, into: &mut Vec<u8>) -> Result<(), EncodeError> {
         into.clear();
         into.push(MAGIC);
@@ -45,7 +45,7 @@ impl Encoder {
     }
 }
 
-/// A value that does not have the contract's shape.
+/// A record that does not match the contract.
 #[derive(Debug, thiserror::Error)]
 #[error("cannot be encoded: {0}")]
 pub struct EncodeError(String);
@@ -53,30 +53,33 @@ pub struct EncodeError(String);
 /// Why bytes could not be decoded.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum DecodeError {
-    /// Not Confluent's wire format.
+    /// The bytes are not in Confluent's wire format.
     #[error("not in the wire format: {0}")]
     NotWireFormat(String),
-    /// Ask the registry, [`Decoder::learn`] its answer, and decode again.
+    /// The schema id is unknown: look it up, call [`Decoder::learn`], and decode again.
     #[error("schema id {0} is not known")]
     UnknownSchema(SchemaId),
-    /// The datum does not fit its schema, or its schema not the contract.
+    /// The registry has no Avro schema of that id; the text is the registry's answer.
+    #[error("{0}")]
+    NoSchema(String),
+    /// The datum does not match its schema, or its schema does not match the contract.
     #[error("does not decode: {0}")]
     Malformed(String),
 }
 
-/// Reads records of one type, by whatever schemas they were written.
+/// Decodes records of one type that were written with any compatible schema.
 pub struct Decoder<T> {
     contract: &'static Contract,
-    /// Reads what was written by the contract's own schema.
+    /// Decodes values that were written with the contract's own schema.
     own: GenericDatumReader<'static>,
-    known: HashMap<SchemaId, Writer>,
-    /// One that is [`Writer::Own`]: hardly ever is there another.
+    known: HashMap<SchemaId, WriterSchema>,
+    /// An id that is [`WriterSchema::Own`]; there is hardly ever a second one.
     own_id: Option<SchemaId>,
     record: PhantomData<fn() -> T>,
 }
 
-enum Writer {
-    /// Same layout as the contract's: no resolution needed.
+enum WriterSchema {
+    /// The contract's own schema: no resolution is needed.
     Own,
     Foreign(Box<Schema>),
 }
@@ -90,22 +93,22 @@ impl<T: DeserializeOwned> Decoder<T> {
         Self { contract, own, known: HashMap::new(), own_id: None, record: PhantomData }
     }
 
-    /// Remembers what the registry says of `id`.
+    /// Stores the schema of `id`.
     pub fn learn(&mut self, id: SchemaId, writer: Schema) {
         let same = writer.canonical_form() == self.contract.schema.canonical_form();
         self.own_id = if same { Some(id) } else { self.own_id.filter(|own| *own != id) };
-        self.known.insert(id, if same { Writer::Own } else { Writer::Foreign(Box::new(writer)) });
+        self.known.insert(id, if same { WriterSchema::Own } else { WriterSchema::Foreign(Box::new(writer)) });
     }
 
     /// The record in `bytes`.
     ///
     /// # Errors
-    /// [`DecodeError::UnknownSchema`] is a question, the others are verdicts.
+    /// [`DecodeError::UnknownSchema`] before [`Self::learn`]; the other errors are final.
     pub fn decode(&self, bytes: &[u8]) -> Result<T, DecodeError> {
         let (id, mut datum) = split(bytes)?;
         let record = match self.known.get(&id).ok_or(DecodeError::UnknownSchema(id))? {
-            Writer::Own => self.own.read_deser(&mut datum).map_err(malformed)?,
-            Writer::Foreign(writer) => self.resolve(writer, &mut datum)?,
+            WriterSchema::Own => self.own.read_deser(&mut datum).map_err(malformed)?,
+            WriterSchema::Foreign(writer) => self.resolve(writer, &mut datum)?,
         };
         if datum.is_empty() {
             Ok(record)
@@ -114,7 +117,7 @@ impl<T: DeserializeOwned> Decoder<T> {
         }
     }
 
-    /// By Avro's resolution rules: fields the contract lacks are passed over, those it adds take their defaults.
+    /// Decodes by Avro's resolution rules: unknown fields are skipped, missing ones take their defaults.
     fn resolve(&self, writer: &Schema, datum: &mut &[u8]) -> Result<T, DecodeError> {
         let reader = GenericDatumReader::builder(writer)
             .reader_schema(&self.contract.schema)
@@ -131,8 +134,8 @@ fn malformed(error: apache_avro::Error) -> DecodeError {
 }
 
 impl Decoder<Trade<'static>> {
-    /// As [`Self::decode`], borrowing from `bytes` and faster, if the trade was written by the contract's own schema. All of it is
-    /// checked; what `part` leaves out is not put together.
+    /// As [`Self::decode`], but faster and borrowing from `bytes` if the trade was written with the contract's own schema. It checks the whole
+    /// trade and builds only `part` of it.
     ///
     /// # Errors
     /// As [`Self::decode`].
@@ -152,10 +155,10 @@ impl Decoder<Trade<'static>> {
     }
 }
 
-/// Schema id and datum of a value in the wire format.
+/// Splits a value in the wire format into schema id and datum.
 ///
 /// # Errors
-/// [`DecodeError::NotWireFormat`].
+/// [`DecodeError::NotWireFormat`] for any other bytes.
 #[inline]
 pub fn split(bytes: &[u8]) -> Result<(SchemaId, &[u8]), DecodeError> {
     match bytes {

@@ -75,7 +75,7 @@ proptest! {
         prop_assert_eq!(back, trade);
     }
 
-    /// Damage of a byte or a cut, anywhere: the fast way and the slow agree on what is a trade, and on which.
+    /// With a damaged byte or a cut anywhere, the fast and the general decoder agree.
     #[test]
     fn what_is_read_the_fast_way_is_what_apache_avro_reads(
         trade in trade(), at in any::<proptest::sample::Index>(), byte in any::<u8>(), damage in 0..4u8,
@@ -89,7 +89,7 @@ proptest! {
         }
         let decoder: Decoder<Trade<'static>> = decoder(&TRADE);
         let (fast, slow) = (decoder.decode_part(&wire, |trade| trade), decoder.decode(&wire));
-        // Compared as bits: a damaged double may be no number.
+        // Compared as bits: a damaged double may be NaN.
         prop_assert_eq!(format!("{fast:?}"), format!("{slow:?}"));
         let longs = [trade.trade_seq, trade.timestamp, trade.received_at, trade.block_rfq_id.unwrap_or_default()];
         if damage == 0 && longs.iter().all(|long| (-(1 << 62)..1 << 62).contains(long)) {
@@ -166,8 +166,8 @@ fn the_rust_types_have_the_contracts_fields_in_the_contracts_order() {
     for name in fields(&TRADE) {
         assert!(shown.contains(&format!("\"{name}\":")), "{name} in {shown}");
     }
-    // The Avro serializer refuses a struct whose fields differ from the schema's in number or order of writing;
-    // the other direction is shown by the round trips above.
+    // The Avro serializer rejects a struct whose fields differ from the schema's in number or order. The round trips above show the other
+    // direction.
     assert_eq!(fields(&TRADE).len(), 19);
     assert_eq!(fields(&CANDLE).len(), 13);
     assert_eq!(fields(&MOVING_AVERAGE).len(), 12);
@@ -195,7 +195,7 @@ fn what_is_not_in_the_wire_format_says_why() {
 }
 
 #[test]
-fn a_schema_that_adds_and_drops_optional_fields_is_read_by_avros_resolution_rules() {
+fn optional_fields_may_be_added_and_dropped() {
     let mut json: serde_json::Value = serde_json::from_str(TRADE.text).unwrap();
     let fields = json["fields"].as_array_mut().unwrap();
     fields.retain(|field| field["name"] != "block_rfq_id");

@@ -1,10 +1,13 @@
-//! The schema registry, by Confluent's API: registering what we write, looking up what others wrote.
+//! A client of the schema registry (Confluent's API): registers schemas and looks them up.
+
+use std::time::Duration;
 
 use apache_avro::Schema;
 use schema_registry_converter::async_impl::schema_registry::{SrSettings, get_schema_by_id, post_schema};
 use schema_registry_converter::error::SRCError;
 use schema_registry_converter::schema_registry_common::{SchemaType, SuppliedSchema};
 use secrecy::{ExposeSecret as _, SecretString};
+use tokio::runtime::Handle;
 use url::Url;
 
 use super::codec::SchemaId;
@@ -13,62 +16,62 @@ use crate::backoff::Retryable;
 use crate::config::{Invalid, SchemaRegistryConfig, read_secret};
 use crate::{Failure, http};
 
-/// Why the registry did not do what it was asked.
+/// An error of the registry.
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum RegistryError {
-    /// It did not answer, or answered that it cannot now.
+    /// It did not answer, or it cannot answer now.
     #[error("schema registry at {url}: {detail}")]
-    Away {
-        /// Its address.
+    Unavailable {
+        /// The base URL of the registry.
         url: String,
-        /// What happened.
+        /// The cause of the error.
         detail: String,
     },
-    /// It knows no schema of that number.
+    /// It has no schema of that id.
     #[error("the schema registry knows no schema {0}")]
     UnknownId(SchemaId),
-    /// It knows the number, but not for a schema of Avro's.
+    /// The schema of that id is not an Avro schema.
     #[error("schema {id} is no Avro schema: {why}")]
     NotAvro {
-        /// The number.
+        /// The schema id in the registry.
         id: SchemaId,
-        /// What it is.
+        /// The type, or the parse error.
         why: String,
     },
-    /// It refuses our schema: somebody has registered another under the same subject.
+    /// It rejects our schema: the subject has another, incompatible one.
     #[error(
         "the schema registry refuses our schema for subject {subject}: {detail}; the subject holds a schema that ours is not \
          compatible with: another program's, or a newer version's. Use another topic, or remove the subject if nothing needs it"
     )]
     Incompatible {
-        /// The subject.
+        /// The subject of the schema.
         subject: String,
-        /// What the registry said.
+        /// The message in the registry's response.
         detail: String,
     },
-    /// It refuses us, or what we ask.
+    /// It refuses access, or the request is invalid.
     #[error(
         "schema registry at {url} refuses: {detail}; check schema_registry.url, .username and .password_file"
     )]
     Refused {
-        /// Its address.
+        /// The base URL of the registry.
         url: String,
-        /// What it said.
+        /// The status and message of the response.
         detail: String,
     },
 }
 
 impl RegistryError {
-    /// It answered, and there is no such Avro schema; everything else leaves open what a record was written by.
+    /// Whether the registry answered that it has no such Avro schema. After any other error a record's schema is still unknown.
     #[must_use]
-    pub fn is_verdict(&self) -> bool {
+    pub fn is_conclusive(&self) -> bool {
         matches!(self, Self::UnknownId(_) | Self::NotAvro { .. })
     }
 }
 
 impl Retryable for RegistryError {
     fn is_retryable(&self) -> bool {
-        matches!(self, Self::Away { .. })
+        matches!(self, Self::Unavailable { .. })
     }
 }
 
@@ -78,14 +81,14 @@ impl From<RegistryError> for Failure {
             RegistryError::Incompatible { .. } | RegistryError::Refused { .. } => {
                 Self::Config(error.to_string())
             }
-            RegistryError::Away { .. } | RegistryError::UnknownId(_) | RegistryError::NotAvro { .. } => {
-                Self::Other(error.into())
-            }
+            RegistryError::Unavailable { .. }
+            | RegistryError::UnknownId(_)
+            | RegistryError::NotAvro { .. } => Self::Other(error.into()),
         }
     }
 }
 
-/// A registry and how to reach it.
+/// A client of one registry.
 #[derive(Clone)]
 pub struct Registry {
     url: Url,
@@ -95,7 +98,7 @@ pub struct Registry {
 }
 
 impl Registry {
-    /// Reads the password, if there is one; asks nothing yet.
+    /// Reads the password, if there is one. Sends no request.
     ///
     /// # Errors
     /// [`Failure::Config`] if only half of a login is given or its file cannot be read.
@@ -107,10 +110,9 @@ impl Registry {
             (None, None) => None,
             (user, _) => {
                 let key = if user.is_some() { "password_file" } else { "username" };
-                let missing = Invalid::new(
+                let missing = Invalid::missing(
                     format!("schema_registry.{key}"),
-                    "nothing",
-                    "a value, as the other half is given",
+                    "a value, because the other half of the login is set",
                 );
                 return Err(Failure::Config(format!("bad configuration: {missing}")));
             }
@@ -123,9 +125,9 @@ impl Registry {
         Ok(Self { url: config.url.clone(), settings, client: http::client()?, login })
     }
 
-    /// Registers the schema of `topic`'s values, after making its subject `FULL_TRANSITIVE`, and tells its id.
+    /// Registers the schema of `topic`'s values and returns its id.
     ///
-    /// Compatibility first: a registry whose global level is NONE would take anything for the first version.
+    /// First it sets the subject's compatibility to `FULL_TRANSITIVE`: with a global level of NONE the registry would accept any schema.
     ///
     /// # Errors
     /// [`RegistryError`].
@@ -137,12 +139,12 @@ impl Registry {
             Ok(registered) => Ok(registered.id),
             Err(error) => Err(match status(&error) {
                 Some(409 | 422) => RegistryError::Incompatible { subject, detail: detail(&error) },
-                status => self.judge(status, detail(&error)),
+                status => self.error(status, detail(&error)),
             }),
         }
     }
 
-    /// The schema that others know as `id`.
+    /// The schema of that id.
     ///
     /// # Errors
     /// [`RegistryError::UnknownId`] and [`RegistryError::NotAvro`] if the registry answered, and there is no such schema.
@@ -150,7 +152,7 @@ impl Registry {
         let found = get_schema_by_id(id, &self.settings).await;
         let found = found.map_err(|error| match status(&error) {
             Some(404) => RegistryError::UnknownId(id),
-            status => self.judge(status, detail(&error)),
+            status => self.error(status, detail(&error)),
         })?;
         if found.schema_type != SchemaType::Avro {
             return Err(RegistryError::NotAvro { id, why: format!("its type is {:?}", found.schema_type) });
@@ -159,36 +161,53 @@ impl Registry {
             .map_err(|error| RegistryError::NotAvro { id, why: error.to_string() })
     }
 
+    /// As [`Self::schema`], for a thread that may block for as long as `within`.
+    ///
+    /// # Errors
+    /// As [`Self::schema`]; [`RegistryError::Unavailable`] after `within`.
+    pub fn schema_blocking(
+        &self,
+        id: SchemaId,
+        runtime: &Handle,
+        within: Duration,
+    ) -> Result<Schema, RegistryError> {
+        let lookup = async { tokio::time::timeout(within, self.schema(id)).await };
+        runtime.block_on(lookup).unwrap_or_else(|_| {
+            let detail = format!("no answer within {} for schema {id}", humantime::format_duration(within));
+            Err(RegistryError::Unavailable { url: self.url.to_string(), detail })
+        })
+    }
+
     async fn set_compatibility(&self, subject: &str) -> Result<(), RegistryError> {
         let url = format!("{}/config/{subject}", self.url.as_str().trim_end_matches('/'));
         let mut request = self.client.put(url).json(&serde_json::json!({"compatibility": "FULL_TRANSITIVE"}));
         if let Some((user, password)) = &self.login {
             request = request.basic_auth(user, Some(password.expose_secret()));
         }
-        let answer = request.send().await.map_err(|error| self.judge(None, format!("{error:#}")))?;
+        let answer = request.send().await.map_err(|error| self.error(None, format!("{error:#}")))?;
         let status = answer.status();
         if status.is_success() {
             return Ok(());
         }
         let detail = format!("{status}: {}", answer.text().await.unwrap_or_default().trim());
-        // Another service sets the same subject's level at this moment; asked again, the registry finds it set.
+        // Another service sets the same level at this moment. The next attempt finds it set.
         if status == reqwest::StatusCode::CONFLICT {
-            return Err(RegistryError::Away { url: self.url.to_string(), detail });
+            return Err(RegistryError::Unavailable { url: self.url.to_string(), detail });
         }
-        Err(self.judge(Some(status.as_u16()), detail))
+        Err(self.error(Some(status.as_u16()), detail))
     }
 
-    /// What an answer, or none, means where its status has no meaning of its own.
-    fn judge(&self, status: Option<u16>, detail: String) -> RegistryError {
+    /// The error for a status without a meaning of its own, or for no response.
+    fn error(&self, status: Option<u16>, detail: String) -> RegistryError {
         let url = self.url.to_string();
         match status {
             Some(400..=407 | 409..=428 | 430..=499) => RegistryError::Refused { url, detail },
-            _ => RegistryError::Away { url, detail },
+            _ => RegistryError::Unavailable { url, detail },
         }
     }
 }
 
-/// The HTTP status, which the crate tells in its message only.
+/// The HTTP status, which the library has only in its message.
 fn status(error: &SRCError) -> Option<u16> {
     let (_, behind) = error.error.split_once("failed with status ")?;
     behind.get(..3)?.parse().ok()

@@ -1,4 +1,4 @@
-//! The schemas of the contract, as they stand in `schemas/*.avsc`.
+//! The schemas of the contract, from `schemas/*.avsc`.
 
 use std::sync::LazyLock;
 
@@ -7,9 +7,9 @@ use apache_avro::Schema;
 /// One record type of the contract.
 #[derive(Debug)]
 pub struct Contract {
-    /// The `.avsc` file's text: what the registry is given.
+    /// The text of the `.avsc` file, as it is registered.
     pub text: &'static str,
-    /// The same, parsed.
+    /// The schema, parsed from `text`.
     pub schema: Schema,
 }
 
@@ -21,23 +21,23 @@ impl Contract {
     }
 }
 
-/// `deribit.Trade`
+/// `deribit.Trade`: values of the trades topic.
 pub static TRADE: LazyLock<Contract> =
     LazyLock::new(|| Contract::parse(include_str!("../../schemas/trade.avsc")));
 
-/// `deribit.Candle`
+/// `deribit.Candle`: values of the candles topic.
 pub static CANDLE: LazyLock<Contract> =
     LazyLock::new(|| Contract::parse(include_str!("../../schemas/candle.avsc")));
 
-/// `deribit.MovingAverage`
+/// `deribit.MovingAverage`: values of the averages topic.
 pub static MOVING_AVERAGE: LazyLock<Contract> =
     LazyLock::new(|| Contract::parse(include_str!("../../schemas/moving_average.avsc")));
 
-/// `deribit.Watermark`
+/// `deribit.Watermark`: values of the watermarks topic.
 pub static WATERMARK: LazyLock<Contract> =
     LazyLock::new(|| Contract::parse(include_str!("../../schemas/watermark.avsc")));
 
-/// The registry's subject for the values of `topic`.
+/// The registry subject of `topic`'s values.
 #[must_use]
 pub fn subject(topic: &str) -> String {
     format!("{topic}-value")

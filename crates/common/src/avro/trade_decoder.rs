@@ -1,20 +1,19 @@
-//! Reads a trade that was written by the contract's own schema, without a detour and without copying its texts.
+//! Decodes a trade that was written with the contract's own schema, without intermediate values and without copying texts.
 //!
-//! apache-avro is what decoding means: whatever is unusual here, down to the way in which a number is written, is left to it. A property
-//! test holds that what is read here is what apache-avro reads.
+//! apache-avro defines the result: every unusual encoding is left to it. A property test checks that both decode alike.
 //!
-//! Each trade passes here, so it is compiled into whoever calls it, and as fast as the caller.
+//! Every trade passes here, so the functions are inlined into their callers.
 
 use std::borrow::Cow;
 
 use crate::model::Trade;
 
-/// The trade in `datum`, all of it; `None` where apache-avro is to judge.
+/// The trade in `datum`; `None` if apache-avro must decide.
 #[must_use]
 #[inline]
 pub fn decode(datum: &[u8]) -> Option<Trade<'_>> {
     let mut rest = Rest(datum);
-    // In the schema's order, which is that of evaluation.
+    // In the order of the schema: Rust evaluates fields in the order written.
     let trade = Trade {
         instrument_name: rest.text()?,
         trade_seq: rest.long()?,
@@ -39,11 +38,11 @@ pub fn decode(datum: &[u8]) -> Option<Trade<'_>> {
     rest.0.is_empty().then_some(trade)
 }
 
-/// What has not been read yet.
+/// The unread rest of the datum.
 struct Rest<'a>(&'a [u8]);
 
 impl<'a> Rest<'a> {
-    /// Seven bits a byte, least first, the sign in the lowest; so that no bit is lost, ten bytes are left to apache-avro.
+    /// A zigzag varint. Ten-byte encodings are left to apache-avro, so that no bit is lost.
     #[inline]
     fn long(&mut self) -> Option<i64> {
         let mut bits = 0_u64;
@@ -78,7 +77,7 @@ impl<'a> Rest<'a> {
         std::str::from_utf8(text).ok().map(Cow::Borrowed)
     }
 
-    /// A union of null and something, in this order.
+    /// A union of null and another type, in this order.
     #[inline]
     fn nullable<T>(&mut self, read: impl FnOnce(&mut Self) -> Option<T>) -> Option<Option<T>> {
         match self.long()? {

@@ -1,24 +1,24 @@
-//! Trades in the wire format, written by hand: the schema is our own and fixed, and going through a general writer costs several times as much.
+//! Encodes trades by hand: the schema is fixed, and a general writer takes several times as long.
 //!
-//! Byte for byte what [`Encoder`](super::codec::Encoder) writes, which a property test holds it to.
+//! A property test checks that the bytes equal those of [`Encoder`](super::codec::Encoder).
 
 use super::codec::{MAGIC, SchemaId};
 use crate::model::Trade;
 
-/// Writes trades under one schema id.
+/// Encodes trades with one schema id.
 #[derive(Debug, Clone, Copy)]
 pub struct TradeEncoder {
     id: SchemaId,
 }
 
 impl TradeEncoder {
-    /// An encoder for [`TRADE`](super::schema::TRADE), which the registry knows as `id`.
+    /// An encoder for [`TRADE`](super::schema::TRADE); `id` is its schema id.
     #[must_use]
     pub const fn new(id: SchemaId) -> Self {
         Self { id }
     }
 
-    /// Replaces the content of `into` by the trade's wire form. The order is the schema's.
+    /// Replaces the content of `into` by the encoded trade.
     pub fn encode(self, trade: &Trade<'_>, into: &mut Vec<u8>) {
         begin(self.id, into);
         text(&trade.instrument_name, into);
@@ -43,7 +43,7 @@ impl TradeEncoder {
     }
 }
 
-/// The wire format's first five bytes.
+/// Writes the first five bytes of the wire format.
 #[inline]
 pub(super) fn begin(id: SchemaId, into: &mut Vec<u8>) {
     into.clear();
@@ -51,7 +51,7 @@ pub(super) fn begin(id: SchemaId, into: &mut Vec<u8>) {
     into.extend_from_slice(&id.to_be_bytes());
 }
 
-/// The sign in the last bit, seven bits a byte, the lowest first.
+/// Writes a zigzag varint.
 #[inline]
 pub(super) fn long(number: i64, into: &mut Vec<u8>) {
     let mut rest = ((number << 1) ^ (number >> 63)).cast_unsigned();
@@ -77,7 +77,7 @@ pub(super) fn text(text: &str, into: &mut Vec<u8>) {
     into.extend_from_slice(text.as_bytes());
 }
 
-/// A union of null, the first branch, and something.
+/// Writes a union of null and another type, in this order.
 fn optional<T>(value: Option<T>, write: impl FnOnce(T, &mut Vec<u8>), into: &mut Vec<u8>) {
     match value {
         None => long(0, into),

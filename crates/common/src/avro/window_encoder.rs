@@ -1,12 +1,12 @@
-//! Candles and averages in the wire format, written by hand as trades are, and for the same reason.
+//! Encodes candles and averages by hand, for speed, as trades are.
 //!
-//! Byte for byte what [`Encoder`](super::codec::Encoder) writes, which a property test holds it to.
+//! A property test checks that the bytes equal those of [`Encoder`](super::codec::Encoder).
 
 use super::codec::SchemaId;
 use super::trade_encoder::{begin, double, long, text};
 use crate::model::{Candle, MovingAverage};
 
-/// Replaces the content of `into` by the wire form of a candle, whose schema the registry knows as `id`.
+/// Replaces the content of `into` by the encoded candle; `id` is its schema id.
 pub fn candle(id: SchemaId, candle: &Candle<'_>, into: &mut Vec<u8>) {
     let Candle { instrument_name, start, end, trade_count, open, high, low, close, .. } = candle;
     let Candle { volume, turnover, price_sum, ema_sum, ema_weight, .. } = candle;
@@ -17,7 +17,7 @@ pub fn candle(id: SchemaId, candle: &Candle<'_>, into: &mut Vec<u8>) {
     doubles.into_iter().for_each(|number| double(*number, into));
 }
 
-/// Replaces the content of `into` by the wire form of an average, whose schema the registry knows as `id`.
+/// Replaces the content of `into` by the encoded average; `id` is its schema id.
 pub fn average(id: SchemaId, average: &MovingAverage<'_>, into: &mut Vec<u8>) {
     let MovingAverage { instrument_name, window_start, window_end, trade_count, .. } = average;
     let MovingAverage { sma, ema, vwap, open, high, low, close, volume, .. } = average;

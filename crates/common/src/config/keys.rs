@@ -1,59 +1,49 @@
-//! The keys a service knows, read off its defaults file, so that there is no second list to keep.
+//! The keys of a service: every key is in its defaults file, so there is no second list.
+//!
+//! A key without a default has the value `""` there, which means "unset".
 
 use std::collections::BTreeMap;
-use std::path::Path;
 
-use toml::{Table, Value};
+use ::config::{FileFormat, Format as _, Map, Value, ValueKind};
 
 use super::{Invalid, Service};
 
-/// Below this key any name goes: it belongs to librdkafka.
+/// Below this key any name is allowed: it is a property of librdkafka.
 pub(super) const OPEN_KEY: &str = "kafka.properties";
 
-/// Where a key was found, for the message.
-#[derive(Clone, Copy)]
-pub(super) enum Layer<'a> {
-    File(&'a Path),
-    Variable(&'a str),
-}
-
-impl std::fmt::Display for Layer<'_> {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            Self::File(path) => write!(f, "in {}", path.display()),
-            Self::Variable(name) => write!(f, "from {name}"),
-        }
-    }
-}
-
-/// Every key of one service, in dotted form, with its default or, where it has none, its example.
+/// Every key of one service in dotted form, with its default.
 pub(super) struct Keys(BTreeMap<String, Value>);
 
 impl Keys {
     pub(super) fn of(service: Service) -> Self {
-        Self(flatten(&with_optional_keys(service.defaults())))
+        let defaults = FileFormat::Toml.parse(None, service.defaults());
+        Self(flatten(&defaults.expect("config/*.toml are compiled in and a test parses each of them")))
     }
 
-    pub(super) fn example(&self, key: &str) -> Option<&Value> {
-        self.0.get(key)
+    pub(super) fn default_of(&self, key: &str) -> Option<&ValueKind> {
+        self.0.get(key).map(|value| &value.kind)
     }
 
     pub(super) fn knows(&self, key: &str) -> bool {
         self.0.contains_key(key) || (self.has_open_key() && key.starts_with(OPEN_KEY))
     }
 
-    /// The complaint about a key that is not known.
-    pub(super) fn complaint(&self, key: &str, layer: Layer<'_>) -> Invalid {
-        let nearest = self.0.keys().min_by_key(|known| strsim::damerau_levenshtein(known, key));
-        let hint = nearest
-            .map_or_else(|| "nothing".into(), |known| format!("known keys only; the nearest is {known}"));
-        Invalid::new(key, format!("an unknown key {layer}"), hint)
+    /// Whether `""` means that the key is unset.
+    pub(super) fn is_optional(&self, key: &str) -> bool {
+        self.0.get(key).is_some_and(is_empty)
     }
 
-    /// The keys of a file that are not known.
-    pub(super) fn unknown_in(&self, layer: Layer<'_>, text: &str) -> Result<Vec<Invalid>, toml::de::Error> {
-        let given = flatten(&text.parse::<Table>()?);
-        Ok(given.keys().filter(|key| !self.knows(key)).map(|key| self.complaint(key, layer)).collect())
+    /// The error for an unknown key; `origin` is the file or the variable that has it.
+    pub(super) fn unknown(&self, key: &str, origin: &str) -> Invalid {
+        let nearest = self.0.keys().min_by_key(|known| strsim::damerau_levenshtein(known, key));
+        let hint = nearest.map_or_else(String::new, |known| format!("; the nearest is {known}"));
+        Invalid { key: key.to_owned(), problem: format!("unknown key from {origin}{hint}") }
+    }
+
+    /// The errors for all unknown keys of a file.
+    pub(super) fn unknown_in(&self, values: &Map<String, Value>, origin: &str) -> Vec<Invalid> {
+        let given = flatten(values);
+        given.keys().filter(|key| !self.knows(key)).map(|key| self.unknown(key, origin)).collect()
     }
 
     fn has_open_key(&self) -> bool {
@@ -61,30 +51,26 @@ impl Keys {
     }
 }
 
-/// The defaults with each `# key = value` line taken at its word.
-fn with_optional_keys(defaults: &str) -> Table {
-    let is_key = |line: &str| {
-        line.split_once(" = ")
-            .is_some_and(|(key, _)| key.bytes().all(|b| b.is_ascii_lowercase() || b == b'_'))
-    };
-    let lines = defaults.lines().map(|line| match line.strip_prefix("# ") {
-        Some(rest) if is_key(rest) => rest,
-        _ => line,
-    });
-    let text = lines.collect::<Vec<_>>().join("\n");
-    text.parse().expect("config/*.toml are compiled in and a test parses each of them")
+pub(super) fn is_empty(value: &Value) -> bool {
+    matches!(&value.kind, ValueKind::String(text) if text.is_empty())
 }
 
-fn flatten(table: &Table) -> BTreeMap<String, Value> {
-    let mut keys = BTreeMap::new();
-    for (name, value) in table {
-        match value {
-            Value::Table(inner) if !inner.is_empty() => {
-                keys.extend(flatten(inner).into_iter().map(|(key, value)| (format!("{name}.{key}"), value)));
+pub(super) fn join(prefix: &str, name: &str) -> String {
+    if prefix.is_empty() { name.to_owned() } else { format!("{prefix}.{name}") }
+}
+
+/// The values by dotted key.
+pub(super) fn flatten(values: &Map<String, Value>) -> BTreeMap<String, Value> {
+    fn collect(prefix: &str, values: &Map<String, Value>, into: &mut BTreeMap<String, Value>) {
+        for (name, value) in values {
+            let key = join(prefix, name);
+            match &value.kind {
+                ValueKind::Table(inner) => collect(&key, inner, into),
+                _ => drop(into.insert(key, value.clone())),
             }
-            Value::Table(_) => {}
-            leaf => drop(keys.insert(name.clone(), leaf.clone())),
         }
     }
-    keys
+    let mut flat = BTreeMap::new();
+    collect("", values, &mut flat);
+    flat
 }

@@ -1,44 +1,48 @@
-//! Configuration in layers: the service's defaults, then `--config FILE`, then the environment.
+//! Configuration in layers: defaults, then `--config FILE`, then the environment, then flags.
 //!
-//! `config/<service>.toml` is compiled in and is the list of keys: a key that it does not show is refused, with the
-//! nearest one that it does. A key without a default stands there as a comment of the form `# key = value`.
+//! `config/<service>.toml` is compiled in and lists every key. An unknown key is an error that names the nearest known one. A key without a
+//! default has the value `""` there, which means "unset".
 
+mod duration;
+mod effective;
 mod environment;
 mod keys;
-mod sections;
-mod values;
+mod secret;
+mod shared;
 
 use std::path::Path;
 
-use ::config::{Config as Layers, File, FileFormat};
 use serde::de::DeserializeOwned;
 
 use crate::Failure;
-use keys::{Keys, Layer};
 
-pub use sections::{
-    AdminConfig, KafkaConfig, LogConfig, LogFormat, SchemaRegistryConfig, TopicsConfig, TracingConfig,
+pub use duration::Duration;
+pub(crate) use effective::Effective;
+pub use effective::Flag;
+pub use secret::read_secret;
+pub use shared::{
+    AdminConfig, CommonConfig, KafkaConfig, LogConfig, LogFormat, SchemaRegistryConfig, TopicsConfig,
+    TracingConfig, list,
 };
-pub use values::{Duration, list, read_secret};
 
-/// The services whose keys one environment may hold side by side.
+/// The services of the project. One environment may have the keys of all of them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Service {
-    /// Websocket to Kafka.
+    /// Reads the exchange's websocket and writes to Kafka.
     RawProducer,
-    /// Trades to moving averages.
+    /// Aggregates trades to candles and moving averages.
     AggProducer,
-    /// Tables and connectors.
+    /// Manages the Postgres tables and the connectors.
     JdbcSink,
-    /// The stand-in exchange.
+    /// Simulates the exchange for tests and demos.
     DeribitSim,
 }
 
 impl Service {
-    /// Every service of the project.
+    /// All services of the project.
     pub const ALL: [Self; 4] = [Self::RawProducer, Self::AggProducer, Self::JdbcSink, Self::DeribitSim];
 
-    /// The binary's name, which is also its name in logs, traces and `config/`.
+    /// The name of the binary, also in logs, traces and `config/`.
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
@@ -49,7 +53,7 @@ impl Service {
         }
     }
 
-    /// `config/<service>.toml` as it was when the binary was built.
+    /// The text of `config/<service>.toml` at build time.
     #[must_use]
     pub const fn defaults(self) -> &'static str {
         match self {
@@ -61,46 +65,65 @@ impl Service {
     }
 }
 
-/// A service's configuration as a type.
-pub trait ServiceConfig: DeserializeOwned {
-    /// Whose configuration it is.
+/// A service's configuration as a type, composed of the keys that services share and its own.
+///
+/// The two halves are deserialized one after the other, and not by serde's `flatten`: an error inside a flattened struct does not name its
+/// key, and the code for it is a copy of all deserializers.
+pub trait ServiceConfig: Sized {
+    /// The service that it configures.
     const SERVICE: Service;
 
-    /// Its `[admin]`.
+    /// The shared keys: [`CommonConfig`], or [`serde::de::IgnoredAny`] for a service that lacks some of them.
+    type Common: DeserializeOwned;
+
+    /// All other keys.
+    type Own: DeserializeOwned;
+
+    /// Composes the configuration.
+    fn new(common: Self::Common, own: Self::Own) -> Self;
+
+    /// The `[admin]` section, for `health`.
     fn admin(&self) -> &AdminConfig;
 
-    /// What the types cannot say: every value that does not fit with another or with the world.
+    /// The invalid values, as far as types do not exclude them.
     fn check(&self) -> Vec<Invalid>;
+
+    /// For each unset key that follows another key: the key and its value in force, for `--print-config`.
+    fn derived(&self) -> Vec<(&'static str, String)> {
+        Vec::new()
+    }
 }
 
-/// A value that is refused, and what would do.
+/// An invalid configuration key, with the reason.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{key}: got {got}, takes {allowed}")]
+#[error("{key}: {problem}")]
 pub struct Invalid {
     key: String,
-    got: String,
-    allowed: String,
+    problem: String,
 }
 
 impl Invalid {
-    /// `key` got `got`, but takes `allowed`.
-    pub fn new(key: impl Into<String>, got: impl std::fmt::Display, allowed: impl Into<String>) -> Self {
-        Self { key: key.into(), got: got.to_string(), allowed: allowed.into() }
+    /// The key has an invalid value.
+    pub fn new(key: impl Into<String>, got: impl std::fmt::Display, expected: impl AsRef<str>) -> Self {
+        let expected = expected.as_ref();
+        Self { key: key.into(), problem: format!("invalid value {got}; expected {expected}") }
+    }
+
+    /// The key has no value and needs one.
+    pub fn missing(key: impl Into<String>, expected: impl AsRef<str>) -> Self {
+        Self { key: key.into(), problem: format!("no value; expected {}", expected.as_ref()) }
     }
 }
 
 /// Loads and checks the configuration of a service from its defaults, `file` and the process environment.
 ///
 /// # Errors
-/// [`Failure::Config`] that names each key, what it got and what it takes.
+/// [`Failure::Config`] that names each key, its value, and what is expected.
 pub fn load<C: ServiceConfig>(file: Option<&Path>) -> Result<C, Failure> {
-    load_from(
-        file,
-        std::env::vars_os().filter_map(|(k, v)| Some((k.into_string().ok()?, v.into_string().ok()?))),
-    )
+    Effective::merge(C::SERVICE, file, process_environment(), &[])?.check()
 }
 
-/// As [`load`], with the environment given.
+/// As [`load`], with the given environment.
 ///
 /// # Errors
 /// As [`load`].
@@ -108,34 +131,12 @@ pub fn load_from<C: ServiceConfig>(
     file: Option<&Path>,
     environment: impl IntoIterator<Item = (String, String)>,
 ) -> Result<C, Failure> {
-    let refused = |problems: Vec<Invalid>| {
-        let lines: Vec<_> = problems.iter().map(ToString::to_string).collect();
-        Failure::Config(format!("bad configuration: {}", lines.join("; ")))
-    };
-    let keys = Keys::of(C::SERVICE);
-    let mut layers = Layers::builder().add_source(File::from_str(C::SERVICE.defaults(), FileFormat::Toml));
-    if let Some(path) = file {
-        let text = std::fs::read_to_string(path)
-            .map_err(|error| Failure::Config(format!("--config: cannot read {}: {error}", path.display())))?;
-        let unknown = keys
-            .unknown_in(Layer::File(path), &text)
-            .map_err(|error| Failure::Config(format!("--config {}: not TOML: {error}", path.display())))?;
-        if !unknown.is_empty() {
-            return Err(refused(unknown));
-        }
-        layers = layers.add_source(File::from_str(&text, FileFormat::Toml));
-    }
-    for (key, value) in environment::overrides(&keys, environment).map_err(refused)? {
-        layers = layers
-            .set_override(&key, value)
-            .map_err(|error| Failure::Config(format!("bad configuration: {key}: {error}")))?;
-    }
-    let config: C = layers
-        .build()
-        .and_then(Layers::try_deserialize)
-        .map_err(|error| Failure::Config(format!("bad configuration: {error}")))?;
-    let invalid = config.check();
-    if invalid.is_empty() { Ok(config) } else { Err(refused(invalid)) }
+    Effective::merge(C::SERVICE, file, environment.into_iter().collect(), &[])?.check()
+}
+
+/// The process environment without variables that are not UTF-8.
+pub(crate) fn process_environment() -> Vec<(String, String)> {
+    std::env::vars_os().filter_map(|(k, v)| Some((k.into_string().ok()?, v.into_string().ok()?))).collect()
 }
 
 #[cfg(test)]

@@ -208,7 +208,7 @@ async fn create_missing(
     let options = AdminOptions::new().operation_timeout(Some(TIMEOUT)).request_timeout(Some(TIMEOUT));
     for outcome in admin.create_topics(&new, &options).await? {
         match outcome {
-            Ok(topic) => tracing::info!(topic, "topic made"),
+            Ok(topic) => tracing::info!(topic, "topic created"),
             Err((_, RDKafkaErrorCode::TopicAlreadyExists)) => {}
             Err((topic, code)) => return Err(TopicError::Refused { topic, code }),
         }
@@ -229,7 +229,7 @@ fn check_partitions(admin: &AdminClient<DefaultClientContext>, topic: &TopicSpec
         return Ok(());
     }
     Err(TopicError::Wrong(format!(
-        "topic {} ({}) has {count} partitions, takes {}: a record goes to the partition its trade came from, so all topics need \
+        "topic {} ({}) has {count} partitions; expected {}: a record goes to the partition its trade came from, so all topics need \
          the same count. Set topics.partitions = {count} for every service if all topics have that many, or name another topic",
         topic.name, topic.key, topic.partitions
     )))
@@ -252,7 +252,7 @@ async fn check_settings(
             if matches!(name, "cleanup.policy" | "message.timestamp.type") {
                 let (topic, key) = (&topic.name, topic.key);
                 return Err(TopicError::Wrong(format!(
-                    "topic {topic} ({key}) has {name} = {found}, takes {wanted}: change it with kafka-configs, or name another topic"
+                    "topic {topic} ({key}) has {name} = {found}; expected {wanted}: change it with kafka-configs, or name another topic"
                 )));
             }
             tracing::warn!(
@@ -316,6 +316,9 @@ mod tests {
             ensure_topics(&kafka, "test", &[TopicSpec::trades(&topics())], Duration::from_millis(300)).await;
         let failure = end.unwrap_err();
         assert_eq!(failure.code(), 69);
-        assert!(failure.to_string().starts_with("kafka at 127.0.0.1:1 did not come within"), "{failure}");
+        assert!(
+            failure.to_string().starts_with("kafka at 127.0.0.1:1 was not available within"),
+            "{failure}"
+        );
     }
 }

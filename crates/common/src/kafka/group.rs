@@ -1,4 +1,4 @@
-//! Who owns which partitions in a consumer group, by its coordinator's word.
+//! The members of a consumer group and their partitions, as its coordinator reports them.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -7,30 +7,31 @@ use rdkafka::consumer::{Consumer, ConsumerContext};
 use rdkafka::error::KafkaResult;
 use rdkafka::groups::{GroupInfo, GroupMemberInfo};
 
-/// A group between two rebalances.
+/// A consumer group between two rebalances.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StableGroup {
-    /// Its members, in the order of their ids.
-    pub members: Vec<Member>,
+    /// The members in the order of their ids.
+    pub members: Vec<GroupMember>,
 }
 
-/// A member and what it has of one topic.
+/// A member with its partitions of one topic.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Member {
-    /// Given by the broker; a static member's begins with its `group.instance.id`.
+pub struct GroupMember {
+    /// Assigned by the broker. The id of a static member begins with its `group.instance.id`.
     pub id: String,
     /// The partitions that the group's leader has assigned to it.
     pub partitions: BTreeSet<i32>,
 }
 
 impl StableGroup {
-    /// Asks for the members of `group` and what they have of `topic`; `None` while the group rebalances, or is empty. Blocks.
+    /// The members of `group` with their partitions of `topic`; `None` while the group is empty or rebalances. Blocks.
     ///
     /// # Errors
     /// If the coordinator does not answer within `within`.
-    pub fn ask<C: ConsumerContext, T: Consumer<C>>(
+    pub fn describe<C: ConsumerContext, T: Consumer<C>>(
         client: &T,
-        (group, topic): (&str, &str),
+        group: &str,
+        topic: &str,
         within: Duration,
     ) -> KafkaResult<Option<Self>> {
         let answer = client.fetch_group_list(Some(group), within)?;
@@ -39,7 +40,7 @@ impl StableGroup {
     }
 
     fn of(members: &[GroupMemberInfo], topic: &str) -> Self {
-        let member = |info: &GroupMemberInfo| Member {
+        let member = |info: &GroupMemberInfo| GroupMember {
             id: info.id().to_owned(),
             partitions: info
                 .assignment()
@@ -48,14 +49,14 @@ impl StableGroup {
                 .into_iter()
                 .collect(),
         };
-        let mut members: Vec<Member> = members.iter().map(member).collect();
+        let mut members: Vec<GroupMember> = members.iter().map(member).collect();
         members.sort();
         Self { members }
     }
 
-    /// Those of the topic's first `count` partitions that no member has.
+    /// The partitions below `count` that no member has.
     #[must_use]
-    pub fn ownerless(&self, count: i32) -> Vec<i32> {
+    pub fn unassigned(&self, count: i32) -> Vec<i32> {
         let owned = |partition: &i32| self.members.iter().any(|member| member.partitions.contains(partition));
         (0..count).filter(|partition| !owned(partition)).collect()
     }
@@ -104,7 +105,7 @@ mod tests {
     }
 
     fn group(partitions: &[&[i32]]) -> StableGroup {
-        let member = |(at, partitions): (usize, &&[i32])| Member {
+        let member = |(at, partitions): (usize, &&[i32])| GroupMember {
             id: at.to_string(),
             partitions: partitions.iter().copied().collect(),
         };
@@ -128,9 +129,9 @@ mod tests {
     }
 
     #[test]
-    fn a_partition_that_no_member_has_is_ownerless() {
-        assert_eq!(group(&[&[1, 2], &[4, 5], &[]]).ownerless(6), [0, 3]);
-        assert_eq!(group(&[&[1, 2], &[0, 3]]).ownerless(4), [0; 0]);
-        assert_eq!(group(&[]).ownerless(2), [0, 1]);
+    fn a_partition_that_no_member_has_is_unassigned() {
+        assert_eq!(group(&[&[1, 2], &[4, 5], &[]]).unassigned(6), [0, 3]);
+        assert_eq!(group(&[&[1, 2], &[0, 3]]).unassigned(4), [0; 0]);
+        assert_eq!(group(&[]).unassigned(2), [0, 1]);
     }
 }

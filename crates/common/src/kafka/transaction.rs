@@ -34,7 +34,7 @@ pub enum TransactionError {
     #[error("must be aborted: {0}")]
     Abortable(KafkaError),
     /// Nothing happened; ask again.
-    #[error("passing: {0}")]
+    #[error("retriable: {0}")]
     Retriable(KafkaError),
     /// The producer is of no use any more.
     #[error("fatal: {0}")]

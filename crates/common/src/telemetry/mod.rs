@@ -13,18 +13,18 @@ use tracing_subscriber::util::SubscriberInitExt as _;
 use tracing_subscriber::{Layer, Registry, fmt};
 
 use crate::config::{Invalid, LogConfig, LogFormat, TracingConfig};
-use crate::{Failure, exit};
+use crate::{Failure, failure};
 
-/// Logs and traces under way; kept until the service ends.
+/// Running logs and traces. Keep it until the service ends.
 #[derive(Debug)]
 pub struct Telemetry {
     provider: Option<SdkTracerProvider>,
 }
 
-/// Starts logging to standard error, and traces to Zipkin if the configuration names one. From then on a panic ends the process.
+/// Starts logs on standard error, and traces to Zipkin if it is configured. From then on a panic ends the process. Needs a tokio runtime.
 ///
 /// # Errors
-/// [`Failure::Config`] for a filter that does not parse. Needs a tokio runtime.
+/// [`Failure::Config`] for a filter that does not parse.
 pub fn start(service: &'static str, log: &LogConfig, tracing: &TracingConfig) -> Result<Telemetry, Failure> {
     let filter: Targets = log.filter.parse().map_err(|_| {
         let invalid = Invalid::new(
@@ -55,7 +55,7 @@ pub fn start(service: &'static str, log: &LogConfig, tracing: &TracingConfig) ->
             .with_threads(false);
         layer.with_filter(filter_fn(|meta| meta.target() == trace::TARGET))
     });
-    exit::end_on_panic();
+    failure::exit_on_panic();
     tracing_subscriber::registry()
         .with(lines)
         .with(spans)
@@ -65,12 +65,12 @@ pub fn start(service: &'static str, log: &LogConfig, tracing: &TracingConfig) ->
 }
 
 impl Telemetry {
-    /// Sends the spans that are still here. Blocks for at most some seconds; what cannot be sent is dropped.
+    /// Sends the remaining spans, for a few seconds at most; the others are dropped.
     pub async fn stop(self) {
         let Some(provider) = self.provider else { return };
         let flushed = tokio::task::spawn_blocking(move || provider.shutdown()).await;
         if let Ok(Err(error)) = flushed {
-            tracing::warn!(%error, "the last spans did not reach Zipkin");
+            tracing::warn!(%error, "could not flush spans at shutdown");
         }
     }
 }

@@ -1,8 +1,7 @@
-//! A sampled trade's way through the services, as spans.
+//! Spans of a sampled trade on its way through the services.
 //!
-//! A span costs close to a microsecond even where nothing is sampled, so the gate stands in front of it: one trade in N passes
-//! [`Sampler::take`], and only that trade has spans. Services further on follow the `traceparent` header, so one decision
-//! at the socket holds for the whole way.
+//! A span costs almost a microsecond even if nothing is sampled. So [`Sampler::take`] decides first: only one trade in N gets spans. Later
+//! services follow the `traceparent` header, so the decision at the socket holds everywhere.
 
 use std::collections::HashMap;
 
@@ -13,13 +12,13 @@ use opentelemetry_sdk::propagation::TraceContextPropagator;
 use tracing::{Span, info_span};
 use tracing_opentelemetry::OpenTelemetrySpanExt as _;
 
-/// The target of spans that are meant for Zipkin and not for the log.
+/// The target of spans that go to Zipkin and not to the log.
 pub(super) const TARGET: &str = "kstream::trace";
 
-/// The record header that carries the context, as the W3C has it.
+/// The record header with the W3C trace context.
 pub const TRACEPARENT: &str = "traceparent";
 
-/// Lets one in N pass.
+/// Selects one trade in N.
 #[derive(Debug)]
 pub struct Sampler {
     one_in: u32,
@@ -27,13 +26,13 @@ pub struct Sampler {
 }
 
 impl Sampler {
-    /// One in `one_in`, beginning with the first; 0: none.
+    /// Selects one in `one_in`, starting with the first; 0 selects none.
     #[must_use]
     pub fn one_in(one_in: u32) -> Self {
         Self { one_in, seen: 0 }
     }
 
-    /// Whether this one is taken.
+    /// Whether the next trade is selected.
     pub fn take(&mut self) -> bool {
         let taken = self.one_in > 0 && self.seen == 0;
         self.seen += 1;
@@ -44,33 +43,33 @@ impl Sampler {
     }
 }
 
-/// What a span stands for, in OpenTelemetry's words.
+/// The OpenTelemetry kind of a span.
 #[derive(Debug, Clone, Copy)]
-pub enum Kind {
-    /// Sends a record.
+pub enum SpanKind {
+    /// The span sends a record.
     Producer,
-    /// Handles a record that another service sent.
+    /// The span handles a record that another service sent.
     Consumer,
 }
 
-/// A span that begins a trace; it lasts until it is dropped.
+/// Starts a trace with a span that ends when it is dropped.
 #[must_use]
-pub fn root(name: &str, kind: Kind) -> Span {
+pub fn root(name: &str, kind: SpanKind) -> Span {
     match kind {
-        Kind::Producer => {
+        SpanKind::Producer => {
             info_span!(target: TARGET, parent: None, "span", otel.name = name, otel.kind = "producer")
         }
-        Kind::Consumer => {
+        SpanKind::Consumer => {
             info_span!(target: TARGET, parent: None, "span", otel.name = name, otel.kind = "consumer")
         }
     }
 }
 
-/// A span below one of this process or of another.
+/// Starts a child of a span of this or another process.
 #[must_use]
-pub fn child(parent: &Context, name: &str, kind: Kind) -> Span {
+pub fn child(parent: &Context, name: &str, kind: SpanKind) -> Span {
     let span = root(name, kind);
-    // An error says that there is no OpenTelemetry layer: then there is nothing to link.
+    // An error means that there is no OpenTelemetry layer, so there is nothing to link.
     span.set_parent(parent.clone()).ok();
     span
 }
@@ -80,13 +79,13 @@ pub fn tag(span: &Span, key: &'static str, value: impl Into<opentelemetry::Value
     span.set_attribute(key, value);
 }
 
-/// The context of a span, to make children of.
+/// The context of a span, for its children.
 #[must_use]
 pub fn context(span: &Span) -> Context {
     span.context()
 }
 
-/// The value of the `traceparent` header for `span`; `None` if nothing records it.
+/// The value of the `traceparent` header; `None` if the span is not recorded.
 #[must_use]
 pub fn inject(span: &Span) -> Option<String> {
     let mut carrier = HashMap::new();
@@ -94,7 +93,7 @@ pub fn inject(span: &Span) -> Option<String> {
     carrier.remove(TRACEPARENT)
 }
 
-/// The context in a `traceparent` header; `None` if it is not one, or is not sampled.
+/// The context in a `traceparent` header; `None` if it is invalid or not sampled.
 #[must_use]
 pub fn extract(traceparent: &[u8]) -> Option<Context> {
     let text = std::str::from_utf8(traceparent).ok()?;

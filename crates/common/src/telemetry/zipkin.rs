@@ -1,4 +1,4 @@
-//! Spans to Zipkin: the one place that knows the exporter, which its makers have marked as deprecated.
+//! Exports spans to Zipkin. Only this file uses the exporter, because its authors have deprecated it.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -13,20 +13,20 @@ use url::Url;
 
 use crate::{Failure, http};
 
-/// Spans wait at most this long, so that a trace can be looked at while it is still of interest.
+/// The longest time that a span waits for its batch.
 const SEND_EVERY: std::time::Duration = std::time::Duration::from_secs(1);
 
-/// A provider that sends the spans of `service` to the collector at `url`, in batches from a thread of its own.
-#[expect(deprecated, reason = "Zipkin is what users were promised; OTLP would need a collector in between")]
+/// A provider that sends spans in batches from its own thread.
+#[expect(deprecated, reason = "the project promises Zipkin, and OTLP would need a collector")]
 pub(super) fn provider(service: &'static str, url: &Url) -> Result<SdkTracerProvider, Failure> {
     let failing = AtomicBool::new(false);
-    let client = Client { service, runtime: Handle::current(), client: http::client()?, failing };
+    let client = SpanSender { service, runtime: Handle::current(), client: http::client()?, failing };
     let exporter = opentelemetry_zipkin::ZipkinExporter::builder()
         .with_http_client(client)
         .with_collector_endpoint(url.as_str())
         .build()
         .map_err(|error| {
-            Failure::Config(format!("bad configuration: tracing.zipkin_url: got {url}: {error}"))
+            Failure::Config(format!("bad configuration: tracing.zipkin_url: invalid value {url}: {error}"))
         })?;
     let batches = BatchConfigBuilder::default().with_scheduled_delay(SEND_EVERY).build();
     let processor = BatchSpanProcessor::builder(exporter).with_batch_config(batches).build();
@@ -37,9 +37,9 @@ pub(super) fn provider(service: &'static str, url: &Url) -> Result<SdkTracerProv
         .build())
 }
 
-/// The exporter's thread has no async runtime; the service's does the sending for it.
+/// Sends on the service's runtime: the exporter's thread has none.
 #[derive(Debug)]
-struct Client {
+struct SpanSender {
     service: &'static str,
     runtime: Handle,
     client: reqwest::Client,
@@ -47,7 +47,7 @@ struct Client {
 }
 
 #[async_trait]
-impl HttpClient for Client {
+impl HttpClient for SpanSender {
     async fn send_bytes(&self, request: Request<Bytes>) -> Result<Response<Bytes>, HttpError> {
         let client = self.client.clone();
         let request = request.map(|spans| named(&spans, self.service).map_or(spans, Bytes::from));
@@ -62,9 +62,9 @@ impl HttpClient for Client {
         let failed = outcome.is_err();
         if self.failing.swap(failed, Ordering::Relaxed) != failed {
             match &outcome {
-                Ok(_) => tracing::info!("Zipkin takes spans again"),
+                Ok(_) => tracing::info!("span export resumed"),
                 Err(error) => {
-                    tracing::warn!(%error, "Zipkin does not take spans: they are dropped until it does");
+                    tracing::warn!(%error, "span export failed; dropping spans");
                 }
             }
         }
@@ -72,8 +72,7 @@ impl HttpClient for Client {
     }
 }
 
-/// The spans with the name of the service that they ran in, which this exporter leaves out and by which Zipkin finds them; `None` if they
-/// are not what is expected.
+/// Adds the service name to each span. Zipkin finds spans by it, and the exporter leaves it out. `None` if the text is not a list of spans.
 fn named(spans: &[u8], service: &str) -> Option<Vec<u8>> {
     let mut spans: Vec<Map<String, Value>> = serde_json::from_slice(spans).ok()?;
     for span in &mut spans {

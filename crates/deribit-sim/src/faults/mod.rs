@@ -1,79 +1,78 @@
-//! What goes wrong on purpose: a plan of faults as data, and the decisions that follow from it.
+//! Injected faults: a plan as data, and a schedule that decides when each fault strikes.
 //!
-//! Nothing here does anything: time and occasions come in, and out comes what is to happen. Sessions, server and history obey. With
-//! the same plan and the same occasions the same things happen. What the market holds never changes but for
-//! [`Kind::Hole`], so what there was can always be asked.
+//! This module does no I/O. Time and occasions come in, and injected faults come out; sessions, server and history carry them out. The
+//! same plan and the same occasions give the same faults. Only [`FaultKind::Hole`] changes the market itself.
 //!
-//! | module | what is in it |
+//! | module | purpose |
 //! |---|---|
-//! | here | kinds of faults, and where they strike |
-//! | `plan` | the file |
-//! | `decide` | when a fault strikes |
-//! | `spoil` | what becomes of a notification's text |
+//! | here | kinds of faults, and the occasions they apply to |
+//! | `plan` | the TOML file |
+//! | `schedule` | when a fault strikes |
+//! | `corrupt` | changes to the text of a notification |
 
-mod decide;
+mod corrupt;
 mod plan;
-mod spoil;
+mod schedule;
 
 use std::fmt;
 
 use serde::Deserialize;
 
-pub(crate) use decide::{Blow, Faults};
+pub(crate) use corrupt::corrupt;
 pub use plan::Plan;
-pub(crate) use spoil::spoil;
+pub(crate) use schedule::{FaultSchedule, InjectedFault};
 
-/// What can go wrong.
+/// A kind of fault.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-pub enum Kind {
+pub enum FaultKind {
     /// A notification is not sent.
     Drop,
     /// Some of a notification's trades are missing.
     Thin,
     /// A notification is sent twice.
     Duplicate,
-    /// A notification is sent after the one behind it.
+    /// A notification is sent after its successor.
     Reorder,
-    /// A notification cannot be read: a trade of it, or all of it.
+    /// A notification cannot be parsed: one of its trades, or all of it.
     Garbage,
-    /// A notification is larger than any client reads.
+    /// A notification is larger than any client accepts.
     Oversize,
-    /// Nothing is sent on the connection for a while, then everything.
+    /// The connection sends nothing for a while, then everything at once.
     Stall,
-    /// Nothing is sent or heard on the connection any more, and it stays open.
+    /// The connection stays open, but sends and reads nothing.
     HalfOpen,
-    /// The connection is cut off, as a slow reader's is.
+    /// The connection is closed, as for a slow consumer.
     Cut,
-    /// A call is answered with 10028, and the session ends.
+    /// A request is answered with error 10028, and the session ends.
     RateLimit,
-    /// An answer of history has the first half of its trades only, and says that there are more.
+    /// A history response has only the first half of its trades, and `has_more`.
     Truncate,
-    /// History lacks the newest trades: it is behind the stream by the fault's length.
+    /// History lacks the newest trades: it lags behind the stream by `lasts`.
     Lag,
     /// New connections are refused.
     Refuse,
-    /// Connections stay, but no trades are sent, calls are answered with 11051, and new connections are refused.
+    /// Connections stay open, no trades are sent, requests get error 11051, and new connections are refused.
     Maintenance,
-    /// The exchange has no trade of that number, in the stream as in history.
+    /// A sequence number has no trade, neither in the stream nor in history.
     Hole,
 }
 
-/// When something can go wrong.
+/// A moment at which a fault can strike.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Occasion {
-    /// A notification with so many trades is about to be sent.
+    /// Before a notification is sent: the number of its trades.
     Notification(u64),
-    /// A call is about to be answered.
+    /// Before a request is answered.
     Call,
-    /// A call about history is about to be answered.
+    /// Before a history request is answered.
     History,
-    /// Somebody connects.
+    /// Before a connection is accepted.
     Connection,
 }
 
-impl Kind {
-    /// All of them.
+impl FaultKind {
+    /// All kinds, in the order of the enum.
     pub const ALL: [Self; 15] = [
         Self::Drop,
         Self::Thin,
@@ -92,7 +91,7 @@ impl Kind {
         Self::Hole,
     ];
 
-    /// As it is written in the plan.
+    /// The name in the plan and in metrics.
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
@@ -114,8 +113,8 @@ impl Kind {
         }
     }
 
-    /// Whether it can strike there.
-    fn strikes_at(self, occasion: Occasion) -> bool {
+    /// Whether the fault can strike at that occasion.
+    fn applies_to(self, occasion: Occasion) -> bool {
         match self {
             Self::Drop
             | Self::Thin
@@ -130,18 +129,18 @@ impl Kind {
             Self::Truncate | Self::Lag => occasion == Occasion::History,
             Self::Refuse => occasion == Occasion::Connection,
             Self::Maintenance => true,
-            // Of the market itself, by each trade's number.
+            // The market itself decides it for each sequence number.
             Self::Hole => false,
         }
     }
 
-    /// Whether it is the exchange that suffers it, and not one notification, call or connection: then it lasts for all.
-    const fn is_the_exchanges(self) -> bool {
+    /// Whether the fault lasts for all connections, instead of one notification, request or connection.
+    const fn affects_all_connections(self) -> bool {
         matches!(self, Self::Refuse | Self::Maintenance)
     }
 }
 
-impl fmt::Display for Kind {
+impl fmt::Display for FaultKind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.name())
     }

@@ -6,49 +6,50 @@ use std::time::Duration;
 use common::config;
 use serde::Deserialize;
 
-use super::Kind;
+use super::FaultKind;
+use crate::market::MarketHoles;
 
-/// Which faults there are to be, and when.
+/// A parsed plan of faults.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Plan {
     pub(super) seed: u64,
-    pub(super) faults: Vec<Fault>,
+    pub(super) faults: Vec<PlannedFault>,
 }
 
-/// One line of the plan.
+/// One `[[fault]]` of the plan.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Fault {
-    pub(super) kind: Kind,
-    pub(super) when: When,
-    /// So often, at most.
+pub(super) struct PlannedFault {
+    pub(super) kind: FaultKind,
+    pub(super) trigger: Trigger,
+    /// How often it strikes at most.
     pub(super) times: u64,
     pub(super) lasts: Duration,
 }
 
-/// When a fault strikes.
+/// The condition under which a fault strikes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum When {
-    /// With that chance at each occasion.
+pub(super) enum Trigger {
+    /// With a chance of one in N at each occasion.
     OneIn(u64),
-    /// At the first occasion after each so many trades that were sent.
+    /// At the first occasion after every N trades sent.
     EveryTrades(u64),
-    /// At the first occasion so long after the start, and perhaps again and again.
+    /// At the first occasion after that time since the start, then at the given interval, if any.
     At(Duration, Option<Duration>),
 }
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct WrittenPlan {
+struct PlanFile {
     #[serde(default)]
     seed: u64,
     #[serde(default)]
-    fault: Vec<WrittenFault>,
+    fault: Vec<FaultEntry>,
 }
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct WrittenFault {
-    kind: Kind,
+struct FaultEntry {
+    kind: FaultKind,
     one_in: Option<u64>,
     every_trades: Option<u64>,
     at: Option<config::Duration>,
@@ -58,59 +59,61 @@ struct WrittenFault {
 }
 
 impl Plan {
-    /// Reads a plan.
+    /// Reads a plan file.
     ///
     /// # Errors
-    /// What is wrong with the file, or with which fault of it.
+    /// A message with the path, and with the fault's number if one fault is invalid.
     pub fn read(path: &Path) -> Result<Self, String> {
         let text = std::fs::read_to_string(path)
             .map_err(|error| format!("{}: cannot be read: {error}", path.display()))?;
         Self::parse(&text).map_err(|error| format!("{}: {error}", path.display()))
     }
 
-    /// Reads a plan's text.
+    /// Parses the text of a plan.
     ///
     /// # Errors
     /// As [`Plan::read`].
     pub fn parse(text: &str) -> Result<Self, String> {
-        let written: WrittenPlan = toml::from_str(text).map_err(|error| error.to_string())?;
+        let written: PlanFile = toml::from_str(text).map_err(|error| error.to_string())?;
         let numbered = written.fault.into_iter().enumerate();
-        let fault = |(at, fault): (usize, WrittenFault)| {
+        let fault = |(at, fault): (usize, FaultEntry)| {
             let kind = fault.kind;
-            fault.check().map_err(|allowed| format!("fault {} ({kind}) takes {allowed}", at + 1))
+            fault.check().map_err(|allowed| format!("fault {} ({kind}) expects {allowed}", at + 1))
         };
         Ok(Self { seed: written.seed, faults: numbered.map(fault).collect::<Result<_, _>>()? })
     }
 
-    /// The market's seed of holes and the share of numbers without a trade, one in so many.
-    pub(crate) fn holes(&self) -> Option<(u64, u64)> {
+    /// The holes of the market, if the plan has any.
+    pub(crate) fn holes(&self) -> Option<MarketHoles> {
         self.faults.iter().find_map(|fault| match fault {
-            Fault { kind: Kind::Hole, when: When::OneIn(n), .. } => Some((self.seed, *n)),
+            PlannedFault { kind: FaultKind::Hole, trigger: Trigger::OneIn(n), .. } => {
+                Some(MarketHoles::new(self.seed, *n))
+            }
             _ => None,
         })
     }
 }
 
-impl WrittenFault {
-    fn check(self) -> Result<Fault, &'static str> {
-        let when = match (self.one_in, self.every_trades, self.at, self.every) {
+impl FaultEntry {
+    fn check(self) -> Result<PlannedFault, &'static str> {
+        let trigger = match (self.one_in, self.every_trades, self.at, self.every) {
             (Some(0), ..) | (_, Some(0), ..) => return Err("one_in and every_trades of 1 or more"),
-            (Some(n), None, None, None) => When::OneIn(n),
-            (None, Some(n), None, None) => When::EveryTrades(n),
-            (None, None, Some(at), every) => When::At(*at, every.map(|every| *every)),
+            (Some(n), None, None, None) => Trigger::OneIn(n),
+            (None, Some(n), None, None) => Trigger::EveryTrades(n),
+            (None, None, Some(at), every) => Trigger::At(*at, every.map(|every| *every)),
             _ => return Err("one of one_in, every_trades and at; every goes with at"),
         };
-        let is_hole = self.kind == Kind::Hole;
-        if is_hole && (!matches!(when, When::OneIn(_)) || self.times.is_some()) {
+        let is_hole = self.kind == FaultKind::Hole;
+        if is_hole && (!matches!(trigger, Trigger::OneIn(_)) || self.times.is_some()) {
             return Err("one_in and nothing else: a number has no trade, whenever it is asked for");
         }
         let by_default = match self.kind {
-            Kind::Stall | Kind::Lag => 2,
-            Kind::Maintenance => 5,
+            FaultKind::Stall | FaultKind::Lag => 2,
+            FaultKind::Maintenance => 5,
             _ => 0,
         };
         let lasts = self.lasts.map_or(Duration::from_secs(by_default), |lasts| *lasts);
-        Ok(Fault { kind: self.kind, when, times: self.times.unwrap_or(u64::MAX), lasts })
+        Ok(PlannedFault { kind: self.kind, trigger, times: self.times.unwrap_or(u64::MAX), lasts })
     }
 }
 
@@ -136,10 +139,15 @@ mod tests {
         );
         let second = Duration::from_secs;
         let faults = vec![
-            Fault { kind: Kind::HalfOpen, when: When::OneIn(100), times: u64::MAX, lasts: second(0) },
-            Fault {
-                kind: Kind::Maintenance,
-                when: When::At(second(10), Some(second(60))),
+            PlannedFault {
+                kind: FaultKind::HalfOpen,
+                trigger: Trigger::OneIn(100),
+                times: u64::MAX,
+                lasts: second(0),
+            },
+            PlannedFault {
+                kind: FaultKind::Maintenance,
+                trigger: Trigger::At(second(10), Some(second(60))),
                 times: 3,
                 lasts: second(20),
             },
@@ -150,10 +158,10 @@ mod tests {
     #[test]
     fn a_fault_that_cannot_strike_is_refused_by_its_number() {
         for (fault, expected) in [
-            (r#"kind = "drop""#, "fault 1 (drop) takes one of one_in, every_trades and at"),
+            (r#"kind = "drop""#, "fault 1 (drop) expects one of one_in, every_trades and at"),
             ("kind = \"drop\"\none_in = 0", "of 1 or more"),
             ("kind = \"cut\"\none_in = 2\nat = \"1s\"", "one of one_in"),
-            ("kind = \"hole\"\nevery_trades = 2", "fault 1 (hole) takes one_in and nothing else"),
+            ("kind = \"hole\"\nevery_trades = 2", "fault 1 (hole) expects one_in and nothing else"),
             ("kind = \"flood\"\none_in = 2", "unknown variant `flood`"),
             ("kind = \"cut\"\none_in = 2\noften = 1", "unknown field `often`"),
         ] {
@@ -165,8 +173,10 @@ mod tests {
     #[test]
     fn the_example_is_a_plan_with_every_kind() {
         let plan = Plan::parse(include_str!("../../../../config/deribit-sim-faults.toml")).unwrap();
-        let missing: Vec<_> =
-            Kind::ALL.iter().filter(|kind| plan.faults.iter().all(|fault| fault.kind != **kind)).collect();
+        let missing: Vec<_> = FaultKind::ALL
+            .iter()
+            .filter(|kind| plan.faults.iter().all(|fault| fault.kind != **kind))
+            .collect();
         assert!(missing.is_empty(), "{missing:?}");
     }
 }

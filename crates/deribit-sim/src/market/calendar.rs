@@ -1,12 +1,11 @@
-//! When contracts are listed and when they expire, as the exchange's calendar has it: 08:00 UTC, daily, weekly, monthly,
-//! quarterly.
+//! When contracts are listed and expire, by the exchange's calendar: 08:00 UTC, daily, weekly, monthly and quarterly.
 
-use super::time::{MILLIS_PER_DAY, Millis};
+use super::time::{MILLIS_PER_DAY, MarketTime};
 
-/// Contracts expire at this time of the day.
+/// Time of the day at which contracts expire, in milliseconds.
 const EXPIRY_OF_DAY: u64 = 8 * 3_600_000;
 
-/// The rhythm that a contract belongs to. No day belongs to two, so that a date names one contract.
+/// The period of a contract. No day belongs to two terms, so a date names one contract.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) enum Term {
     /// Any day but Friday.
@@ -19,8 +18,7 @@ pub(crate) enum Term {
     Quarterly,
 }
 
-/// One of several contracts of a term that are listed side by side: as one expires its successor is listed, `of`
-/// expiries later.
+/// One of the `of` contracts of a term that are listed at the same time. When one expires, its successor is listed, `of` expiries later.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) struct Rotation {
     pub(crate) term: Term,
@@ -30,27 +28,27 @@ pub(crate) struct Rotation {
     pub(crate) place: u64,
 }
 
-/// From listing to expiry, half-open.
+/// The time from listing to expiry, half-open.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Life {
-    pub(crate) from: Millis,
-    pub(crate) until: Millis,
+    pub(crate) from: MarketTime,
+    pub(crate) until: MarketTime,
 }
 
 impl Life {
-    /// Of what both lives are part of.
+    /// The intersection of both lives.
     pub(crate) fn shared_with(self, other: Self) -> Self {
         Self { from: self.from.max(other.from), until: self.until.min(other.until) }
     }
 
-    pub(crate) fn holds(self, t: Millis) -> bool {
+    pub(crate) fn holds(self, t: MarketTime) -> bool {
         self.from <= t && t < self.until
     }
 }
 
 impl Rotation {
     /// The life of the contract that holds this place at `t`.
-    pub(crate) fn life(self, t: Millis) -> Life {
+    pub(crate) fn life(self, t: MarketTime) -> Life {
         let first_day = (t.0.saturating_sub(EXPIRY_OF_DAY)) / MILLIS_PER_DAY + 1;
         let next = self.term.ordinal_from(first_day);
         let ordinal = next + (self.place + self.of - next % self.of) % self.of;
@@ -59,12 +57,12 @@ impl Rotation {
 }
 
 impl Term {
-    /// The expiry of that number.
-    fn expiry(self, ordinal: u64) -> Millis {
-        Millis(self.day(ordinal) * MILLIS_PER_DAY + EXPIRY_OF_DAY)
+    /// The time of the N-th expiry since 1970.
+    fn expiry(self, ordinal: u64) -> MarketTime {
+        MarketTime(self.day(ordinal) * MILLIS_PER_DAY + EXPIRY_OF_DAY)
     }
 
-    /// The day, since 1970, of the expiry of that number.
+    /// The day since 1970 of the N-th expiry.
     fn day(self, ordinal: u64) -> u64 {
         match self {
             // 1970-01-02 was a Friday.
@@ -76,7 +74,7 @@ impl Term {
         }
     }
 
-    /// The number of the first expiry on that day or after it.
+    /// The number of the first expiry on or after that day.
     fn ordinal_from(self, day: u64) -> u64 {
         let month = month_of(day);
         let mut ordinal = match self {
@@ -92,13 +90,13 @@ impl Term {
     }
 }
 
-/// The month of a day, counted from January 1970.
+/// Months since January 1970.
 fn month_of(day: u64) -> u64 {
     let (year, month, _) = civil(day);
     (year - 1970) * 12 + month - 1
 }
 
-/// The first day of the month of that number.
+/// The first day of a month; both count from 1970.
 fn month_start(month: u64) -> u64 {
     // Howard Hinnant's `days_from_civil`, on years that begin in March.
     let (year, month) = (1970 + month / 12, month % 12 + 1);
@@ -133,22 +131,22 @@ fn civil(day: u64) -> (u64, u64, u64) {
 const MONTHS: [&str; 12] =
     ["JAN", "FEB", "MAR", "APR", "MAY", "JUN", "JUL", "AUG", "SEP", "OCT", "NOV", "DEC"];
 
-/// An expiry as it stands in names: `17AUG26`.
-pub(crate) fn date_name(expiry: Millis) -> String {
+/// An expiry as in instrument names: `17AUG26`.
+pub(crate) fn date_name(expiry: MarketTime) -> String {
     let (year, month, day) = civil(expiry.0 / MILLIS_PER_DAY);
     let month = MONTHS.iter().zip(1..).find(|(_, number)| *number == month).map_or("", |(name, _)| *name);
     format!("{day}{month}{:02}", year % 100)
 }
 
-/// The expiry that a date in a name stands for.
-pub(crate) fn date_of(name: &str) -> Option<Millis> {
+/// Parses a date in an instrument name.
+pub(crate) fn date_of(name: &str) -> Option<MarketTime> {
     let digits = name.find(|c: char| !c.is_ascii_digit()).filter(|digits| (1..=2).contains(digits))?;
     let day: u64 = name.get(..digits)?.parse().ok()?;
     let month = name.get(digits..digits + 3)?;
     let month = MONTHS.iter().zip(0..).find(|(known, _)| **known == month).map(|(_, number)| number)?;
     let year = name.get(digits + 3..).filter(|year| year.len() == 2)?.parse::<u64>().ok()? + 2000;
     let start = month_start((year - 1970) * 12 + month);
-    let expiry = Millis((start + day.checked_sub(1)?) * MILLIS_PER_DAY + EXPIRY_OF_DAY);
+    let expiry = MarketTime((start + day.checked_sub(1)?) * MILLIS_PER_DAY + EXPIRY_OF_DAY);
     (date_name(expiry) == name).then_some(expiry)
 }
 
@@ -159,13 +157,13 @@ mod tests {
 
     const TERMS: [Term; 4] = [Term::Daily, Term::Weekly, Term::Monthly, Term::Quarterly];
 
-    fn at(date: &str) -> Millis {
+    fn at(date: &str) -> MarketTime {
         date_of(date).expect("a date")
     }
 
     #[test]
     fn the_listed_contracts_of_a_day_are_those_of_the_exchanges_calendar() {
-        let now = Millis(1_786_911_707_538); // 2026-08-16, the day before BTC-17AUG26 expired
+        let now = MarketTime(1_786_911_707_538); // 2026-08-16, the day before BTC-17AUG26 expired
         let listed = |term, of| {
             let mut dates: Vec<_> =
                 (0..of).map(|place| Rotation { term, of, place }.life(now).until).collect();
@@ -181,7 +179,7 @@ mod tests {
     #[test]
     fn an_expiry_belongs_to_the_successor() {
         let rotation = Rotation { term: Term::Daily, of: 3, place: 0 };
-        let first = rotation.life(Millis(1_786_911_707_538));
+        let first = rotation.life(MarketTime(1_786_911_707_538));
         let second = rotation.life(first.until);
         assert_eq!(second.from, first.until);
         assert!(first.holds(first.from) && !first.holds(first.until) && second.holds(first.until));
@@ -203,11 +201,11 @@ mod tests {
             t in 1_700_000_000_000_u64..2_000_000_000_000, of in 1_u64..6,
         ) {
             for term in TERMS {
-                let mut lives: Vec<_> = (0..of).map(|place| Rotation { term, of, place }.life(Millis(t))).collect();
+                let mut lives: Vec<_> = (0..of).map(|place| Rotation { term, of, place }.life(MarketTime(t))).collect();
                 lives.sort_by_key(|life| life.until);
                 lives.dedup_by_key(|life| life.until);
                 prop_assert_eq!(lives.len() as u64, of);
-                prop_assert!(lives.iter().all(|life| life.holds(Millis(t))));
+                prop_assert!(lives.iter().all(|life| life.holds(MarketTime(t))));
                 for life in lives {
                     prop_assert_eq!(date_of(&date_name(life.until)), Some(life.until));
                 }

@@ -1,27 +1,26 @@
-//! Trades as time passes, without asking every instrument at every step.
+//! Trades in order of time, without a query to every instrument at every step.
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 
 use super::Market;
 use super::history::sort;
-use super::time::Millis;
-use super::trade::Trade;
+use super::time::MarketTime;
+use super::trade::MarketTrade;
 use super::universe::PlaceId;
 
-/// A moment in a market, and when each place has its next trade: a cache, from which nothing can be had that
-/// [`Market::trades`] would not tell.
+/// A moment in a market, with the next trade of each place. It is a cache: [`Market::trades`] gives the same trades.
 #[derive(Debug)]
 pub struct Cursor {
-    at: Millis,
+    at: MarketTime,
     /// (time since genesis, place, rank) of the next trades.
     next: BinaryHeap<Reverse<(u64, PlaceId, u64)>>,
 }
 
 impl Cursor {
-    /// Before the first trade at or after that moment.
+    /// A cursor before the first trade at or after that moment.
     #[must_use]
-    pub fn new(market: &Market, at: Millis) -> Self {
+    pub fn new(market: &Market, at: MarketTime) -> Self {
         let next = market.places.iter().enumerate().map(|(id, place)| {
             let rank = place.tape.before(at.since_genesis());
             Reverse((place.tape.leaf(rank).time, id, rank))
@@ -29,14 +28,14 @@ impl Cursor {
         Self { at, next: next.collect() }
     }
 
-    /// The moment: trades before it have been given out.
+    /// The moment that the cursor has reached.
     #[must_use]
-    pub fn at(&self) -> Millis {
+    pub fn at(&self) -> MarketTime {
         self.at
     }
 
-    /// Moves on to a later moment and gives the trades between the two, the later one excluded, in order of time.
-    pub fn advance(&mut self, market: &Market, to: Millis) -> Vec<Trade> {
+    /// Advances to a later moment. Returns the trades in between in order of time, those at the later moment excluded.
+    pub fn advance(&mut self, market: &Market, to: MarketTime) -> Vec<MarketTrade> {
         let mut trades = Vec::new();
         let end = to.since_genesis();
         while let Some(mut head) = self.next.peek_mut() {

@@ -1,18 +1,18 @@
-//! What is traded: kinds, currencies, and the families that instruments belong to.
+//! Kinds, currencies and families of instruments.
 
 use serde::{Deserialize, Serialize};
 
-use super::tick::Tick;
+use super::tick::TickGrid;
 
 /// The exchange's kinds of instruments. Perpetuals are futures.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Kind {
+pub enum InstrumentKind {
     /// Perpetuals and dated futures.
     Future,
-    /// Calls and puts.
+    /// Options: calls and puts.
     Option,
-    /// Currency pairs, delivered at once.
+    /// Currency pairs with immediate delivery.
     Spot,
     /// Two futures traded as one.
     FutureCombo,
@@ -20,11 +20,11 @@ pub enum Kind {
     OptionCombo,
 }
 
-impl Kind {
-    /// Every kind.
+impl InstrumentKind {
+    /// All kinds, in the order of the enum.
     pub const ALL: [Self; 5] = [Self::Future, Self::Option, Self::Spot, Self::FutureCombo, Self::OptionCombo];
 
-    /// As it stands in channels and parameters.
+    /// The name in channels and parameters.
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
@@ -49,27 +49,27 @@ impl Kind {
     }
 }
 
-/// The currencies that instruments are sorted by, in channels and in history calls.
+/// The currencies by which channels and history select instruments.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "UPPERCASE")]
 pub enum Currency {
-    /// Bitcoin, inverse contracts.
+    /// Inverse contracts on bitcoin.
     Btc,
-    /// Ether, inverse contracts.
+    /// Inverse contracts on ether.
     Eth,
     /// Linear contracts and spot against USDC.
     Usdc,
-    /// Spot against USDT.
+    /// Spot pairs against USDT.
     Usdt,
-    /// Spot against EURR.
+    /// Spot pairs against EURR.
     Eurr,
 }
 
 impl Currency {
-    /// Every currency.
+    /// All currencies, in the order of the enum.
     pub const ALL: [Self; 5] = [Self::Btc, Self::Eth, Self::Usdc, Self::Usdt, Self::Eurr];
 
-    /// As it stands in channels and parameters.
+    /// The name in channels and parameters.
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
@@ -88,7 +88,7 @@ impl Currency {
     }
 }
 
-/// What prices move with; one random path each.
+/// An underlying coin; each has its own random price path.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) enum Coin {
     Btc,
@@ -100,7 +100,7 @@ pub(crate) enum Coin {
 }
 
 impl Coin {
-    /// A name for its path, and the price in dollars that it moves around.
+    /// Coordinate of its path, and the price in dollars around which it moves.
     pub(crate) const fn path(self) -> (u64, f64) {
         match self {
             Self::Btc => (1, 63_000.0),
@@ -112,7 +112,7 @@ impl Coin {
         }
     }
 
-    /// How much it moves, in units of bitcoin's moves.
+    /// Volatility relative to bitcoin.
     pub(crate) const fn restlessness(self) -> f64 {
         match self {
             Self::Btc => 1.0,
@@ -122,7 +122,7 @@ impl Coin {
     }
 }
 
-/// Instruments that share underlying, currency and contract terms: the first part of their names.
+/// Instruments that share underlying, currency and contract terms. Its name is the first part of theirs.
 #[derive(Debug, PartialEq)]
 pub(crate) struct Family {
     pub(crate) name: &'static str,
@@ -130,17 +130,18 @@ pub(crate) struct Family {
     pub(crate) quote: &'static str,
     pub(crate) currency: Currency,
     pub(crate) coin: Coin,
-    /// Margined in the coin, futures counted in dollars; otherwise in the quote currency, counted in coins.
+    /// Inverse contracts are margined in the coin, and their futures are counted in dollars. Linear ones are margined in the quote currency and
+    /// counted in coins.
     pub(crate) inverse: bool,
-    /// Dollars for one of the quote currency.
+    /// Dollars for one unit of the quote currency.
     pub(crate) quote_in_dollars: f64,
-    /// Grid of prices of everything but options.
-    pub(crate) tick: Tick,
-    /// Grid of amounts of everything but options, and the contract's size.
-    pub(crate) lot: Tick,
+    /// Price grid of all instruments except options.
+    pub(crate) tick: TickGrid,
+    /// Amount grid of all instruments except options.
+    pub(crate) lot: TickGrid,
     pub(crate) contract_size: f64,
-    pub(crate) option_tick: Tick,
-    pub(crate) option_lot: Tick,
+    pub(crate) option_tick: TickGrid,
+    pub(crate) option_lot: TickGrid,
 }
 
 const LINEAR: Family = Family {
@@ -151,11 +152,11 @@ const LINEAR: Family = Family {
     coin: Coin::Btc,
     inverse: false,
     quote_in_dollars: 1.0,
-    tick: Tick::new(5, 1),
-    lot: Tick::new(1, 4),
+    tick: TickGrid::new(5, 1),
+    lot: TickGrid::new(1, 4),
     contract_size: 0.0001,
-    option_tick: Tick::new(5, 0),
-    option_lot: Tick::new(1, 2),
+    option_tick: TickGrid::new(5, 0),
+    option_lot: TickGrid::new(1, 2),
 };
 
 pub(crate) static BTC: Family = Family {
@@ -164,10 +165,10 @@ pub(crate) static BTC: Family = Family {
     quote: "USD",
     currency: Currency::Btc,
     inverse: true,
-    lot: Tick::new(10, 0),
+    lot: TickGrid::new(10, 0),
     contract_size: 10.0,
-    option_tick: Tick::new(1, 4),
-    option_lot: Tick::new(1, 1),
+    option_tick: TickGrid::new(1, 4),
+    option_lot: TickGrid::new(1, 1),
     ..LINEAR
 };
 
@@ -178,11 +179,11 @@ pub(crate) static ETH: Family = Family {
     currency: Currency::Eth,
     coin: Coin::Eth,
     inverse: true,
-    tick: Tick::new(5, 2),
-    lot: Tick::new(10, 0),
+    tick: TickGrid::new(5, 2),
+    lot: TickGrid::new(10, 0),
     contract_size: 1.0,
-    option_tick: Tick::new(1, 4),
-    option_lot: Tick::new(1, 0),
+    option_tick: TickGrid::new(1, 4),
+    option_lot: TickGrid::new(1, 0),
     ..LINEAR
 };
 
@@ -192,8 +193,8 @@ pub(crate) static ETH_USDC: Family = Family {
     name: "ETH_USDC",
     base: "ETH",
     coin: Coin::Eth,
-    tick: Tick::new(5, 2),
-    lot: Tick::new(1, 3),
+    tick: TickGrid::new(5, 2),
+    lot: TickGrid::new(1, 3),
     contract_size: 0.001,
     ..LINEAR
 };
@@ -202,8 +203,8 @@ pub(crate) static SOL_USDC: Family = Family {
     name: "SOL_USDC",
     base: "SOL",
     coin: Coin::Sol,
-    tick: Tick::new(1, 2),
-    lot: Tick::new(1, 1),
+    tick: TickGrid::new(1, 2),
+    lot: TickGrid::new(1, 1),
     contract_size: 0.1,
     ..LINEAR
 };
@@ -212,11 +213,11 @@ pub(crate) static XRP_USDC: Family = Family {
     name: "XRP_USDC",
     base: "XRP",
     coin: Coin::Xrp,
-    tick: Tick::new(1, 4),
-    lot: Tick::new(1, 0),
+    tick: TickGrid::new(1, 4),
+    lot: TickGrid::new(1, 0),
     contract_size: 1.0,
-    option_tick: Tick::new(1, 4),
-    option_lot: Tick::new(1000, 0),
+    option_tick: TickGrid::new(1, 4),
+    option_lot: TickGrid::new(1000, 0),
     ..LINEAR
 };
 
@@ -224,8 +225,8 @@ pub(crate) static DOGE_USDC: Family = Family {
     name: "DOGE_USDC",
     base: "DOGE",
     coin: Coin::Doge,
-    tick: Tick::new(1, 5),
-    lot: Tick::new(1, 0),
+    tick: TickGrid::new(1, 5),
+    lot: TickGrid::new(1, 0),
     contract_size: 1.0,
     ..LINEAR
 };
@@ -234,8 +235,8 @@ pub(crate) static ADA_USDC: Family = Family {
     name: "ADA_USDC",
     base: "ADA",
     coin: Coin::Ada,
-    tick: Tick::new(1, 5),
-    lot: Tick::new(1, 0),
+    tick: TickGrid::new(1, 5),
+    lot: TickGrid::new(1, 0),
     contract_size: 1.0,
     ..LINEAR
 };
@@ -256,8 +257,8 @@ pub(crate) static ETH_USDT: Family = Family {
     currency: Currency::Usdt,
     coin: Coin::Eth,
     quote_in_dollars: 0.9996,
-    tick: Tick::new(5, 2),
-    lot: Tick::new(1, 3),
+    tick: TickGrid::new(5, 2),
+    lot: TickGrid::new(1, 3),
     ..LINEAR
 };
 
@@ -277,7 +278,7 @@ pub(crate) static ETH_EURR: Family = Family {
     currency: Currency::Eurr,
     coin: Coin::Eth,
     quote_in_dollars: 1.09,
-    tick: Tick::new(5, 2),
-    lot: Tick::new(1, 3),
+    tick: TickGrid::new(5, 2),
+    lot: TickGrid::new(1, 3),
     ..LINEAR
 };

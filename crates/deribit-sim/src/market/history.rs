@@ -1,55 +1,55 @@
-//! Which trades a question is about: by time, by sequence, over many instruments, a page at a time.
+//! Trades of a query: by time, by sequence, over many instruments, in pages.
 
 use std::collections::{BTreeMap, BinaryHeap};
 use std::ops::{Range, RangeInclusive};
 
 use super::Market;
-use super::family::{Currency, Kind};
+use super::family::{Currency, InstrumentKind};
 use super::listing::Listing;
-use super::time::Millis;
-use super::trade::Trade;
+use super::time::MarketTime;
+use super::trade::MarketTrade;
 use super::universe::{Place, PlaceId};
 
-/// Instruments by currency and kind.
+/// Selects instruments by currency and kind.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub struct Filter {
-    /// `None`: any.
+    /// The currency that passes; `None` for any.
     pub currency: Option<Currency>,
-    /// Which kinds.
-    pub kinds: Kinds,
+    /// The kinds that pass.
+    pub kinds: InstrumentKinds,
 }
 
-/// A choice of kinds.
+/// A selection of kinds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
-pub enum Kinds {
-    /// All of them.
+pub enum InstrumentKinds {
+    /// Any kind of instrument.
     #[default]
     Any,
     /// Both kinds of combos.
     Combos,
-    /// One of them.
-    One(Kind),
+    /// One kind of instrument.
+    One(InstrumentKind),
 }
 
 impl Filter {
-    /// Whether it lets instruments of that currency and kind pass.
+    /// Whether instruments of that currency and kind pass.
     #[must_use]
-    pub fn passes(self, currency: Currency, kind: Kind) -> bool {
+    pub fn passes(self, currency: Currency, kind: InstrumentKind) -> bool {
         let kind_passes = match self.kinds {
-            Kinds::Any => true,
-            Kinds::Combos => kind.is_combo(),
-            Kinds::One(one) => one == kind,
+            InstrumentKinds::Any => true,
+            InstrumentKinds::Combos => kind.is_combo(),
+            InstrumentKinds::One(one) => one == kind,
         };
         kind_passes && self.currency.is_none_or(|wanted| wanted == currency)
     }
 }
 
-/// From which end of a span how many trades are taken, at least one.
+/// The end of a span that trades are taken from, and their number, at least 1.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Take {
-    /// The oldest ones, the oldest first.
+    /// The oldest trades, oldest first.
     First(usize),
-    /// The newest ones, the newest first.
+    /// The newest trades, newest first.
     Last(usize),
 }
 
@@ -61,19 +61,19 @@ impl Take {
     }
 }
 
-/// A part of an answer.
+/// A page of trades.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Page {
-    /// In the order asked for.
-    pub trades: Vec<Trade>,
-    /// Whether there are more of them.
+pub struct HistoryPage {
+    /// The trades in the order of [`Take`].
+    pub trades: Vec<MarketTrade>,
+    /// Whether the span has more trades.
     pub has_more: bool,
 }
 
 impl Market {
-    /// All trades with a timestamp in the half-open span, in order of time. Holds them all in memory.
+    /// All trades with a timestamp in the half-open span, in order of time. Holds all of them in memory.
     #[must_use]
-    pub fn trades(&self, span: Range<Millis>) -> Vec<Trade> {
+    pub fn trades(&self, span: Range<MarketTime>) -> Vec<MarketTrade> {
         let mut trades = Vec::new();
         for (id, place) in self.places.iter().enumerate() {
             self.make(id, ranks(place, &span), &mut trades);
@@ -82,17 +82,22 @@ impl Market {
         trades
     }
 
-    /// How many trades the instrument has before that time, which is the `trade_seq` of the last of them.
+    /// Number of trades of the instrument before that time; also the `trade_seq` of the last of them.
     #[must_use]
-    pub fn sequence_before(&self, listing: &Listing, time: Millis) -> u64 {
+    pub fn sequence_before(&self, listing: &Listing, time: MarketTime) -> u64 {
         let Some(place) = self.places.get(listing.place) else { return 0 };
         let time = time.clamp(listing.life.from, listing.life.until);
         place.tape.before(time.since_genesis()) - place.tape.before(listing.life.from.since_genesis())
     }
 
-    /// The trades of one instrument with those sequence numbers, as far as there are such before `now`.
+    /// The trades of one instrument with those sequence numbers, before `now`.
     #[must_use]
-    pub fn sequence(&self, listing: &Listing, numbers: RangeInclusive<u64>, now: Millis) -> Vec<Trade> {
+    pub fn sequence(
+        &self,
+        listing: &Listing,
+        numbers: RangeInclusive<u64>,
+        now: MarketTime,
+    ) -> Vec<MarketTrade> {
         let mut trades = Vec::new();
         let Some(place) = self.places.get(listing.place) else { return trades };
         let base = place.tape.before(listing.life.from.since_genesis());
@@ -106,7 +111,7 @@ impl Market {
 
     /// Trades from one end of the half-open span that pass the filter.
     #[must_use]
-    pub fn page(&self, filter: Filter, span: Range<Millis>, take: Take) -> Page {
+    pub fn page(&self, filter: Filter, span: Range<MarketTime>, take: Take) -> HistoryPage {
         let wanted = self
             .places
             .iter()
@@ -124,11 +129,11 @@ impl Market {
         }
         has_more |= trades.len() > take.count();
         trades.truncate(take.count());
-        Page { trades, has_more }
+        HistoryPage { trades, has_more }
     }
 
-    /// Takes whole milliseconds off one end of the places' merged ranks until there are enough trades: what was taken
-    /// of each place, and whether anything was left.
+    /// Takes whole milliseconds from one end of the places' merged ranks until there are enough trades. Returns the ranks taken from each
+    /// place, and whether any were left.
     fn choose(
         &self,
         remaining: impl Iterator<Item = (PlaceId, Range<u64>)>,
@@ -152,10 +157,10 @@ impl Market {
     }
 }
 
-/// A place's ranks of one millisecond, at the end from which they are taken, and the rest of them.
+/// The ranks of a place in the next millisecond to take, and its other ranks.
 #[derive(Debug)]
 struct Head {
-    /// Of the millisecond: the smaller, the sooner it is taken.
+    /// Order of the millisecond: the smallest is taken first.
     distance: u64,
     id: PlaceId,
     ranks: Range<u64>,
@@ -181,7 +186,7 @@ impl Head {
     }
 }
 
-/// A heap's greatest is the head to be taken next.
+/// Reversed: the greatest element of the heap is taken next.
 impl Ord for Head {
     fn cmp(&self, other: &Self) -> std::cmp::Ordering {
         (other.distance, other.id).cmp(&(self.distance, self.id))
@@ -202,12 +207,12 @@ impl PartialEq for Head {
 
 impl Eq for Head {}
 
-fn ranks(place: &Place, span: &Range<Millis>) -> Range<u64> {
+fn ranks(place: &Place, span: &Range<MarketTime>) -> Range<u64> {
     let from = place.tape.before(span.start.since_genesis());
     from..place.tape.before(span.end.since_genesis()).max(from)
 }
 
-/// By time; of the same time by currency, since numbers of trades are unique within a currency only.
-pub(super) fn sort(trades: &mut [Trade]) {
+/// Sorts by time, then by currency, because trade ids are unique within a currency only.
+pub(super) fn sort(trades: &mut [MarketTrade]) {
     trades.sort_unstable_by_key(|trade| (trade.timestamp, trade.currency as u8, trade.trade_id.number));
 }

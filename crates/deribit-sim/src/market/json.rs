@@ -1,14 +1,13 @@
-//! A trade's JSON: the exchange's fields, in its manner of writing numbers.
+//! The JSON of a trade, with the exchange's fields and number notation.
 //!
-//! The text is a function of the trade alone, so history and live feed show the same bytes. From trade to trade the
-//! order of the keys and the notation of numbers vary, as they do at the exchange: whole numbers with or without `.0`,
-//! some numbers as `2.2e3` or `8.0e-8`.
+//! The text depends on the trade alone, so history and live feed show the same bytes. As at the exchange, the order of keys and the notation
+//! of numbers vary between trades: whole numbers with or without `.0`, some numbers as `2.2e3` or `8.0e-8`.
 
 use std::fmt::Write as _;
 
-use super::trade::Trade;
+use super::trade::MarketTrade;
 
-type Field = fn(&Trade, &mut String);
+type Field = fn(&MarketTrade, &mut String);
 
 const FIELDS: [Field; 12] = [
     |trade, out| integer(out, "trade_seq", trade.trade_seq),
@@ -25,7 +24,7 @@ const FIELDS: [Field; 12] = [
     optional,
 ];
 
-impl Trade {
+impl MarketTrade {
     /// Appends the trade as a JSON object.
     pub fn write_json(&self, out: &mut String) {
         out.push('{');
@@ -33,7 +32,7 @@ impl Trade {
         for field in FIELDS.iter().cycle().skip(start).take(FIELDS.len()) {
             field(self, out);
         }
-        // Each field ends with a comma, and there are fields that are always present.
+        // Each field ends with a comma, and some fields are always present.
         out.pop();
         out.push('}');
     }
@@ -47,8 +46,8 @@ impl Trade {
     }
 }
 
-/// What many trades do not have.
-fn optional(trade: &Trade, out: &mut String) {
+/// Fields that only some trades have.
+fn optional(trade: &MarketTrade, out: &mut String) {
     if let Some(iv) = trade.iv {
         number(out, "iv", iv, trade.style >> 25);
     }
@@ -89,7 +88,7 @@ fn integer(out: &mut String, key: &str, value: u64) {
     write!(out, "\"{key}\":{value},").expect("writing to a string cannot fail");
 }
 
-/// For texts that need no escaping, as all of a trade's do.
+/// Writes a text that needs no escaping, as no text of a trade does.
 fn text(out: &mut String, key: &str, value: impl std::fmt::Display) {
     write!(out, "\"{key}\":\"{value}\",").expect("writing to a string cannot fail");
 }
@@ -106,7 +105,7 @@ fn number(out: &mut String, key: &str, value: f64, style: u64) {
     out.push(',');
 }
 
-/// `6.3e4`, `8.0e-8`: the mantissa always with a point.
+/// Writes `6.3e4` or `8.0e-8`: the mantissa always has a decimal point.
 fn exponent(out: &mut String, value: f64) -> std::fmt::Result {
     let start = out.len();
     write!(out, "{value:e}")?;

@@ -1,11 +1,11 @@
-//! The instrument that holds a place at a time: its name, its life, its terms.
+//! The instrument that holds a place at a time: its name, life and terms.
 
 use std::sync::Arc;
 
 use super::calendar::{Life, date_name, date_of};
-use super::family::{Currency, Family, Kind};
+use super::family::{Currency, Family, InstrumentKind};
 use super::price::Prices;
-use super::time::Millis;
+use super::time::MarketTime;
 use super::universe::{Form, Place, PlaceId, Product, Side};
 
 /// An instrument from its listing to its expiry.
@@ -16,10 +16,10 @@ pub struct Listing {
     pub(crate) life: Life,
     pub(crate) terms: Terms,
     name: Arc<str>,
-    kind: Kind,
+    kind: InstrumentKind,
 }
 
-/// What is particular to an instrument.
+/// Terms that depend on the kind of instrument.
 #[derive(Debug, Clone)]
 pub(crate) enum Terms {
     Perpetual,
@@ -29,11 +29,11 @@ pub(crate) enum Terms {
     Combo { form: Form, legs: Box<[Leg; 2]> },
 }
 
-/// A part of a combo.
+/// A leg of a combo.
 #[derive(Debug, Clone)]
 pub(crate) struct Leg {
     pub(crate) listing: Listing,
-    /// Whether who buys the combo buys the leg.
+    /// Whether the buyer of the combo buys this leg.
     pub(crate) bought: bool,
 }
 
@@ -46,7 +46,7 @@ impl Strike {
         self.0 as f64 / 10_000.0
     }
 
-    /// As in names: `63000`, `0d625`.
+    /// As in instrument names: `63000`, `0d625`.
     fn name(self) -> String {
         let (whole, rest) = (self.0 / 10_000, self.0 % 10_000);
         if rest == 0 {
@@ -58,45 +58,45 @@ impl Strike {
 }
 
 impl Listing {
-    /// The instrument's name.
+    /// The name, such as `BTC-PERPETUAL`.
     #[must_use]
     pub fn name(&self) -> &Arc<str> {
         &self.name
     }
 
-    /// What kind of instrument it is.
+    /// The kind of the instrument.
     #[must_use]
-    pub fn kind(&self) -> Kind {
+    pub fn kind(&self) -> InstrumentKind {
         self.kind
     }
 
-    /// The currency that it is sorted by.
+    /// The currency that channels and history select it by.
     #[must_use]
     pub fn currency(&self) -> Currency {
         self.family.currency
     }
 
-    /// When it was listed; it may have traded since.
+    /// When it was listed. It may trade from then on.
     #[must_use]
-    pub fn listed_at(&self) -> Millis {
+    pub fn listed_at(&self) -> MarketTime {
         self.life.from
     }
 
-    /// When it expires or expired: its trades are older. [`Millis::NEVER`] for perpetuals and spot.
+    /// When it expires; all its trades are earlier. [`MarketTime::NEVER`] for perpetuals and spot.
     #[must_use]
-    pub fn expires_at(&self) -> Millis {
+    pub fn expires_at(&self) -> MarketTime {
         self.life.until
     }
 
     /// Whether it can be traded at that time.
     #[must_use]
-    pub fn is_active(&self, at: Millis) -> bool {
+    pub fn is_active(&self, at: MarketTime) -> bool {
         self.life.holds(at)
     }
 }
 
-/// The instrument that holds place `id` at `t`, which is not before genesis.
-pub(crate) fn at(places: &[Place], prices: &Prices, id: PlaceId, t: Millis) -> Option<Listing> {
+/// The instrument that holds place `id` at `t`. `t` must not be before genesis.
+pub(crate) fn at(places: &[Place], prices: &Prices, id: PlaceId, t: MarketTime) -> Option<Listing> {
     let place = places.get(id)?;
     let life = life(places, place, t)?;
     let terms = match place.product {
@@ -105,7 +105,7 @@ pub(crate) fn at(places: &[Place], prices: &Prices, id: PlaceId, t: Millis) -> O
         Product::Future(_) => Terms::Future,
         Product::Option { side, rung, reach, .. } => {
             let strike =
-                strike(place.family, prices.dollars(place.family.coin, life.from), life, (rung, reach));
+                strike(place.family, prices.dollars(place.family.coin, life.from), life, rung, reach);
             Terms::Option { side, strike }
         }
         Product::Combo { form, legs: [a, b] } => Terms::Combo {
@@ -117,35 +117,36 @@ pub(crate) fn at(places: &[Place], prices: &Prices, id: PlaceId, t: Millis) -> O
     Some(Listing { place: id, family: place.family, life, terms, name, kind: place.kind })
 }
 
-/// The life of what holds a place at `t`.
-pub(crate) fn life(places: &[Place], place: &Place, t: Millis) -> Option<Life> {
+/// The life of the instrument that holds a place at `t`.
+pub(crate) fn life(places: &[Place], place: &Place, t: MarketTime) -> Option<Life> {
     let life = match place.product {
-        Product::Perpetual | Product::Spot => Life { from: Millis::GENESIS, until: Millis::NEVER },
+        Product::Perpetual | Product::Spot => Life { from: MarketTime::GENESIS, until: MarketTime::NEVER },
         Product::Future(rotation) | Product::Option { rotation, .. } => rotation.life(t),
         Product::Combo { legs: [a, b], .. } => {
             life(places, places.get(a)?, t)?.shared_with(life(places, places.get(b)?, t)?)
         }
     };
-    Some(Life { from: life.from.max(Millis::GENESIS), ..life })
+    Some(Life { from: life.from.max(MarketTime::GENESIS), ..life })
 }
 
-/// The instrument of that name, which need not be listed at present.
+/// The instrument of that name, active or not.
 pub(crate) fn of_name(places: &[Place], prices: &Prices, name: &str) -> Option<Listing> {
-    // All contracts of a date, and the combos that die with it, held their places the moment before.
+    // All contracts of a date, and the combos that expire with them, held their places the moment before.
     let expiry = name.split(['-', '_']).filter_map(date_of).min();
-    let moment = expiry.map_or(Millis::GENESIS, |expiry| expiry.minus(1));
-    if moment < Millis::GENESIS {
+    let moment = expiry.map_or(MarketTime::GENESIS, |expiry| expiry.minus(1));
+    if moment < MarketTime::GENESIS {
         return None;
     }
     let family = name.split('-').next().unwrap_or(name);
     let candidates = places.iter().enumerate().filter(|(_, place)| {
         place.family.name == family
-            && life(places, place, moment).is_some_and(|life| life.until == expiry.unwrap_or(Millis::NEVER))
+            && life(places, place, moment)
+                .is_some_and(|life| life.until == expiry.unwrap_or(MarketTime::NEVER))
     });
     candidates.filter_map(|(id, _)| at(places, prices, id, moment)).find(|listing| &*listing.name == name)
 }
 
-/// The legs in the order of the combo's name, with the sides that a buyer of the combo takes.
+/// The legs in the order of the combo's name, each with the side that a buyer of the combo takes.
 fn ordered(form: Form, a: Listing, b: Listing) -> [Leg; 2] {
     let key = |listing: &Listing| match &listing.terms {
         Terms::Option { strike, .. } => strike.0,
@@ -186,7 +187,7 @@ fn name(family: &Family, life: Life, terms: &Terms) -> String {
     }
 }
 
-/// What of a leg stands in the name of its combo.
+/// The part of a leg in the name of its combo.
 fn part(leg: &Listing) -> String {
     match &leg.terms {
         Terms::Option { strike, .. } => strike.name(),
@@ -197,9 +198,8 @@ fn part(leg: &Listing) -> String {
 
 /// The strike `rung` steps from the price at listing.
 ///
-/// The step is wider for longer lives, and never so wide that the ladder, `reach` steps to either side, ends below a
-/// fifth of the price.
-fn strike(family: &Family, dollars: f64, life: Life, (rung, reach): (i32, i32)) -> Strike {
+/// The step grows with the life of the option. The ladder has `reach` steps to either side and must not end below a fifth of the price.
+fn strike(family: &Family, dollars: f64, life: Life, rung: i32, reach: i32) -> Strike {
     let price = dollars / family.quote_in_dollars * 10_000.0;
     let days = (life.until.0 - life.from.0) as f64 / super::time::MILLIS_PER_DAY as f64;
     let usual: f64 = match days {

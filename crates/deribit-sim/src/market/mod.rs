@@ -1,46 +1,45 @@
 //! The market: a pure function of seed, options and time.
 //!
-//! Nothing here accumulates. Every question (which instruments are there, how many trades came before an instant, what
-//! was trade 4711 of an instrument) is answered from the seed by hashing coordinates, in a time that does not depend on
-//! how long the market has been open.
+//! The market keeps no state. Every query (instruments at a time, number of trades before an instant, the N-th trade of an instrument) is
+//! answered by hashing the seed and coordinates. The cost does not depend on how long the market has been open.
 //!
 //! | module | what it decides |
 //! |---|---|
-//! | `universe`, `family`, `calendar`, `listing` | which instruments there are, and when |
-//! | `arrival`, `tape` | when trades happen |
-//! | `price`, `making`, `json` | what they are, and how they are written |
-//! | `history`, `cursor` | which of them a question is about |
+//! | `universe`, `family`, `calendar`, `listing` | which instruments exist, and when |
+//! | `arrivals`, `tape` | when trades happen |
+//! | `price`, `trade_generator`, `json` | the fields of a trade, and its JSON |
+//! | `history`, `cursor` | the trades of a query |
 
-mod arrival;
+mod arrivals;
 mod calendar;
+mod contract;
 mod cursor;
-mod facts;
 mod family;
 mod history;
 mod json;
 mod listing;
-mod making;
 pub(crate) mod noise;
 mod price;
 mod tape;
 mod tick;
 mod time;
 mod trade;
+mod trade_generator;
 mod universe;
 
 use noise::Key;
 use price::Prices;
 use universe::{Place, PlaceId};
 
+pub use contract::ContractTerms;
 pub use cursor::Cursor;
-pub use facts::Facts;
-pub use family::{Currency, Kind};
-pub use history::{Filter, Kinds, Page, Take};
+pub use family::{Currency, InstrumentKind};
+pub use history::{Filter, HistoryPage, InstrumentKinds, Take};
 pub use listing::Listing;
-pub use time::Millis;
-pub use trade::{Block, ComboLeg, Direction, Starbase, TickDirection, Trade, TradeId};
+pub use time::MarketTime;
+pub use trade::{Block, ComboLeg, Direction, MarketTrade, Starbase, TickDirection, TradeId};
 
-/// What a market depends on, besides time.
+/// Everything that a market depends on, besides time.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Options {
     /// Two markets of different seeds have nothing in common.
@@ -51,24 +50,32 @@ pub struct Options {
     pub rate: f64,
 }
 
-/// The market of some options.
+/// A market with its instruments and prices.
 #[derive(Debug, Clone)]
 pub struct Market {
     options: Options,
     places: Vec<Place>,
     prices: Prices,
-    holes: Option<Holes>,
+    holes: Option<MarketHoles>,
 }
 
-/// Which numbers have no trade, decided for each by itself.
+/// Ranks without a trade: each is one with a chance of one in `one_in`.
 #[derive(Debug, Clone, Copy)]
-struct Holes {
+pub struct MarketHoles {
     key: Key,
     one_in: u64,
 }
 
+impl MarketHoles {
+    /// Holes of that seed; `one_in` is at least 1.
+    #[must_use]
+    pub fn new(seed: u64, one_in: u64) -> Self {
+        Self { key: Key::new(seed), one_in: one_in.max(1) }
+    }
+}
+
 impl Market {
-    /// Makes the market; it has been open since [`Millis::GENESIS`].
+    /// Creates the market; it is open since [`MarketTime::GENESIS`].
     #[must_use]
     pub fn new(options: Options) -> Self {
         let key = Key::new(options.seed);
@@ -76,25 +83,25 @@ impl Market {
         Self { options, places, prices: Prices::new(key.child(2)), holes: None }
     }
 
-    /// The same market, but one number in so many has no trade, by this seed.
+    /// The same market with holes: one sequence number in `one_in` has no trade.
     #[must_use]
-    pub fn with_holes(self, (seed, one_in): (u64, u64)) -> Self {
-        Self { holes: Some(Holes { key: Key::new(seed), one_in: one_in.max(1) }), ..self }
+    pub fn with_holes(self, holes: MarketHoles) -> Self {
+        Self { holes: Some(holes), ..self }
     }
 
-    /// What it was made from.
+    /// The options that the market was created with.
     #[must_use]
     pub fn options(&self) -> Options {
         self.options
     }
 
-    /// The instruments that can be traded at that time.
-    pub fn listings(&self, at: Millis) -> impl Iterator<Item = Listing> {
+    /// The instruments that are active at that time.
+    pub fn listings(&self, at: MarketTime) -> impl Iterator<Item = Listing> {
         (0..self.places.len()).filter_map(move |id| self.listing_at(id, at))
     }
 
     /// The instruments that expired between two times, the second included.
-    pub fn expired(&self, after: Millis, until: Millis) -> impl Iterator<Item = Listing> {
+    pub fn expired(&self, after: MarketTime, until: MarketTime) -> impl Iterator<Item = Listing> {
         (0..self.places.len()).flat_map(move |id| {
             let before = move |listing: &Listing| self.listing_at(id, listing.listed_at().minus(1));
             let current = self.listing_at(id, until);
@@ -103,19 +110,19 @@ impl Market {
         })
     }
 
-    /// The instrument of that name, whether it is listed at present or not.
+    /// The instrument of that name, active or not.
     #[must_use]
     pub fn instrument(&self, name: &str) -> Option<Listing> {
         listing::of_name(&self.places, &self.prices, name)
     }
 
-    /// Whether the place's trade of that rank was never made.
+    /// Whether the rank of that place has no trade.
     fn is_hole(&self, id: PlaceId, rank: u64) -> bool {
-        let at = |holes: &Holes| holes.key.child(id as u64).at(rank);
+        let at = |holes: &MarketHoles| holes.key.child(id as u64).at(rank);
         self.holes.as_ref().is_some_and(|holes| at(holes).is_multiple_of(holes.one_in))
     }
 
-    fn listing_at(&self, id: PlaceId, at: Millis) -> Option<Listing> {
-        if at < Millis::GENESIS { None } else { listing::at(&self.places, &self.prices, id, at) }
+    fn listing_at(&self, id: PlaceId, at: MarketTime) -> Option<Listing> {
+        if at < MarketTime::GENESIS { None } else { listing::at(&self.places, &self.prices, id, at) }
     }
 }

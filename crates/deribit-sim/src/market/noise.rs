@@ -1,9 +1,9 @@
-//! Chance without state: numbers that look random and are functions of the seed and a coordinate alone.
+//! Random numbers without state: each is a function of the seed and a coordinate.
 //!
-//! Everything here is integer arithmetic or the IEEE operations `+ - * /`, which are the same on every processor.
-//! No call goes into the C library's mathematics, whose last digits are not.
+//! This module uses integer arithmetic and the IEEE operations `+ - * /`, which give the same results on every processor. It does not call
+//! the C library's mathematics, whose last digits differ.
 
-/// A source of chance: one family of numbers, addressed by coordinate.
+/// A source of random numbers, addressed by coordinate.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Key(u64);
 
@@ -28,7 +28,7 @@ impl Key {
     }
 }
 
-/// The finalizer of splitmix64: each bit in flips each bit out with probability one half.
+/// The finalizer of splitmix64: each input bit flips each output bit with probability one half.
 fn scramble(mut x: u64) -> u64 {
     x = (x ^ (x >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
     x = (x ^ (x >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
@@ -40,8 +40,8 @@ pub(crate) fn unit(bits: u64) -> f64 {
     (bits >> 11) as f64 / (1_u64 << 53) as f64
 }
 
-/// A smooth random wave of time in `[-1, 1]`: chance at the multiples of `2^period_bits` milliseconds, eased in
-/// between. Waves of different periods are independent.
+/// A smooth random wave of time in `[-1, 1]`: random at multiples of `2^period_bits` milliseconds, interpolated in between. Waves of different
+/// periods are independent.
 pub(crate) fn wave(key: Key, t: u64, period_bits: u32) -> f64 {
     let cell = t >> period_bits;
     let within = (t - (cell << period_bits)) as f64 / (1_u64 << period_bits) as f64;

@@ -1,16 +1,16 @@
-//! What things are worth: one random path per coin, and everything else from it.
+//! Prices: one random path for each coin; everything else follows from it.
 
 use super::family::Coin;
 use super::listing::{Leg, Listing, Terms};
 use super::noise::{Key, exp, wave};
 use super::tick::decimal;
-use super::time::Millis;
+use super::time::MarketTime;
 use super::universe::Side;
 
-/// Octaves of the paths: waves of `2^8` ms (a quarter of a second), four times as long each, up to `2^34` ms (199 days).
+/// Octaves of the paths: periods from `2^8` ms (a quarter of a second) to `2^34` ms (199 days), each four times as long as the one before.
 const OCTAVES: [u32; 14] = [8, 10, 12, 14, 16, 18, 20, 22, 24, 26, 28, 30, 32, 34];
 
-/// Amplitude of the shortest octave for bitcoin; each next one is twice as high, as a random walk wants it.
+/// Amplitude of the shortest octave for bitcoin. Each next octave doubles it, as in a random walk.
 ///
 /// Calibrated to the recorded index: 31 % a year, measured over 10 s and over 60 s.
 const SHORTEST_AMPLITUDE: f64 = 2.2e-5;
@@ -23,12 +23,12 @@ pub(crate) struct Prices {
     key: Key,
 }
 
-/// What an instrument is worth at a time, unrounded.
+/// The value of an instrument at a time, unrounded.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Worth {
-    /// In the instrument's own unit.
+pub(crate) struct Valuation {
+    /// Mark price in the instrument's own unit.
     pub(crate) mark: f64,
-    /// The coin in the instrument's quote currency.
+    /// Index price in the instrument's quote currency.
     pub(crate) index: f64,
     /// Implied volatility in per cent, of options.
     pub(crate) iv: Option<f64>,
@@ -41,8 +41,8 @@ impl Prices {
         Self { key }
     }
 
-    /// A coin in dollars.
-    pub(crate) fn dollars(&self, coin: Coin, t: Millis) -> f64 {
+    /// The price of a coin in dollars.
+    pub(crate) fn dollars(&self, coin: Coin, t: MarketTime) -> f64 {
         let (path, middle) = coin.path();
         let key = self.key.child(path);
         let mut sum = 0.0;
@@ -54,22 +54,22 @@ impl Prices {
         middle * exp(sum * coin.restlessness())
     }
 
-    pub(crate) fn worth(&self, listing: &Listing, t: Millis) -> Worth {
+    pub(crate) fn valuation(&self, listing: &Listing, t: MarketTime) -> Valuation {
         let family = listing.family;
         let index = self.dollars(family.coin, t) / family.quote_in_dollars;
         let years = listing.life.until.0.saturating_sub(t.0) as f64 / MILLIS_PER_YEAR;
         let spread = 0.7e-5 * index;
         match &listing.terms {
-            Terms::Spot => Worth { mark: index, index, iv: None, half_spread: spread },
+            Terms::Spot => Valuation { mark: index, index, iv: None, half_spread: spread },
             // Up to 2 basis points around the index, over hours.
             Terms::Perpetual => {
                 let basis = 2e-4 * wave(self.key.child(100 + family.coin.path().0), t.since_genesis(), 23);
-                Worth { mark: index * (1.0 + basis), index, iv: None, half_spread: spread }
+                Valuation { mark: index * (1.0 + basis), index, iv: None, half_spread: spread }
             }
             Terms::Future => {
                 let carry =
                     0.05 + 0.01 * wave(self.key.child(200 + family.coin.path().0), t.since_genesis(), 26);
-                Worth { mark: index * (1.0 + carry * years), index, iv: None, half_spread: 4.0 * spread }
+                Valuation { mark: index * (1.0 + carry * years), index, iv: None, half_spread: 4.0 * spread }
             }
             Terms::Option { side, strike } => {
                 let level = wave(self.key.child(300 + family.coin.path().0), t.since_genesis(), 27);
@@ -79,42 +79,46 @@ impl Prices {
                 let unit = if family.inverse { forward } else { 1.0 };
                 let value = option(Quote { forward, strike: strike.price(), years, iv }, *side);
                 let mark = value.dollars / unit;
-                Worth { mark, index, iv: Some(value.iv), half_spread: 0.02 * mark + 5e-5 * forward / unit }
+                Valuation {
+                    mark,
+                    index,
+                    iv: Some(value.iv),
+                    half_spread: 0.02 * mark + 5e-5 * forward / unit,
+                }
             }
             Terms::Combo { legs, .. } => self.combined(legs, index, t),
         }
     }
 
-    fn combined(&self, legs: &[Leg; 2], index: f64, t: Millis) -> Worth {
+    fn combined(&self, legs: &[Leg; 2], index: f64, t: MarketTime) -> Valuation {
         let (mut mark, mut half_spread) = (0.0, 0.0);
         for leg in legs {
-            let worth = self.worth(&leg.listing, t);
-            mark += if leg.bought { worth.mark } else { -worth.mark };
-            half_spread += worth.half_spread / 2.0;
+            let valuation = self.valuation(&leg.listing, t);
+            mark += if leg.bought { valuation.mark } else { -valuation.mark };
+            half_spread += valuation.half_spread / 2.0;
         }
-        Worth { mark, index, iv: None, half_spread }
+        Valuation { mark, index, iv: None, half_spread }
     }
 }
 
-/// What the price of an option is made of.
+/// The inputs of an option's price.
 #[derive(Debug, Clone, Copy)]
 struct Quote {
     forward: f64,
     strike: f64,
     years: f64,
-    /// At the money, as a fraction.
+    /// Implied volatility at the money, as a fraction.
     iv: f64,
 }
 
 #[derive(Debug, Clone, Copy)]
 struct OptionValue {
     dollars: f64,
-    /// With the smile, in per cent.
+    /// Implied volatility with the smile, in per cent.
     iv: f64,
 }
 
-/// Bachelier's formula (prices move by a normal law, not a lognormal one): as good as Black's near the money, and
-/// without a logarithm.
+/// Bachelier's formula, which assumes normal instead of lognormal prices. Near the money it is as good as Black's, and it needs no logarithm.
 fn option(quote: Quote, side: Side) -> OptionValue {
     let Quote { forward, strike, years, iv } = quote;
     let at_the_money = iv * years.max(1e-5).sqrt() * forward;
@@ -133,7 +137,7 @@ fn density(x: f64) -> f64 {
     0.398_942_280_401_432_7 * exp(-x * x / 2.0)
 }
 
-/// The normal law's probability below `x`: Abramowitz and Stegun 26.2.17.
+/// The normal distribution function: Abramowitz and Stegun 26.2.17.
 fn normal_below(x: f64) -> f64 {
     let t = 1.0 / (1.0 + 0.231_641_9 * x.abs());
     let tail = density(x)
@@ -143,7 +147,7 @@ fn normal_below(x: f64) -> f64 {
     if x < 0.0 { tail } else { 1.0 - tail }
 }
 
-impl Worth {
+impl Valuation {
     /// The mark price as the exchange writes it.
     pub(crate) fn mark_shown(&self, listing: &Listing) -> f64 {
         let places = match &listing.terms {
@@ -175,11 +179,11 @@ mod tests {
     }
 
     #[test]
-    fn an_option_is_worth_more_the_longer_it_lives_and_never_less_than_nothing() {
-        let worth =
+    fn an_options_value_grows_with_its_life_and_is_never_negative() {
+        let valuation =
             |strike, years| option(Quote { forward: 63_000.0, strike, years, iv: 0.4 }, Side::Put).dollars;
-        assert!(worth(60_000.0, 0.5) > worth(60_000.0, 0.1) && worth(60_000.0, 0.1) > 0.0);
-        assert!(worth(20_000.0, 0.001) >= 0.0);
+        assert!(valuation(60_000.0, 0.5) > valuation(60_000.0, 0.1) && valuation(60_000.0, 0.1) > 0.0);
+        assert!(valuation(20_000.0, 0.001) >= 0.0);
     }
 
     #[test]
@@ -190,7 +194,7 @@ mod tests {
             for seed in 0..5 {
                 let prices = Prices::new(Key::new(seed));
                 let price = |n: u64| {
-                    prices.dollars(Coin::Btc, Millis::GENESIS.plus(40_000_000_000 + n * seconds * 1_000))
+                    prices.dollars(Coin::Btc, MarketTime::GENESIS.plus(40_000_000_000 + n * seconds * 1_000))
                 };
                 squares += (0..steps).map(|n| (price(n + 1) / price(n) - 1.0).powi(2)).sum::<f64>() / 5.0;
             }

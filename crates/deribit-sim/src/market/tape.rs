@@ -1,27 +1,27 @@
-//! The sequence of one instrument place: its own trades and those that it gets as a leg of combos, merged.
+//! The trade sequence of one place: its own trades merged with those it gets as a leg of combos.
 //!
 //! Each source is a stream of [`Arrivals`]; a trade's *rank* is its number in the merged sequence since the market
 //! opened. Within a millisecond the sources follow one another in order of their streams.
 
-use super::arrival::{Arrivals, Span};
+use super::arrivals::{ArrivalSpan, Arrivals};
 
-/// A perpetual is a leg of at most eight combos, a future too.
+/// A perpetual or a future is a leg of at most eight combos.
 pub(crate) const MAX_SOURCES: usize = 12;
 
-/// One stream that trades of a place come from.
+/// One of the streams that a place takes its trades from.
 #[derive(Debug, Clone)]
-pub(crate) struct Source {
-    /// Number of the place whose stream it is: this one, or a combo's that this one is a leg of.
+pub(crate) struct TapeSource {
+    /// The place that the stream belongs to: this place, or a combo of which this place is a leg.
     pub(crate) stream: usize,
-    /// 0: its own; otherwise the number of the leg.
+    /// 0 for its own stream; otherwise the number of the leg.
     pub(crate) leg: u8,
     pub(crate) arrivals: Arrivals,
 }
 
-/// The merged sequence.
+/// The merged sequence of a place.
 #[derive(Debug, Clone)]
-pub(crate) struct Tape {
-    sources: Vec<Source>,
+pub(crate) struct TradeTape {
+    sources: Vec<TapeSource>,
     top_level: u32,
     /// Mean number of trades in a span of the top level.
     per_block: f64,
@@ -30,7 +30,7 @@ pub(crate) struct Tape {
 /// A millisecond in which the place has trades.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Leaf {
-    /// Milliseconds since genesis.
+    /// Time in milliseconds since genesis.
     pub(crate) time: u64,
     /// Rank of its first trade.
     pub(crate) first: u64,
@@ -38,37 +38,37 @@ pub(crate) struct Leaf {
 }
 
 impl Leaf {
-    /// Rank after its last trade.
+    /// The rank after its last trade.
     pub(crate) fn end(&self) -> u64 {
         self.first + self.counts.iter().sum::<u64>()
     }
 }
 
-/// Where a trade comes from.
+/// The stream and position that a trade comes from.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Origin<'a> {
-    pub(crate) source: &'a Source,
-    /// Milliseconds since genesis.
+pub(crate) struct TradeOrigin<'a> {
+    pub(crate) source: &'a TapeSource,
+    /// Time in milliseconds since genesis.
     pub(crate) time: u64,
-    /// How many trades of the same stream precede it in its millisecond.
+    /// Number of trades of the same stream before it in its millisecond.
     pub(crate) ordinal: u64,
 }
 
-impl Tape {
-    /// Of sources in order of their streams, at most [`MAX_SOURCES`].
-    pub(crate) fn new(sources: Vec<Source>) -> Self {
+impl TradeTape {
+    /// The sources must be in order of their streams, at most [`MAX_SOURCES`].
+    pub(crate) fn new(sources: Vec<TapeSource>) -> Self {
         debug_assert!(sources.len() <= MAX_SOURCES && sources.is_sorted_by_key(|source| source.stream));
         let top_level = sources.iter().map(|source| source.arrivals.root_level()).max().unwrap_or(0);
         let per_block = sources.iter().map(|source| source.arrivals.per_span(top_level)).sum();
         Self { sources, top_level, per_block }
     }
 
-    /// How many trades come before `time` (milliseconds since genesis), which is the rank of the first one at or after it.
+    /// Number of trades before `time`, in milliseconds since genesis; also the rank of the first trade at or after it.
     pub(crate) fn before(&self, time: u64) -> u64 {
         self.sources.iter().map(|source| source.arrivals.before(time)).sum()
     }
 
-    /// The rank of a trade of `stream` at `time` that `ordinal` others of the stream precede in that millisecond.
+    /// The rank of a trade of `stream` at `time`; `ordinal` counts the stream's earlier trades in that millisecond.
     pub(crate) fn rank(&self, stream: usize, time: u64, ordinal: u64) -> u64 {
         let before = self.sources.iter().map(|source| match source.stream.cmp(&stream) {
             std::cmp::Ordering::Less => source.arrivals.before(time + 1),
@@ -100,8 +100,8 @@ impl Tape {
         Leaf { time, first, counts: spans.map(|span| span.count) }
     }
 
-    /// Where the trade of that rank, which lies in that millisecond, comes from.
-    pub(crate) fn origin(&self, leaf: &Leaf, rank: u64) -> Origin<'_> {
+    /// The origin of a trade. Its rank must lie in that millisecond.
+    pub(crate) fn origin(&self, leaf: &Leaf, rank: u64) -> TradeOrigin<'_> {
         let mut ordinal = rank - leaf.first;
         let mut found = None;
         for (source, count) in self.sources.iter().zip(leaf.counts) {
@@ -111,15 +111,15 @@ impl Tape {
             }
             ordinal -= count;
         }
-        Origin { source: found.expect("the rank lies in the leaf"), time: leaf.time, ordinal }
+        TradeOrigin { source: found.expect("the rank lies in the leaf"), time: leaf.time, ordinal }
     }
 
-    /// The topmost spans that hold the rank, one per source.
-    fn top(&self, rank: u64) -> [Span; MAX_SOURCES] {
+    /// The top-level spans that hold the rank, one for each source.
+    fn top(&self, rank: u64) -> [ArrivalSpan; MAX_SOURCES] {
         let before = |block: u64| -> u64 {
             self.sources.iter().map(|source| source.arrivals.span(self.top_level, block).before).sum()
         };
-        // Counts follow the rates to within a trade for each source, so the guess is at most a block or two off.
+        // Counts follow the rates within one trade for each source, so the guess is wrong by two blocks at most.
         #[expect(
             clippy::cast_possible_truncation,
             clippy::cast_sign_loss,
@@ -132,7 +132,7 @@ impl Tape {
         while before(low + 1) <= rank {
             low += 1;
         }
-        let mut spans = [Span::EMPTY; MAX_SOURCES];
+        let mut spans = [ArrivalSpan::EMPTY; MAX_SOURCES];
         for (span, source) in spans.iter_mut().zip(&self.sources) {
             *span = source.arrivals.span(self.top_level, low);
         }
@@ -146,13 +146,13 @@ mod tests {
     use super::*;
     use proptest::prelude::{any, prop_assert, prop_assert_eq, proptest};
 
-    fn tape(seed: u64, rates: &[f64]) -> Tape {
-        let source = |(stream, rate): (usize, &f64)| Source {
+    fn tape(seed: u64, rates: &[f64]) -> TradeTape {
+        let source = |(stream, rate): (usize, &f64)| TapeSource {
             stream,
             leg: 0,
             arrivals: Arrivals::new(Key::new(seed).child(stream as u64), *rate),
         };
-        Tape::new(rates.iter().enumerate().map(source).collect())
+        TradeTape::new(rates.iter().enumerate().map(source).collect())
     }
 
     proptest! {
@@ -190,7 +190,7 @@ mod tests {
     }
 
     #[test]
-    fn no_stream_has_more_than_255_trades_in_a_millisecond_even_in_a_flood() {
+    fn no_stream_exceeds_255_trades_in_a_millisecond() {
         let tape = tape(2, &[100_000.0]);
         let mut rank = tape.before(10_000_000);
         let mut most = 0;

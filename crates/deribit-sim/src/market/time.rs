@@ -7,9 +7,9 @@ pub(crate) const MILLIS_PER_DAY: u64 = 86_400_000;
 /// An instant of exchange time: milliseconds since 1970-01-01T00:00:00Z.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
-pub struct Millis(pub u64);
+pub struct MarketTime(pub u64);
 
-impl Millis {
+impl MarketTime {
     /// When the market opened: 2024-01-01T00:00:00Z. No instrument is older, and nothing was traded before.
     pub const GENESIS: Self = Self(1_704_067_200_000);
 

@@ -3,60 +3,60 @@
 use std::fmt;
 use std::sync::Arc;
 
-use super::family::{Currency, Kind};
-use super::time::Millis;
+use super::family::{Currency, InstrumentKind};
+use super::time::MarketTime;
 
 /// One trade of one instrument.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Trade {
-    /// The instrument's name.
+pub struct MarketTrade {
+    /// The instrument's name, such as `BTC-PERPETUAL`.
     pub instrument_name: Arc<str>,
-    /// Its kind.
-    pub kind: Kind,
-    /// The currency it is sorted by.
+    /// The kind of the instrument.
+    pub kind: InstrumentKind,
+    /// The currency that channels and history select it by.
     pub currency: Currency,
     /// Counts up by one within the instrument, from 1.
     pub trade_seq: u64,
     /// Unique within the currency.
     pub trade_id: TradeId,
-    /// When it happened.
-    pub timestamp: Millis,
-    /// The taker's side.
+    /// Exchange time of the trade.
+    pub timestamp: MarketTime,
+    /// Whether the taker bought or sold.
     pub direction: Direction,
-    /// How the price compares with that of the instrument's trade before.
+    /// How the price compares with the instrument's previous trade.
     pub tick_direction: TickDirection,
-    /// On the instrument's grid.
+    /// In quote currency, on the instrument's price grid.
     pub price: f64,
-    /// What the instrument was worth.
+    /// The mark price of the instrument, in quote currency.
     pub mark_price: f64,
-    /// What the coin was worth.
+    /// The index price of the coin, in quote currency.
     pub index_price: f64,
     /// Dollars for inverse futures, otherwise coins.
     pub amount: f64,
-    /// The amount in contracts.
+    /// The amount, in contracts.
     pub contracts: f64,
     /// Implied volatility in per cent, of options.
     pub iv: Option<f64>,
     /// Who was liquidated: `M` the maker, `T` the taker, `MT` both.
     pub liquidation: Option<&'static str>,
-    /// If it was negotiated as a block.
+    /// Set if the trade was negotiated as a block.
     pub block: Option<Block>,
-    /// If it is one leg of a combo's trade.
+    /// Set if the trade is a leg of a combo's trade.
     pub combo: Option<ComboLeg>,
-    /// If it is a combo's trade: those of its legs.
+    /// The trades of the legs, if the trade is a combo's.
     pub legs: Vec<Self>,
     /// Numbers that the exchange sends and does not document.
     pub starbase: Option<Starbase>,
-    /// Decides how numbers are written and in which order keys come.
+    /// Random bits that choose the notation of numbers and the order of keys.
     pub(crate) style: u64,
 }
 
 /// A trade's number in its currency, with the currency's or pair's prefix where the exchange has one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct TradeId {
-    /// Empty for bitcoin.
+    /// Currency or pair; empty for BTC.
     pub prefix: &'static str,
-    /// Rises with time.
+    /// Increases with exchange time.
     pub number: u64,
 }
 
@@ -69,17 +69,17 @@ impl fmt::Display for TradeId {
     }
 }
 
-/// Which side took the other's offer.
+/// The side of the taker.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Direction {
-    /// The taker bought.
+    /// The taker bought the instrument.
     Buy,
-    /// The taker sold.
+    /// The taker sold the instrument.
     Sell,
 }
 
 impl Direction {
-    /// `buy` or `sell`.
+    /// The name in JSON: `buy` or `sell`.
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
@@ -103,21 +103,21 @@ impl Direction {
     }
 }
 
-/// How a price compares with the one before; of equal prices, which way the last change went.
+/// How a price compares with the previous one; for equal prices, the direction of the last change.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum TickDirection {
-    /// Higher; also an instrument's first trade.
+    /// The price is higher, or the trade is the first of its instrument.
     Plus = 0,
-    /// The same, after a rise.
+    /// The price is the same; the last change was a rise.
     ZeroPlus = 1,
-    /// Lower.
+    /// The price is lower.
     Minus = 2,
-    /// The same, after a fall.
+    /// The price is the same; the last change was a fall.
     ZeroMinus = 3,
 }
 
 impl TickDirection {
-    /// Of a price after another one whose own direction is known.
+    /// The direction of `price` after `before`, whose own direction is `self`.
     pub(crate) fn after(self, before: f64, price: f64) -> Self {
         if price > before {
             Self::Plus
@@ -131,10 +131,10 @@ impl TickDirection {
     }
 }
 
-/// A negotiated trade.
+/// The block of a negotiated trade.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Block {
-    /// Shown as `BLOCK-<number>`.
+    /// The number in `BLOCK-<number>`.
     pub number: u64,
     /// Legs of the block.
     pub leg_count: u32,
@@ -142,22 +142,22 @@ pub struct Block {
     pub rfq: Option<u64>,
 }
 
-/// What ties a leg's trade to the combo's.
+/// Links a leg's trade to the combo's trade.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ComboLeg {
     /// The combo's instrument name.
     pub combo_id: Arc<str>,
-    /// The combo's trade.
+    /// The id of the combo's trade.
     pub trade_id: TradeId,
-    /// Whether the trade is shown as a number instead of a string.
+    /// Whether the id is written as a number instead of a string.
     pub as_number: bool,
 }
 
-/// Numbers above 2^53.
+/// Undocumented numbers of the exchange, above 2^53.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Starbase {
-    /// `starbase_match_id`
+    /// The field `starbase_match_id`.
     pub match_id: u64,
-    /// `starbase_timestamp`, in nanoseconds.
+    /// The field `starbase_timestamp`, in nanoseconds.
     pub timestamp: u64,
 }

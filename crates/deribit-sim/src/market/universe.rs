@@ -1,21 +1,20 @@
-//! Which instruments there are: a fixed number of places, each held by one instrument after another.
+//! Which instruments exist: a fixed number of places, each held by one instrument after another.
 //!
-//! A perpetual or a spot pair holds its place for ever; the place of a dated contract goes to its successor when it
-//! expires. So the number of active instruments is the same at every instant, and the instrument at a place follows
-//! from the time alone.
+//! A perpetual or a spot pair holds its place forever. The place of a dated contract goes to its successor at expiry. So the number of active
+//! instruments is constant, and the instrument at a place depends on the time alone.
 
 use std::collections::HashMap;
 
-use super::arrival::Arrivals;
+use super::arrivals::Arrivals;
 use super::calendar::{Rotation, Term};
 use super::family::{
     ADA_USDC, BTC, BTC_EURR, BTC_USDC, BTC_USDT, Currency, DOGE_USDC, ETH, ETH_EURR, ETH_USDC, ETH_USDT,
-    Family, Kind, SOL_USDC, XRP_USDC,
+    Family, InstrumentKind, SOL_USDC, XRP_USDC,
 };
 use super::noise::Key;
-use super::tape::{Source, Tape};
+use super::tape::{TapeSource, TradeTape};
 
-/// Number of a place; also the number of its stream of arrivals.
+/// Index of a place; also the number of its stream of arrivals.
 pub(crate) type PlaceId = usize;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -24,7 +23,7 @@ pub(crate) enum Side {
     Put,
 }
 
-/// How two legs make a combo.
+/// How two legs form a combo.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) enum Form {
     /// The later future less the earlier one, or a future less the perpetual.
@@ -33,11 +32,11 @@ pub(crate) enum Form {
     CallSpread,
     /// The put of the higher strike less that of the lower.
     PutSpread,
-    /// Call plus put.
+    /// A call plus the put of the same strike.
     Straddle,
 }
 
-/// What holds a place.
+/// The product that is traded at a place.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) enum Product {
     Perpetual,
@@ -61,12 +60,12 @@ pub(crate) enum Product {
 #[derive(Debug, Clone)]
 pub(crate) struct Place {
     pub(crate) family: &'static Family,
-    pub(crate) kind: Kind,
+    pub(crate) kind: InstrumentKind,
     pub(crate) product: Product,
-    /// Chance that belongs to its stream.
+    /// Key of the random decisions of its stream.
     pub(crate) key: Key,
-    pub(crate) tape: Tape,
-    /// Number among the places of its currency, and how many those are: what its trade numbers are made of.
+    pub(crate) tape: TradeTape,
+    /// Index among the `of` places of its currency. Trade ids are composed of both.
     pub(crate) number: u64,
     pub(crate) of: u64,
 }
@@ -75,7 +74,7 @@ const PERPETUALS: [&Family; 8] =
     [&BTC, &ETH, &BTC_USDC, &ETH_USDC, &SOL_USDC, &XRP_USDC, &DOGE_USDC, &ADA_USDC];
 const SPOT: [&Family; 8] =
     [&BTC_USDC, &ETH_USDC, &BTC_USDT, &ETH_USDT, &BTC_EURR, &ETH_EURR, &SOL_USDC, &XRP_USDC];
-/// The families of options, as often as their share of the options is in tenths.
+/// The families of options; each appears as often as its share in tenths.
 const OPTIONS: [&Family; 10] = [&BTC, &ETH, &BTC, &BTC_USDC, &BTC, &ETH, &XRP_USDC, &BTC, &ETH, &BTC];
 
 const fn rotation(term: Term, of: u64, place: u64) -> Rotation {
@@ -107,25 +106,25 @@ const EXPIRIES: [Rotation; 11] = [
     rotation(Term::Quarterly, 4, 3),
 ];
 
-/// Shares of the kinds in the trades. (Of the recorded bitcoin trades of a like span 93 % are the perpetual's, 5 % the
-/// futures', 1 % the options': here the others get more, so that they have something to show.)
-const fn share(kind: Kind, perpetual: bool) -> f64 {
+/// Shares of the kinds in all trades. Of the recorded bitcoin trades 93 % are the perpetual's, 5 % the futures' and 1 % the options'. Here
+/// the others get more, so that they have enough trades.
+const fn share(kind: InstrumentKind, perpetual: bool) -> f64 {
     match kind {
-        Kind::Future if perpetual => 0.60,
-        Kind::Future => 0.12,
-        Kind::Spot => 0.06,
-        Kind::Option => 0.18,
-        Kind::FutureCombo | Kind::OptionCombo => 0.02,
+        InstrumentKind::Future if perpetual => 0.60,
+        InstrumentKind::Future => 0.12,
+        InstrumentKind::Spot => 0.06,
+        InstrumentKind::Option => 0.18,
+        InstrumentKind::FutureCombo | InstrumentKind::OptionCombo => 0.02,
     }
 }
 
-/// Name of the arrivals' chance within that of a place; [`super::trade`] has others.
+/// Coordinate of the arrivals within the key of a place; [`super::trade_generator`] has the others.
 const ARRIVALS: u64 = 0;
 
 /// A place before its arrivals are known.
-type Draft = (&'static Family, Kind, Product);
+type Draft = (&'static Family, InstrumentKind, Product);
 
-/// Makes `count` places whose trades come at `rate` a second together.
+/// Creates `count` places with `rate` trades a second in total.
 pub(crate) fn places(key: Key, count: usize, rate: f64) -> Vec<Place> {
     let drafts = drafts(count);
     let arrivals = arrivals(key, &drafts, rate);
@@ -155,20 +154,18 @@ pub(crate) fn places(key: Key, count: usize, rate: f64) -> Vec<Place> {
 /// Perpetuals, futures, spot, then options with a tenth of combos.
 fn drafts(count: usize) -> Vec<Draft> {
     let mut drafts: Vec<Draft> = Vec::with_capacity(count);
-    drafts.extend(PERPETUALS.map(|family| (family, Kind::Future, Product::Perpetual)));
-    drafts.extend(
-        FUTURES.iter().flat_map(|&rotation| {
-            [&BTC, &ETH].map(|family| (family, Kind::Future, Product::Future(rotation)))
-        }),
-    );
-    drafts.extend(SPOT.map(|family| (family, Kind::Spot, Product::Spot)));
+    drafts.extend(PERPETUALS.map(|family| (family, InstrumentKind::Future, Product::Perpetual)));
+    drafts.extend(FUTURES.iter().flat_map(|&rotation| {
+        [&BTC, &ETH].map(|family| (family, InstrumentKind::Future, Product::Future(rotation)))
+    }));
+    drafts.extend(SPOT.map(|family| (family, InstrumentKind::Spot, Product::Spot)));
     let rest = count.saturating_sub(drafts.len());
     let futures = future_combos(&drafts);
     let wanted = rest / 10;
     let options_from = drafts.len();
     drafts.extend(options(rest - wanted));
     let option_combos = option_combos(drafts.get(options_from..).unwrap_or(&[]), options_from);
-    // Half of them on futures; more where the other kind has not so many: few options make no pairs yet.
+    // Half of the combos are on futures; more if there are too few options for pairs.
     let on_futures = wanted.div_ceil(2).max(wanted.saturating_sub(option_combos.len())).min(futures.len());
     drafts.extend(futures.into_iter().take(on_futures));
     drafts.extend(option_combos.into_iter().take(wanted - on_futures));
@@ -187,7 +184,7 @@ fn options(count: usize) -> Vec<Draft> {
             EXPIRIES.get(*number % EXPIRIES.len()).copied().expect("a remainder is below the length");
         drafts.push((
             family,
-            Kind::Option,
+            InstrumentKind::Option,
             Product::Option { rotation, side, rung: zigzag(ladder / 2), reach: 0 },
         ));
         *number += 1;
@@ -212,7 +209,7 @@ fn future_combos(drafts: &[Draft]) -> Vec<Draft> {
         let mine = drafts
             .iter()
             .enumerate()
-            .filter(|(_, (other, kind, _))| *kind == Kind::Future && other.name == family.name);
+            .filter(|(_, (other, kind, _))| *kind == InstrumentKind::Future && other.name == family.name);
         mine.map(|(id, _)| id).collect()
     };
     let legs = [(&BTC, of(&BTC)), (&ETH, of(&ETH))];
@@ -222,7 +219,7 @@ fn future_combos(drafts: &[Draft]) -> Vec<Draft> {
             let Some(&second) = ids.get(number) else { continue };
             for &first in ids.iter().take(number) {
                 let product = Product::Combo { form: Form::Calendar, legs: [first, second] };
-                combos.push((*family, Kind::FutureCombo, product));
+                combos.push((*family, InstrumentKind::FutureCombo, product));
             }
         }
     }
@@ -244,7 +241,7 @@ fn option_combos(options: &[Draft], first_id: PlaceId) -> Vec<Draft> {
             if let Some(&other) = with {
                 combos.push((
                     *family,
-                    Kind::OptionCombo,
+                    InstrumentKind::OptionCombo,
                     Product::Combo { form, legs: [first_id + at, other] },
                 ));
             }
@@ -261,17 +258,17 @@ fn option_combos(options: &[Draft], first_id: PlaceId) -> Vec<Draft> {
     combos
 }
 
-/// Rates after Zipf within each kind, so that all trades, those on the legs of combos included, come at `rate`.
+/// Zipf rates within each kind. Their total, including the legs of combos, is `rate`.
 fn arrivals(key: Key, drafts: &[Draft], rate: f64) -> Vec<Arrivals> {
     let class = |(_, kind, product): &Draft| (*kind, *product == Product::Perpetual);
-    let mut ranks: HashMap<(Kind, bool), u32> = HashMap::new();
+    let mut ranks: HashMap<(InstrumentKind, bool), u32> = HashMap::new();
     let mut weights = Vec::with_capacity(drafts.len());
     for draft in drafts {
         let rank = ranks.entry(class(draft)).or_default();
         *rank += 1;
         weights.push(1.0 / f64::from(*rank));
     }
-    let mut sums: HashMap<(Kind, bool), f64> = HashMap::new();
+    let mut sums: HashMap<(InstrumentKind, bool), f64> = HashMap::new();
     for (draft, weight) in drafts.iter().zip(&weights) {
         *sums.entry(class(draft)).or_default() += weight;
     }
@@ -288,17 +285,18 @@ fn arrivals(key: Key, drafts: &[Draft], rate: f64) -> Vec<Arrivals> {
         .collect()
 }
 
-fn tapes(drafts: &[Draft], arrivals: &[Arrivals]) -> Vec<Tape> {
-    let own =
-        |(stream, arrivals): (usize, &Arrivals)| vec![Source { stream, leg: 0, arrivals: arrivals.clone() }];
-    let mut sources: Vec<Vec<Source>> = arrivals.iter().enumerate().map(own).collect();
+fn tapes(drafts: &[Draft], arrivals: &[Arrivals]) -> Vec<TradeTape> {
+    let own = |(stream, arrivals): (usize, &Arrivals)| {
+        vec![TapeSource { stream, leg: 0, arrivals: arrivals.clone() }]
+    };
+    let mut sources: Vec<Vec<TapeSource>> = arrivals.iter().enumerate().map(own).collect();
     for ((stream, (_, _, product)), arrivals) in drafts.iter().enumerate().zip(arrivals) {
         let Product::Combo { legs, .. } = product else { continue };
         for (leg, number) in legs.iter().zip(1..) {
             if let Some(sources) = sources.get_mut(*leg) {
-                sources.push(Source { stream, leg: number, arrivals: arrivals.clone() });
+                sources.push(TapeSource { stream, leg: number, arrivals: arrivals.clone() });
             }
         }
     }
-    sources.into_iter().map(Tape::new).collect()
+    sources.into_iter().map(TradeTape::new).collect()
 }

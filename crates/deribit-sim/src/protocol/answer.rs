@@ -1,57 +1,57 @@
-//! Calls whose answers are functions of market, time and parameters.
+//! Requests whose result is a function of market, time and parameters.
 
 use std::time::Duration;
 
 use serde_json::{Value, json};
 
 use super::channel::{currency_of, kinds_of};
-use super::{Params, RpcError};
-use crate::market::{Filter, Kinds, Listing, Market, Millis, Page, Take, Trade};
+use super::{ProtocolError, RequestParams};
+use crate::market::{Filter, HistoryPage, InstrumentKinds, Listing, Market, MarketTime, MarketTrade, Take};
 
-/// By currency, history reaches back so far.
+/// How far history by currency reaches back, in milliseconds.
 const HISTORY_BY_CURRENCY: u64 = 24 * 3_600_000;
 
-/// `get_instruments {expired: true}` shows what has expired within this time.
-const RECENTLY: u64 = 7 * 24 * 3_600_000;
+/// `get_instruments {expired: true}` shows instruments that expired within this time, in milliseconds.
+const EXPIRED_WITHIN: u64 = 7 * 24 * 3_600_000;
 
-/// The version of the exchange's API that is spoken.
+/// The API version in the results of `public/test` and `public/hello`.
 const VERSION: &str = "1.2.26";
 
-/// What a call is about.
+/// Everything that a result depends on besides the parameters.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Context<'a> {
+pub(crate) struct QueryContext<'a> {
     pub(crate) market: &'a Market,
-    pub(crate) now: Millis,
-    /// The time for those who ask.
-    pub(crate) told: Millis,
-    pub(crate) recall: Recall,
+    pub(crate) now: MarketTime,
+    /// The result of `public/get_time`.
+    pub(crate) shown_time: MarketTime,
+    pub(crate) history_fault: HistoryFault,
 }
 
-/// How well history is remembered.
+/// A fault injected into a history request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Recall {
-    /// As it was.
-    Full,
-    /// Answers hold about the first half of what they should, and say that there is more.
-    Half,
-    /// The newest trades are not in it yet.
-    Behind(Duration),
+pub(crate) enum HistoryFault {
+    /// No fault: history is complete.
+    None,
+    /// A response holds about the first half of its trades, and `has_more`.
+    Truncated,
+    /// The trades of that last stretch of time are missing.
+    Lagging(Duration),
 }
 
-/// Whether a method is about history.
+/// Whether a method reads history.
 pub(crate) fn is_history(method: &str) -> bool {
     method.starts_with("public/get_last_trades")
 }
 
-/// The result of a call, as JSON; `None` if it is not one of these.
+/// The result of a request as JSON; `None` if the method is not known here.
 pub(crate) fn answer(
-    context: Context<'_>,
+    context: QueryContext<'_>,
     method: &str,
-    params: &Params,
-) -> Option<Result<String, RpcError>> {
-    let context = if is_history(method) { context.remembered() } else { context };
+    params: &RequestParams,
+) -> Option<Result<String, ProtocolError>> {
+    let context = if is_history(method) { context.with_lag() } else { context };
     Some(match method {
-        "public/get_time" => Ok(context.told.0.to_string()),
+        "public/get_time" => Ok(context.shown_time.0.to_string()),
         "public/test" | "public/hello" => Ok(json!({ "version": VERSION }).to_string()),
         "public/status" => Ok(json!({ "locked": "false", "locked_indices": [] }).to_string()),
         "public/get_instruments" => context.instruments(params),
@@ -65,31 +65,31 @@ pub(crate) fn answer(
     })
 }
 
-impl Context<'_> {
-    /// History may not have come to the present yet.
-    fn remembered(self) -> Self {
-        let Recall::Behind(by) = self.recall else { return self };
+impl QueryContext<'_> {
+    /// Moves the present back if history lags.
+    fn with_lag(self) -> Self {
+        let HistoryFault::Lagging(by) = self.history_fault else { return self };
         let by = u64::try_from(by.as_millis()).unwrap_or(u64::MAX);
         Self { now: self.now.minus(by), ..self }
     }
 
-    /// A page of history as JSON.
-    fn shown(self, mut page: Page) -> String {
-        if self.recall == Recall::Half {
+    /// Writes a page of history as JSON.
+    fn shown(self, mut page: HistoryPage) -> String {
+        if self.history_fault == HistoryFault::Truncated {
             halve(&mut page);
         }
         let trades = array(page.trades.iter());
         format!(r#"{{"trades":{trades},"has_more":{}}}"#, page.has_more)
     }
 
-    fn instruments(self, params: &Params) -> Result<String, RpcError> {
+    fn instruments(self, params: &RequestParams) -> Result<String, ProtocolError> {
         let currency = params.required_text("currency")?;
-        let currency =
-            currency_of(currency).ok_or_else(|| RpcError::invalid_param("currency", "unknown currency"))?;
+        let currency = currency_of(currency)
+            .ok_or_else(|| ProtocolError::invalid_param("currency", "unknown currency"))?;
         let filter = Filter { currency, kinds: kinds(params)? };
         let wanted = |listing: &Listing| filter.passes(listing.currency(), listing.kind());
         let instruments: Vec<_> = if params.flag("expired")? {
-            let expired = self.market.expired(self.now.minus(RECENTLY), self.now);
+            let expired = self.market.expired(self.now.minus(EXPIRED_WITHIN), self.now);
             expired.filter(wanted).map(|listing| shown(&listing, self.now)).collect()
         } else {
             self.market.listings(self.now).filter(wanted).map(|listing| shown(&listing, self.now)).collect()
@@ -97,30 +97,30 @@ impl Context<'_> {
         Ok(Value::from(instruments).to_string())
     }
 
-    fn instrument(self, params: &Params) -> Result<Listing, RpcError> {
+    fn instrument(self, params: &RequestParams) -> Result<Listing, ProtocolError> {
         let listing = self.market.instrument(params.required_text("instrument_name")?);
-        listing.filter(|listing| listing.listed_at() <= self.now).ok_or_else(RpcError::not_found)
+        listing.filter(|listing| listing.listed_at() <= self.now).ok_or_else(ProtocolError::not_found)
     }
 
-    fn by_sequence(self, params: &Params) -> Result<String, RpcError> {
+    fn by_sequence(self, params: &RequestParams) -> Result<String, ProtocolError> {
         let listing = self.instrument(params)?;
         let start = params.number("start_seq")?;
         let last = self.market.sequence_before(&listing, self.now);
-        let numbers = (start.unwrap_or(1), params.number("end_seq")?.unwrap_or(last).min(last));
-        Ok(self.page(&listing, numbers, take(params, start.is_some())?))
+        let last = params.number("end_seq")?.unwrap_or(last).min(last);
+        Ok(self.page(&listing, start.unwrap_or(1), last, take(params, start.is_some())?))
     }
 
-    fn by_time(self, params: &Params) -> Result<String, RpcError> {
+    fn by_time(self, params: &RequestParams) -> Result<String, ProtocolError> {
         let listing = self.instrument(params)?;
-        let start = Millis(params.required_number("start_timestamp")?);
-        let end = Millis(params.required_number("end_timestamp")?).plus(1).min(self.now);
-        let numbers =
-            (self.market.sequence_before(&listing, start) + 1, self.market.sequence_before(&listing, end));
-        Ok(self.page(&listing, numbers, take(params, true)?))
+        let start = MarketTime(params.required_number("start_timestamp")?);
+        let end = MarketTime(params.required_number("end_timestamp")?).plus(1).min(self.now);
+        let first = self.market.sequence_before(&listing, start) + 1;
+        let last = self.market.sequence_before(&listing, end);
+        Ok(self.page(&listing, first, last, take(params, true)?))
     }
 
-    /// The trades from one number to another, both included, as far as a page holds them.
-    fn page(self, listing: &Listing, (first, last): (u64, u64), take: Take) -> String {
+    /// The trades from one sequence number to another, both included, up to the page size.
+    fn page(self, listing: &Listing, first: u64, last: u64, take: Take) -> String {
         let first = first.max(1);
         let (Take::First(count) | Take::Last(count)) = take;
         let count = count as u64;
@@ -133,13 +133,13 @@ impl Context<'_> {
             trades.reverse();
         }
         let has_more = last.saturating_sub(first).saturating_add(1) > count && first <= last;
-        self.shown(Page { trades, has_more })
+        self.shown(HistoryPage { trades, has_more })
     }
 
-    fn by_currency(self, params: &Params) -> Result<String, RpcError> {
+    fn by_currency(self, params: &RequestParams) -> Result<String, ProtocolError> {
         let currency = params.required_text("currency")?;
         let currency = currency_of(currency).flatten().ok_or_else(|| {
-            RpcError::invalid_param("currency", "must be one of BTC, ETH, USDC, USDT, EURR")
+            ProtocolError::invalid_param("currency", "must be one of BTC, ETH, USDC, USDT, EURR")
         })?;
         let filter = Filter { currency: Some(currency), kinds: kinds(params)? };
         let oldest = self.now.minus(HISTORY_BY_CURRENCY);
@@ -148,34 +148,34 @@ impl Context<'_> {
         let take = take(params, start.is_some())?;
         let start = start.unwrap_or(oldest);
         if start < oldest || start >= end {
-            return Ok(self.shown(Page { trades: Vec::new(), has_more: false }));
+            return Ok(self.shown(HistoryPage { trades: Vec::new(), has_more: false }));
         }
         Ok(self.shown(self.market.page(filter, start..end, take)))
     }
 }
 
-fn kinds(params: &Params) -> Result<Kinds, RpcError> {
-    let Some(kind) = params.text("kind")? else { return Ok(Kinds::Any) };
-    kinds_of(kind).ok_or_else(|| RpcError::invalid_param("kind", "unknown kind"))
+fn kinds(params: &RequestParams) -> Result<InstrumentKinds, ProtocolError> {
+    let Some(kind) = params.text("kind")? else { return Ok(InstrumentKinds::Any) };
+    kinds_of(kind).ok_or_else(|| ProtocolError::invalid_param("kind", "unknown kind"))
 }
 
-/// Ascending or descending; by default from where the question starts: from the start that it names, or from now.
-fn take(params: &Params, names_start: bool) -> Result<Take, RpcError> {
+/// The sorting. By default it is ascending if the request names a start, otherwise descending.
+fn take(params: &RequestParams, names_start: bool) -> Result<Take, ProtocolError> {
     let count = params.number("count")?.unwrap_or(10);
     let count = usize::try_from(count)
         .ok()
         .filter(|count| (1..=1_000).contains(count))
-        .ok_or_else(|| RpcError::invalid_param("count", "must be 1 to 1000"))?;
+        .ok_or_else(|| ProtocolError::invalid_param("count", "must be 1 to 1000"))?;
     match params.text("sorting")? {
         Some("asc") => Ok(Take::First(count)),
         Some("desc") => Ok(Take::Last(count)),
         None | Some("default") => Ok(if names_start { Take::First(count) } else { Take::Last(count) }),
-        Some(_) => Err(RpcError::invalid_param("sorting", "must be asc, desc or default")),
+        Some(_) => Err(ProtocolError::invalid_param("sorting", "must be asc, desc or default")),
     }
 }
 
-/// Leaves the first half, and the rest of its last millisecond: a page never ends within one, if it is not full.
-fn halve(page: &mut Page) {
+/// Keeps the first half and the rest of its last millisecond: a page that is not full never ends within a millisecond.
+fn halve(page: &mut HistoryPage) {
     let half = page.trades.len().div_ceil(2);
     let Some(last) = half.checked_sub(1).and_then(|at| page.trades.get(at)) else { return };
     let time = last.timestamp;
@@ -184,7 +184,7 @@ fn halve(page: &mut Page) {
     page.trades.truncate(half + rest);
 }
 
-fn array<'a>(trades: impl Iterator<Item = &'a Trade>) -> String {
+fn array<'a>(trades: impl Iterator<Item = &'a MarketTrade>) -> String {
     let mut out = String::from("[");
     for trade in trades {
         if out.len() > 1 {
@@ -197,8 +197,8 @@ fn array<'a>(trades: impl Iterator<Item = &'a Trade>) -> String {
 }
 
 /// An instrument as the exchange describes it.
-fn shown(listing: &Listing, now: Millis) -> Value {
-    let facts = listing.facts();
+fn shown(listing: &Listing, now: MarketTime) -> Value {
+    let terms = listing.contract_terms();
     let mut shown = json!({
         "instrument_name": &**listing.name(),
         "kind": listing.kind().name(),
@@ -206,18 +206,18 @@ fn shown(listing: &Listing, now: Millis) -> Value {
         "state": if listing.is_active(now) { "open" } else { "closed" },
         "creation_timestamp": listing.listed_at().0,
         "expiration_timestamp": listing.expires_at().0,
-        "base_currency": facts.base,
-        "quote_currency": facts.quote,
-        "counter_currency": facts.quote,
-        "settlement_currency": facts.settlement,
-        "settlement_period": facts.settlement_period,
-        "instrument_type": facts.instrument_type,
-        "tick_size": facts.tick_size,
-        "min_trade_amount": facts.min_trade_amount,
-        "contract_size": facts.contract_size,
-        "price_index": facts.price_index,
+        "base_currency": terms.base,
+        "quote_currency": terms.quote,
+        "counter_currency": terms.quote,
+        "settlement_currency": terms.settlement,
+        "settlement_period": terms.settlement_period,
+        "instrument_type": terms.instrument_type,
+        "tick_size": terms.tick_size,
+        "min_trade_amount": terms.min_trade_amount,
+        "contract_size": terms.contract_size,
+        "price_index": terms.price_index,
     });
-    if let (Some((strike, side)), Some(fields)) = (facts.option, shown.as_object_mut()) {
+    if let (Some((strike, side)), Some(fields)) = (terms.option, shown.as_object_mut()) {
         fields.insert("strike".into(), json!(strike));
         fields.insert("option_type".into(), json!(side));
     }

@@ -1,31 +1,31 @@
-//! Names of channels.
+//! Channel names.
 
-use crate::market::{Currency, Filter, Kind, Kinds};
+use crate::market::{Currency, Filter, InstrumentKind, InstrumentKinds};
 
-/// How trades are collected before they are sent.
+/// How trades are batched before they are sent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) enum Interval {
-    /// As they happen, for connections that are logged in.
+    /// `raw`: at once, for authenticated connections.
     Raw,
-    /// Those of 100 ms together.
+    /// `100ms`: the trades of 100 ms together.
     Bundle,
-    /// Those of a second together.
+    /// `agg2`: the trades of one second together.
     Second,
 }
 
-/// What can be subscribed to.
+/// A channel that clients can subscribe to.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Channel {
     /// Trades of one instrument.
     Instrument(String, Interval),
-    /// Trades of all instruments of a choice.
+    /// Trades of all instruments that pass the filter.
     Group(Filter, Interval),
-    /// News about maintenance.
+    /// Notifications that maintenance begins or ends.
     PlatformState,
 }
 
 impl Channel {
-    /// The channel of that name; whether its instrument exists is for the market to say.
+    /// Parses a channel name. The instrument may not exist.
     pub(crate) fn of(name: &str) -> Option<Self> {
         if matches!(name, "platform_state" | "platform_state.public_methods_state") {
             return Some(Self::PlatformState);
@@ -41,7 +41,7 @@ impl Channel {
         }
     }
 
-    /// How its trades are collected, if it carries any.
+    /// The interval of its trades; `None` if it carries no trades.
     pub(crate) fn interval(&self) -> Option<Interval> {
         match self {
             Self::Instrument(_, interval) | Self::Group(_, interval) => Some(*interval),
@@ -66,11 +66,11 @@ pub(super) fn currency_of(name: &str) -> Option<Option<Currency>> {
     if name == "any" { Some(None) } else { Currency::of(name).map(Some) }
 }
 
-pub(super) fn kinds_of(name: &str) -> Option<Kinds> {
+pub(super) fn kinds_of(name: &str) -> Option<InstrumentKinds> {
     match name {
-        "any" => Some(Kinds::Any),
-        "combo" => Some(Kinds::Combos),
-        _ => Kind::of(name).map(Kinds::One),
+        "any" => Some(InstrumentKinds::Any),
+        "combo" => Some(InstrumentKinds::Combos),
+        _ => InstrumentKind::of(name).map(InstrumentKinds::One),
     }
 }
 
@@ -83,12 +83,12 @@ mod tests {
         let instrument = |name: &str, interval| Some(Channel::Instrument(name.into(), interval));
         assert_eq!(Channel::of("trades.BTC-PERPETUAL.100ms"), instrument("BTC-PERPETUAL", Interval::Bundle));
         assert_eq!(Channel::of("trades.BTC-PERPETUAL.raw"), instrument("BTC-PERPETUAL", Interval::Raw));
-        let filter = Filter { currency: None, kinds: Kinds::One(Kind::FutureCombo) };
+        let filter = Filter { currency: None, kinds: InstrumentKinds::One(InstrumentKind::FutureCombo) };
         assert_eq!(
             Channel::of("trades.future_combo.any.agg2"),
             Some(Channel::Group(filter, Interval::Second))
         );
-        let all = Filter { currency: None, kinds: Kinds::Any };
+        let all = Filter { currency: None, kinds: InstrumentKinds::Any };
         assert_eq!(Channel::of("trades.any.any.100ms"), Some(Channel::Group(all, Interval::Bundle)));
         for wrong in [
             "",

@@ -1,21 +1,21 @@
-//! The exchange's errors.
+//! The error codes of the exchange.
 
 use serde::Serialize;
 use serde_json::{Value, json};
 
-/// An error as it stands in a reply.
+/// The `error` object of a reply.
 #[derive(Debug, Clone, PartialEq, Serialize)]
-pub(crate) struct RpcError {
+pub(crate) struct ProtocolError {
     pub(crate) code: i32,
     pub(crate) message: &'static str,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) data: Option<Value>,
 }
 
-impl RpcError {
+impl ProtocolError {
     const TOO_MANY_REQUESTS: i32 = 10028;
 
-    /// Whether the session ends with it.
+    /// Whether the exchange ends the session after this error.
     pub(crate) fn ends_the_session(&self) -> bool {
         self.code == Self::TOO_MANY_REQUESTS
     }
@@ -29,12 +29,12 @@ impl RpcError {
         self
     }
 
-    /// Not JSON.
+    /// The frame is not JSON.
     pub(crate) fn unparsable(reason: &str) -> Self {
         Self::new(-32700, "Parse error").because(reason)
     }
 
-    /// JSON, but no request; or a frame that is too large.
+    /// The frame is JSON but no request, or it is too large.
     pub(crate) fn invalid_request(reason: &str) -> Self {
         Self::new(-32600, "Invalid Request").because(reason)
     }
@@ -49,22 +49,22 @@ impl RpcError {
         error
     }
 
-    /// No such instrument.
+    /// The instrument does not exist.
     pub(crate) fn not_found() -> Self {
         Self::new(13020, "not_found")
     }
 
-    /// A wrong key or token.
+    /// The client credentials or the refresh token are wrong.
     pub(crate) fn invalid_credentials() -> Self {
         Self::new(13004, "invalid_credentials")
     }
 
-    /// `raw` channels on a connection without a login.
+    /// `raw` channels need an authenticated connection.
     pub(crate) fn raw_needs_login() -> Self {
         Self::new(13778, "raw_subscriptions_not_available_for_unauthorized")
     }
 
-    /// The pool is empty, which ends the session.
+    /// The client has no credits left, which ends the session.
     pub(crate) fn too_many_requests() -> Self {
         Self::new(Self::TOO_MANY_REQUESTS, "too_many_requests")
     }

@@ -1,12 +1,12 @@
-//! The exchange's JSON-RPC: what is said, without saying it.
+//! The exchange's JSON-RPC protocol, without I/O.
 //!
-//! | module | what is in it |
+//! | module | purpose |
 //! |---|---|
-//! | `message` | requests read, replies and notifications written |
-//! | `error` | the error codes |
-//! | `params` | parameters, lenient as the exchange is |
-//! | `channel` | names of channels |
-//! | `answer` | calls that are functions of market, time and parameters |
+//! | `message` | parses requests, writes replies and notifications |
+//! | `error` | error codes |
+//! | `params` | parameters, parsed as leniently as the exchange does |
+//! | `channel` | channel names |
+//! | `answer` | results that depend on market, time and parameters only |
 
 mod answer;
 mod channel;
@@ -14,8 +14,8 @@ mod error;
 mod message;
 mod params;
 
-pub(crate) use answer::{Context, Recall, answer, is_history};
+pub(crate) use answer::{HistoryFault, QueryContext, answer, is_history};
 pub(crate) use channel::{Channel, Interval};
-pub(crate) use error::RpcError;
-pub(crate) use message::{Id, Request, heartbeat, maintenance, notification};
-pub(crate) use params::Params;
+pub(crate) use error::ProtocolError;
+pub(crate) use message::{RequestId, RpcRequest, heartbeat, maintenance, notification};
+pub(crate) use params::RequestParams;

@@ -1,24 +1,24 @@
-//! Whether a connection lives, as a state machine without I/O or clock.
+//! Whether a connection is alive: a state machine without I/O or clock.
 //!
-//! With heartbeats: at each interval a `heartbeat` and a `test_request` are sent, and a `test_request` that is not
-//! answered in time ends the connection. Without: a connection on which nothing is said for long ends.
+//! With heartbeats, each interval sends a `heartbeat` and a `test_request`; an unanswered `test_request` ends the connection. Without
+//! heartbeats, a connection without messages ends after the idle time.
 
 use std::time::{Duration, Instant};
 
-/// What is due.
+/// What the session must do now.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Due {
+pub(super) enum KeepAliveAction {
     /// Nothing before the next deadline.
     Nothing,
-    /// A heartbeat and a test request.
+    /// Send a heartbeat and a test request.
     Heartbeat,
-    /// The end: a test request was not answered.
+    /// End the session: a test request was not answered.
     Unanswered,
-    /// The end: nothing was said.
+    /// End the session: no messages for too long.
     Idle,
 }
 
-/// A connection's signs of life.
+/// The signs of life of a connection.
 #[derive(Debug)]
 pub(super) struct KeepAlive {
     answer_within: Duration,
@@ -27,7 +27,7 @@ pub(super) struct KeepAlive {
     heartbeat: Option<(Duration, Instant)>,
     /// When the oldest open test request ends the connection.
     unanswered: Option<Instant>,
-    /// When something was last said, by either side.
+    /// The time of the last message in either direction.
     last: Instant,
 }
 
@@ -41,36 +41,36 @@ impl KeepAlive {
         self.unanswered = None;
     }
 
-    /// Something was said, by either side.
-    pub(super) fn said(&mut self, now: Instant) {
+    /// A message was sent or received.
+    pub(super) fn on_message(&mut self, now: Instant) {
         self.last = now;
     }
 
     /// The client called `public/test`.
-    pub(super) fn tested(&mut self) {
+    pub(super) fn on_test_answered(&mut self) {
         self.unanswered = None;
     }
 
-    /// When [`KeepAlive::due`] is to be asked next.
+    /// When [`KeepAlive::due`] must be called next.
     pub(super) fn deadline(&self) -> Instant {
         let silence = if self.heartbeat.is_none() { Some(self.last + self.idle) } else { None };
         let next = self.heartbeat.map(|(_, next)| next);
         [silence, next, self.unanswered].into_iter().flatten().min().unwrap_or(self.last + self.idle)
     }
 
-    /// What is due now; a heartbeat that is due counts as sent.
-    pub(super) fn due(&mut self, now: Instant) -> Due {
+    /// What is due now. A heartbeat that is due counts as sent.
+    pub(super) fn due(&mut self, now: Instant) -> KeepAliveAction {
         if self.unanswered.is_some_and(|end| end <= now) {
-            return Due::Unanswered;
+            return KeepAliveAction::Unanswered;
         }
         match &mut self.heartbeat {
             Some((interval, next)) if *next <= now => {
                 *next = now + *interval;
                 self.unanswered.get_or_insert(now + self.answer_within);
-                Due::Heartbeat
+                KeepAliveAction::Heartbeat
             }
-            None if self.last + self.idle <= now => Due::Idle,
-            _ => Due::Nothing,
+            None if self.last + self.idle <= now => KeepAliveAction::Idle,
+            _ => KeepAliveAction::Nothing,
         }
     }
 }
@@ -91,32 +91,32 @@ mod tests {
         let mut alive = keep_alive(start);
         alive.set_heartbeat(Some(10 * SECOND), start);
         assert_eq!(alive.deadline(), start + 10 * SECOND);
-        assert_eq!(alive.due(start + 9 * SECOND), Due::Nothing);
-        assert_eq!(alive.due(start + 10 * SECOND), Due::Heartbeat);
-        alive.tested();
-        assert_eq!(alive.due(start + 20 * SECOND), Due::Heartbeat);
+        assert_eq!(alive.due(start + 9 * SECOND), KeepAliveAction::Nothing);
+        assert_eq!(alive.due(start + 10 * SECOND), KeepAliveAction::Heartbeat);
+        alive.on_test_answered();
+        assert_eq!(alive.due(start + 20 * SECOND), KeepAliveAction::Heartbeat);
     }
 
     #[test]
-    fn one_that_is_not_answered_ends_it_however_much_else_is_said() {
+    fn a_test_request_without_answer_ends_it_whatever_other_messages_come() {
         let start = Instant::now();
         let mut alive = keep_alive(start);
         alive.set_heartbeat(Some(30 * SECOND), start);
-        assert_eq!(alive.due(start + 30 * SECOND), Due::Heartbeat);
-        alive.said(start + 39 * SECOND);
+        assert_eq!(alive.due(start + 30 * SECOND), KeepAliveAction::Heartbeat);
+        alive.on_message(start + 39 * SECOND);
         assert_eq!(alive.deadline(), start + 40 * SECOND);
-        assert_eq!(alive.due(start + 40 * SECOND), Due::Unanswered);
+        assert_eq!(alive.due(start + 40 * SECOND), KeepAliveAction::Unanswered);
     }
 
     #[test]
-    fn a_connection_without_heartbeats_lives_as_long_as_something_is_said() {
+    fn a_connection_without_heartbeats_lives_as_long_as_messages_come() {
         let start = Instant::now();
         let mut alive = keep_alive(start);
-        assert_eq!(alive.due(start + 59 * SECOND), Due::Nothing);
-        alive.said(start + 59 * SECOND);
+        assert_eq!(alive.due(start + 59 * SECOND), KeepAliveAction::Nothing);
+        alive.on_message(start + 59 * SECOND);
         assert_eq!(alive.deadline(), start + 119 * SECOND);
-        assert_eq!(alive.due(start + 60 * SECOND), Due::Nothing);
-        assert_eq!(alive.due(start + 119 * SECOND), Due::Idle);
+        assert_eq!(alive.due(start + 60 * SECOND), KeepAliveAction::Nothing);
+        assert_eq!(alive.due(start + 119 * SECOND), KeepAliveAction::Idle);
     }
 
     #[test]
@@ -124,8 +124,8 @@ mod tests {
         let start = Instant::now();
         let mut alive = keep_alive(start);
         alive.set_heartbeat(Some(10 * SECOND), start);
-        assert_eq!(alive.due(start + 10 * SECOND), Due::Heartbeat);
+        assert_eq!(alive.due(start + 10 * SECOND), KeepAliveAction::Heartbeat);
         alive.set_heartbeat(None, start + 11 * SECOND);
-        assert_eq!(alive.due(start + 25 * SECOND), Due::Nothing);
+        assert_eq!(alive.due(start + 25 * SECOND), KeepAliveAction::Nothing);
     }
 }

@@ -1,4 +1,4 @@
-//! A websocket connection.
+//! A websocket session.
 
 mod calls;
 mod keepalive;
@@ -15,43 +15,43 @@ use futures_util::stream::SplitStream;
 use tokio::sync::broadcast::{Receiver, error::RecvError};
 
 use crate::exchange::Exchange;
-use crate::faults::{Kind, Occasion};
-use crate::feed::{Batch, Published};
-use crate::limits::Ticket;
-use crate::protocol::{Id, Interval, Request, RpcError, heartbeat, maintenance};
+use crate::faults::{FaultKind, Occasion};
+use crate::feed::{FeedBatch, FeedTrade};
+use crate::limits::ConnectionGuard;
+use crate::protocol::{Interval, ProtocolError, RequestId, RpcRequest, heartbeat, maintenance};
 
-use keepalive::{Due, KeepAlive};
-use outgoing::{Outgoing, TooSlow, outgoing};
+use keepalive::{KeepAlive, KeepAliveAction};
+use outgoing::{Outgoing, SlowConsumer, outgoing};
 use subscriptions::Subscriptions;
 
-/// The longest frame that is read as a request.
-const LONGEST_FRAME: usize = 32 * 1024;
+/// Bytes of the largest request frame.
+const MAX_REQUEST_BYTES: usize = 32 * 1024;
 
-/// How long the last word may take to reach a client that does not read.
-const GOODBYE: Duration = Duration::from_secs(1);
+/// How long the close frame may take to reach a client that does not read.
+const CLOSE_WITHIN: Duration = Duration::from_secs(1);
 
 /// Why a session ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum End {
+enum SessionEnd {
     /// The client hung up, or its connection broke.
     Gone,
-    /// What waits for the client does not fit.
-    TooSlow,
+    /// The client reads too slowly: its send buffer is full.
+    SlowConsumer,
     /// A test request was not answered.
     Unanswered,
-    /// Nothing was said.
+    /// No message in either direction for too long.
     Idle,
-    /// The credits were used up.
+    /// The client has no credits left.
     TooManyRequests,
-    /// The exchange stops.
+    /// The exchange shuts down.
     Stopping,
 }
 
-impl End {
-    /// What is said at the end; nothing to one who is gone or does not read.
-    const fn goodbye(self) -> Option<(u16, &'static str)> {
+impl SessionEnd {
+    /// Code and reason of the close frame; none if the client is gone or does not read.
+    const fn close_frame(self) -> Option<(u16, &'static str)> {
         match self {
-            Self::Gone | Self::TooSlow => None,
+            Self::Gone | Self::SlowConsumer => None,
             Self::Unanswered => Some((4000, "heartbeat_timeout")),
             Self::Idle => Some((4000, "idle")),
             Self::TooManyRequests => Some((1008, "too_many_requests")),
@@ -60,13 +60,13 @@ impl End {
     }
 }
 
-impl From<TooSlow> for End {
-    fn from(_: TooSlow) -> Self {
-        Self::TooSlow
+impl From<SlowConsumer> for SessionEnd {
+    fn from(_: SlowConsumer) -> Self {
+        Self::SlowConsumer
     }
 }
 
-/// A connection's state.
+/// The state of a session.
 struct Session {
     exchange: Arc<Exchange>,
     address: IpAddr,
@@ -74,40 +74,40 @@ struct Session {
     alive: KeepAlive,
     subscriptions: Subscriptions,
     /// Receivers of the intervals that are subscribed to.
-    raw: Option<Receiver<Batch>>,
-    bundles: Option<Receiver<Batch>>,
-    seconds: Option<Receiver<Batch>>,
-    /// Until when it is logged in.
+    raw: Option<Receiver<FeedBatch>>,
+    bundles: Option<Receiver<FeedBatch>>,
+    seconds: Option<Receiver<FeedBatch>>,
+    /// When the login expires.
     logged_in: Option<Instant>,
-    /// Whether the client was told of maintenance last.
+    /// Whether the last maintenance notification was that it has begun.
     in_maintenance: bool,
 }
 
-/// What the session waits for.
-enum Event {
-    Said(Option<Message>),
-    Batch(Interval, Result<Batch, RecvError>),
+/// An event that the session handles.
+enum SessionEvent {
+    Received(Option<Message>),
+    Batch(Interval, Result<FeedBatch, RecvError>),
     Deadline,
     Stopping,
 }
 
-/// Serves a connection until its end.
-pub(crate) async fn serve(exchange: Arc<Exchange>, socket: WebSocket, ticket: Ticket) {
+/// Serves a connection until it ends.
+pub(crate) async fn serve(exchange: Arc<Exchange>, socket: WebSocket, guard: ConnectionGuard) {
     let (sink, stream) = socket.split();
     let (outgoing, writer) = outgoing(exchange.limits.send_buffer);
     let mut writing = tokio::spawn(writer.run(sink));
-    let meters = exchange.meters.clone();
-    meters.connections.inc();
-    let end = Session::new(exchange, ticket.address(), outgoing).run(stream).await;
-    tracing::debug!(?end, address = %ticket.address(), "a session ended");
-    if end == End::TooSlow {
-        meters.slow_readers.inc();
+    let metrics = exchange.metrics.clone();
+    metrics.connections.inc();
+    let end = Session::new(exchange, guard.address(), outgoing).run(stream).await;
+    tracing::debug!(?end, address = %guard.address(), "session ended");
+    if end == SessionEnd::SlowConsumer {
+        metrics.slow_consumers_disconnected.inc();
     } else {
-        // The session is gone and the way out with it, so the writer ends after the last word.
-        tokio::time::timeout(GOODBYE, &mut writing).await.ok();
+        // The session has dropped its sender, so the writer ends after the close frame.
+        tokio::time::timeout(CLOSE_WITHIN, &mut writing).await.ok();
     }
     writing.abort();
-    meters.connections.dec();
+    metrics.connections.dec();
 }
 
 impl Session {
@@ -128,85 +128,84 @@ impl Session {
         }
     }
 
-    async fn run(mut self, mut stream: SplitStream<WebSocket>) -> End {
+    async fn run(mut self, mut stream: SplitStream<WebSocket>) -> SessionEnd {
         let end = loop {
             let event = self.next(&mut stream).await;
             if let Err(end) = self.handle(event) {
                 break end;
             }
             if self.outgoing.is_dead() {
-                break self.play_dead(&mut stream).await;
+                break self.ignore_everything(&mut stream).await;
             }
         };
-        if let Some((code, reason)) = end.goodbye() {
+        if let Some((code, reason)) = end.close_frame() {
             self.outgoing.close(code, reason);
         }
         end
     }
 
-    /// A half-open connection: nothing is heard on it any more, until the other side gives it up.
-    async fn play_dead(&self, stream: &mut SplitStream<WebSocket>) -> End {
+    /// A half-open connection: it ignores every message until the client closes it.
+    async fn ignore_everything(&self, stream: &mut SplitStream<WebSocket>) -> SessionEnd {
         tokio::select! {
-            () = self.exchange.stopping.cancelled() => End::Stopping,
-            () = async { while let Some(Ok(_)) = stream.next().await {} } => End::Gone,
+            () = self.exchange.stopping.cancelled() => SessionEnd::Stopping,
+            () = async { while let Some(Ok(_)) = stream.next().await {} } => SessionEnd::Gone,
         }
     }
 
-    /// The one await point. The order says that a client with much to ask cannot hold up its own feed: what is already due is
-    /// sent first.
-    async fn next(&mut self, stream: &mut SplitStream<WebSocket>) -> Event {
+    /// The one await point. Its order keeps a client with many requests from delaying its own feed: batches that are due go first.
+    async fn next(&mut self, stream: &mut SplitStream<WebSocket>) -> SessionEvent {
         let deadline = tokio::time::Instant::from_std(self.alive.deadline());
         tokio::select! {
             biased;
-            () = self.exchange.stopping.cancelled() => Event::Stopping,
-            () = tokio::time::sleep_until(deadline) => Event::Deadline,
-            batch = receive(&mut self.raw) => Event::Batch(Interval::Raw, batch),
-            batch = receive(&mut self.bundles) => Event::Batch(Interval::Bundle, batch),
-            batch = receive(&mut self.seconds) => Event::Batch(Interval::Second, batch),
-            said = stream.next() => Event::Said(said.and_then(Result::ok)),
+            () = self.exchange.stopping.cancelled() => SessionEvent::Stopping,
+            () = tokio::time::sleep_until(deadline) => SessionEvent::Deadline,
+            batch = receive(&mut self.raw) => SessionEvent::Batch(Interval::Raw, batch),
+            batch = receive(&mut self.bundles) => SessionEvent::Batch(Interval::Bundle, batch),
+            batch = receive(&mut self.seconds) => SessionEvent::Batch(Interval::Second, batch),
+            received = stream.next() => SessionEvent::Received(received.and_then(Result::ok)),
         }
     }
 
-    fn handle(&mut self, event: Event) -> Result<(), End> {
+    fn handle(&mut self, event: SessionEvent) -> Result<(), SessionEnd> {
         match event {
-            Event::Stopping => Err(End::Stopping),
-            Event::Deadline => self.deadline(),
-            Event::Batch(interval, Ok(batch)) => self.notify(interval, &batch),
-            Event::Batch(_, Err(RecvError::Lagged(_))) => Err(End::TooSlow),
-            Event::Batch(_, Err(RecvError::Closed)) => Err(End::Stopping),
-            Event::Said(None | Some(Message::Close(_))) => Err(End::Gone),
-            Event::Said(Some(Message::Text(text))) => self.hear(&text),
-            Event::Said(Some(Message::Binary(bytes))) => match std::str::from_utf8(&bytes) {
-                Ok(text) => self.hear(text),
+            SessionEvent::Stopping => Err(SessionEnd::Stopping),
+            SessionEvent::Deadline => self.on_deadline(),
+            SessionEvent::Batch(interval, Ok(batch)) => self.notify(interval, &batch),
+            SessionEvent::Batch(_, Err(RecvError::Lagged(_))) => Err(SessionEnd::SlowConsumer),
+            SessionEvent::Batch(_, Err(RecvError::Closed)) => Err(SessionEnd::Stopping),
+            SessionEvent::Received(None | Some(Message::Close(_))) => Err(SessionEnd::Gone),
+            SessionEvent::Received(Some(Message::Text(text))) => self.on_request(&text),
+            SessionEvent::Received(Some(Message::Binary(bytes))) => match std::str::from_utf8(&bytes) {
+                Ok(text) => self.on_request(text),
                 Err(_) => self.reply(
-                    &Id::NONE,
-                    &Err(RpcError::unparsable("not UTF-8")),
+                    &RequestId::NONE,
+                    &Err(ProtocolError::unparsable("not UTF-8")),
                     self.exchange.clock.now_micros(),
                 ),
             },
-            Event::Said(Some(Message::Ping(_) | Message::Pong(_))) => {
-                self.alive.said(Instant::now());
+            SessionEvent::Received(Some(Message::Ping(_) | Message::Pong(_))) => {
+                self.alive.on_message(Instant::now());
                 Ok(())
             }
         }
     }
 
-    fn deadline(&mut self) -> Result<(), End> {
+    fn on_deadline(&mut self) -> Result<(), SessionEnd> {
         match self.alive.due(Instant::now()) {
-            Due::Nothing => Ok(()),
-            Due::Unanswered => Err(End::Unanswered),
-            Due::Idle => Err(End::Idle),
-            Due::Heartbeat => {
+            KeepAliveAction::Nothing => Ok(()),
+            KeepAliveAction::Unanswered => Err(SessionEnd::Unanswered),
+            KeepAliveAction::Idle => Err(SessionEnd::Idle),
+            KeepAliveAction::Heartbeat => {
                 self.outgoing.send(heartbeat("heartbeat"))?;
                 Ok(self.outgoing.send(heartbeat("test_request"))?)
             }
         }
     }
 
-    fn notify(&mut self, interval: Interval, batch: &Batch) -> Result<(), End> {
+    fn notify(&mut self, interval: Interval, batch: &FeedBatch) -> Result<(), SessionEnd> {
         match interval {
             Interval::Raw => {
-                let same = |a: &Arc<Published>, b: &Arc<Published>| {
+                let same = |a: &Arc<FeedTrade>, b: &Arc<FeedTrade>| {
                     (a.trade.timestamp, &a.trade.instrument_name)
                         == (b.trade.timestamp, &b.trade.instrument_name)
                 };
@@ -216,57 +215,62 @@ impl Session {
         }
     }
 
-    fn notify_of(&mut self, interval: Interval, trades: &[Arc<Published>]) -> Result<(), End> {
+    fn notify_of(&mut self, interval: Interval, trades: &[Arc<FeedTrade>]) -> Result<(), SessionEnd> {
         let notifications = self.subscriptions.notifications(interval, trades.iter().map(AsRef::as_ref));
         if !notifications.is_empty() {
-            self.alive.said(Instant::now());
+            self.alive.on_message(Instant::now());
         }
         for notification in notifications {
-            let blow = self.exchange.trouble.at(Occasion::Notification(notification.trades));
-            self.tell_of_maintenance(blow.is_some_and(|blow| blow.kind == Kind::Maintenance))?;
-            self.outgoing.notify(notification.text, blow)?;
-            self.exchange.meters.notifications.inc();
+            let fault = self.exchange.injector.at(Occasion::Notification(notification.trades));
+            self.notify_maintenance(fault.is_some_and(|fault| fault.kind == FaultKind::Maintenance))?;
+            self.outgoing.notify(notification.text, fault)?;
+            self.exchange.metrics.notifications.inc();
         }
         Ok(())
     }
 
-    /// Says that maintenance begins, or is over.
-    fn tell_of_maintenance(&mut self, now: bool) -> Result<(), End> {
-        let news = self.in_maintenance != now && self.subscriptions.want_news();
+    /// Sends a notification when maintenance begins or ends.
+    fn notify_maintenance(&mut self, now: bool) -> Result<(), SessionEnd> {
+        let is_news = self.in_maintenance != now && self.subscriptions.wants_maintenance_news();
         self.in_maintenance = now;
-        if news {
+        if is_news {
             self.outgoing.send(maintenance(now))?;
         }
         Ok(())
     }
 
-    /// Answers what the client says.
-    fn hear(&mut self, text: &str) -> Result<(), End> {
-        self.alive.said(Instant::now());
-        let came = self.exchange.clock.now_micros();
-        if text.len() > LONGEST_FRAME {
-            let error = RpcError::invalid_request("a frame must not be larger than 32 kB");
-            return self.reply(&Id::NONE, &Err(error), came);
+    /// Answers a request frame.
+    fn on_request(&mut self, text: &str) -> Result<(), SessionEnd> {
+        self.alive.on_message(Instant::now());
+        let received_at = self.exchange.clock.now_micros();
+        if text.len() > MAX_REQUEST_BYTES {
+            let error = ProtocolError::invalid_request("a frame must not be larger than 32 kB");
+            return self.reply(&RequestId::NONE, &Err(error), received_at);
         }
-        match Request::parse(text) {
-            Err((id, error)) => self.reply(&id, &Err(error), came),
+        match RpcRequest::parse(text) {
+            Err((id, error)) => self.reply(&id, &Err(error), received_at),
             Ok(request) => {
-                let paid = self.exchange.pay(&request.method, (self.address, self.is_logged_in()));
-                let recall = paid.and_then(|()| self.exchange.recall(&request.method));
-                let ends = recall.as_ref().is_err_and(RpcError::ends_the_session);
-                let outcome = recall.and_then(|how| self.call(&request, how));
-                self.reply(&request.id, &outcome, came)?;
-                if ends { Err(End::TooManyRequests) } else { Ok(()) }
+                let paid = self.exchange.charge(&request.method, self.address, self.is_logged_in());
+                let history_fault = paid.and_then(|()| self.exchange.history_fault(&request.method));
+                let ends = history_fault.as_ref().is_err_and(ProtocolError::ends_the_session);
+                let outcome = history_fault.and_then(|fault| self.call(&request, fault));
+                self.reply(&request.id, &outcome, received_at)?;
+                if ends { Err(SessionEnd::TooManyRequests) } else { Ok(()) }
             }
         }
     }
 
-    fn reply(&mut self, id: &Id, outcome: &Result<String, RpcError>, came: u64) -> Result<(), End> {
-        self.exchange.meters.calls.inc();
+    fn reply(
+        &mut self,
+        id: &RequestId,
+        outcome: &Result<String, ProtocolError>,
+        received_at: u64,
+    ) -> Result<(), SessionEnd> {
+        self.exchange.metrics.calls.inc();
         if outcome.is_err() {
-            self.exchange.meters.errors.inc();
+            self.exchange.metrics.errors.inc();
         }
-        let reply = id.reply(outcome, (came, self.exchange.clock.now_micros()));
+        let reply = id.reply(outcome, received_at, self.exchange.clock.now_micros());
         Ok(self.outgoing.send(reply)?)
     }
 
@@ -275,8 +279,8 @@ impl Session {
     }
 }
 
-/// The next batch; never, if there is no subscription of that interval.
-async fn receive(receiver: &mut Option<Receiver<Batch>>) -> Result<Batch, RecvError> {
+/// The next batch; pending forever without a subscription of that interval.
+async fn receive(receiver: &mut Option<Receiver<FeedBatch>>) -> Result<FeedBatch, RecvError> {
     match receiver {
         Some(receiver) => receiver.recv().await,
         None => std::future::pending().await,

@@ -1,4 +1,4 @@
-//! The way out of a connection.
+//! The send buffer of a connection.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -9,83 +9,83 @@ use futures_util::SinkExt as _;
 use futures_util::stream::SplitSink;
 use tokio::sync::mpsc::{self, UnboundedReceiver, UnboundedSender};
 
-use crate::faults::{Blow, Kind, spoil};
+use crate::faults::{FaultKind, InjectedFault, corrupt};
 
-/// A frame did not fit behind those that wait for the reader.
+/// The send buffer is full.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct TooSlow;
+pub(super) struct SlowConsumer;
 
-/// Where everything that a connection says goes: replies, notifications, heartbeats, the last word.
+/// The sending half of the buffer: replies, notifications, heartbeats and the close frame pass here.
 #[derive(Debug)]
 pub(super) struct Outgoing {
     queue: UnboundedSender<Step>,
-    /// Bytes that wait for the reader, at most `room`.
+    /// Bytes in the buffer, at most `room`.
     waiting: Arc<AtomicUsize>,
     room: usize,
-    /// Said after what is said next.
+    /// A notification that is sent after the next one.
     kept: Option<String>,
-    /// Nothing is said any more, and nobody told.
+    /// Whether the connection silently stops sending.
     dead: bool,
 }
 
-/// What the writer does next.
+/// A step of the writer.
 #[derive(Debug)]
 enum Step {
-    Say(Message),
+    Send(Message),
     Wait(Duration),
 }
 
-/// The other end of the queue.
+/// The receiving half of the buffer.
 #[derive(Debug)]
-pub(super) struct Writer {
+pub(super) struct FrameWriter {
     queue: UnboundedReceiver<Step>,
     waiting: Arc<AtomicUsize>,
 }
 
-/// A way out on which at most `room` bytes wait, and what writes them to the socket.
-pub(super) fn outgoing(room: usize) -> (Outgoing, Writer) {
+/// A buffer of at most `room` bytes, and the writer that empties it into the socket.
+pub(super) fn outgoing(room: usize) -> (Outgoing, FrameWriter) {
     let (sender, queue) = mpsc::unbounded_channel();
     let waiting = Arc::new(AtomicUsize::new(0));
     let outgoing = Outgoing { queue: sender, waiting: Arc::clone(&waiting), room, kept: None, dead: false };
-    (outgoing, Writer { queue, waiting })
+    (outgoing, FrameWriter { queue, waiting })
 }
 
 impl Outgoing {
-    /// Says something. This is the one place that everything passes.
+    /// Queues a frame.
     ///
-    /// A frame that finds nothing waiting passes whatever its size: it says nothing about the reader.
-    pub(super) fn send(&self, text: String) -> Result<(), TooSlow> {
+    /// An empty buffer takes a frame of any size: its size says nothing about the client's speed.
+    pub(super) fn send(&self, text: String) -> Result<(), SlowConsumer> {
         let waiting = self.waiting.load(Ordering::Relaxed);
         if waiting > 0 && waiting + text.len() > self.room {
-            return Err(TooSlow);
+            return Err(SlowConsumer);
         }
-        self.say(text);
+        self.push(text);
         Ok(())
     }
 
-    /// Says what a channel has to say, or what a fault makes of it.
-    pub(super) fn notify(&mut self, text: String, blow: Option<Blow>) -> Result<(), TooSlow> {
-        let Some(blow) = blow else {
+    /// Queues a notification, or what the fault makes of it.
+    pub(super) fn notify(&mut self, text: String, fault: Option<InjectedFault>) -> Result<(), SlowConsumer> {
+        let Some(fault) = fault else {
             self.send(text)?;
             return self.kept.take().map_or(Ok(()), |kept| self.send(kept));
         };
-        let text = spoil(text, blow);
-        match blow.kind {
-            Kind::Drop | Kind::Maintenance => {}
-            Kind::Cut => return Err(TooSlow),
-            Kind::HalfOpen => self.dead = true,
-            Kind::Oversize => self.say(text),
-            Kind::Duplicate => {
+        let text = corrupt(text, fault);
+        match fault.kind {
+            FaultKind::Drop | FaultKind::Maintenance => {}
+            FaultKind::Cut => return Err(SlowConsumer),
+            FaultKind::HalfOpen => self.dead = true,
+            FaultKind::Oversize => self.push(text),
+            FaultKind::Duplicate => {
                 self.send(text.clone())?;
                 self.send(text)?;
             }
-            Kind::Reorder => {
+            FaultKind::Reorder => {
                 if let Some(earlier) = self.kept.replace(text) {
                     self.send(earlier)?;
                 }
             }
-            Kind::Stall => {
-                self.queue.send(Step::Wait(blow.lasts)).ok();
+            FaultKind::Stall => {
+                self.queue.send(Step::Wait(fault.lasts)).ok();
                 self.send(text)?;
             }
             _ => self.send(text)?,
@@ -93,33 +93,33 @@ impl Outgoing {
         Ok(())
     }
 
-    /// Whether the connection is to look open and be none.
+    /// Whether the connection must look open without being served.
     pub(super) fn is_dead(&self) -> bool {
         self.dead
     }
 
-    fn say(&self, text: String) {
+    fn push(&self, text: String) {
         if self.dead {
             return;
         }
         self.waiting.fetch_add(text.len(), Ordering::Relaxed);
-        // An error says that the socket is gone; the session hears of it by reading.
-        self.queue.send(Step::Say(Message::Text(text.into()))).ok();
+        // An error means that the socket is gone. The session notices it by reading.
+        self.queue.send(Step::Send(Message::Text(text.into()))).ok();
     }
 
-    /// Says goodbye, after what waits.
+    /// Queues the close frame behind everything else.
     pub(super) fn close(&self, code: u16, reason: &'static str) {
         let last = Message::Close(Some(CloseFrame { code, reason: reason.into() }));
-        self.queue.send(Step::Say(last)).ok();
+        self.queue.send(Step::Send(last)).ok();
     }
 }
 
-impl Writer {
-    /// Writes until the way out is dropped, or the socket is gone.
+impl FrameWriter {
+    /// Writes until the sending half is dropped or the socket is gone.
     pub(super) async fn run(mut self, mut socket: SplitSink<WebSocket, Message>) {
         while let Some(step) = self.queue.recv().await {
             let message = match step {
-                Step::Say(message) => message,
+                Step::Send(message) => message,
                 Step::Wait(time) => {
                     tokio::time::sleep(time).await;
                     continue;
@@ -142,6 +142,6 @@ mod tests {
     fn what_waits_for_a_slow_reader_is_bounded() {
         let (outgoing, _writer) = outgoing(100);
         assert_eq!(outgoing.send("x".repeat(500)), Ok(()));
-        assert_eq!(outgoing.send("x".into()), Err(TooSlow));
+        assert_eq!(outgoing.send("x".into()), Err(SlowConsumer));
     }
 }

@@ -1,30 +1,30 @@
-//! What a connection has subscribed to, and which trades that is.
+//! The channels of a connection, and the notifications that a batch of trades makes for them.
 
 use std::collections::BTreeMap;
 
-use crate::feed::Published;
+use crate::feed::FeedTrade;
 use crate::market::Filter;
 use crate::protocol::{Channel, Interval, notification};
 
-/// What a channel says at a time.
+/// One notification of a channel.
 #[derive(Debug)]
-pub(super) struct Notification {
+pub(super) struct ChannelNotification {
     pub(super) trades: u64,
     pub(super) text: String,
 }
 
-/// A connection's channels.
+/// The channels that a connection is subscribed to.
 #[derive(Debug, Default)]
 pub(super) struct Subscriptions {
-    /// By name, as the client wrote it.
+    /// Keyed by the name as the client wrote it.
     channels: BTreeMap<String, Channel>,
-    /// The same channels by what passes through them: per instrument those of each interval.
+    /// The same channels by instrument: interval and channel name.
     instruments: BTreeMap<String, Vec<(Interval, String)>>,
     groups: Vec<(Interval, Filter, String)>,
 }
 
 impl Subscriptions {
-    /// Adds a channel; again is no error.
+    /// Adds a channel; a second time changes nothing.
     pub(super) fn add(&mut self, name: &str, channel: Channel) {
         if self.channels.contains_key(name) {
             return;
@@ -39,7 +39,7 @@ impl Subscriptions {
         self.channels.insert(name.to_owned(), channel);
     }
 
-    /// Takes a channel away; `false` if it was not there.
+    /// Removes a channel; `false` if there is none of that name.
     pub(super) fn remove(&mut self, name: &str) -> bool {
         match self.channels.remove(name) {
             Some(Channel::Instrument(instrument, _)) => {
@@ -58,22 +58,22 @@ impl Subscriptions {
         *self = Self::default();
     }
 
-    /// Whether the news about maintenance are wanted.
-    pub(super) fn want_news(&self) -> bool {
+    /// Whether the client subscribed to notifications about maintenance.
+    pub(super) fn wants_maintenance_news(&self) -> bool {
         self.channels.values().any(|channel| *channel == Channel::PlatformState)
     }
 
-    /// Whether any channel is of that interval.
-    pub(super) fn want(&self, interval: Interval) -> bool {
+    /// Whether any channel has that interval.
+    pub(super) fn wants(&self, interval: Interval) -> bool {
         self.channels.values().any(|channel| channel.interval() == Some(interval))
     }
 
-    /// The notifications that a batch makes: one for each channel that it has trades for.
+    /// The notifications for a batch: one for each channel that has trades in it.
     pub(super) fn notifications<'a>(
         &self,
         interval: Interval,
-        batch: impl IntoIterator<Item = &'a Published>,
-    ) -> Vec<Notification> {
+        batch: impl IntoIterator<Item = &'a FeedTrade>,
+    ) -> Vec<ChannelNotification> {
         let mut data: BTreeMap<&str, (u64, String)> = BTreeMap::new();
         for published in batch {
             for channel in self.channels_of(interval, published) {
@@ -85,13 +85,13 @@ impl Subscriptions {
         }
         let close = |(channel, (trades, mut data)): (&str, (u64, String))| {
             data.push(']');
-            Notification { trades, text: notification(channel, &data) }
+            ChannelNotification { trades, text: notification(channel, &data) }
         };
         data.into_iter().map(close).collect()
     }
 
-    /// The channels that a trade belongs into.
-    fn channels_of(&self, interval: Interval, published: &Published) -> impl Iterator<Item = &str> {
+    /// The names of the channels that publish the trade.
+    fn channels_of(&self, interval: Interval, published: &FeedTrade) -> impl Iterator<Item = &str> {
         let trade = &published.trade;
         let own = self.instruments.get(&*trade.instrument_name).into_iter().flatten();
         let own = own.filter(move |(other, _)| *other == interval).map(|(_, name)| name.as_str());
@@ -105,13 +105,13 @@ impl Subscriptions {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::market::{Market, Millis, Options};
+    use crate::market::{Market, MarketTime, Options};
 
-    fn published() -> Vec<Published> {
+    fn published() -> Vec<FeedTrade> {
         let market = Market::new(Options { seed: 1, instruments: 100, rate: 1_000.0 });
-        let start = Millis(1_786_911_707_000);
+        let start = MarketTime(1_786_911_707_000);
         let trades = market.trades(start..start.plus(500)).into_iter();
-        trades.map(|trade| Published { json: trade.to_json(), trade }).collect()
+        trades.map(|trade| FeedTrade { json: trade.to_json(), trade }).collect()
     }
 
     fn subscribed(names: &[&str]) -> Subscriptions {
@@ -123,8 +123,8 @@ mod tests {
     }
 
     /// Per channel the sequence numbers and names of the trades in its notification.
-    fn routed(subscriptions: &Subscriptions, batch: &[Published]) -> Vec<(String, Vec<(String, u64)>)> {
-        let read = |notification: &Notification| {
+    fn routed(subscriptions: &Subscriptions, batch: &[FeedTrade]) -> Vec<(String, Vec<(String, u64)>)> {
+        let read = |notification: &ChannelNotification| {
             let read: serde_json::Value = serde_json::from_str(&notification.text).unwrap();
             let data = read["params"]["data"].as_array().unwrap();
             assert_eq!(notification.trades, data.len() as u64);
@@ -137,11 +137,11 @@ mod tests {
     }
 
     #[test]
-    fn a_trade_is_in_each_channel_that_it_belongs_to_and_in_no_other() {
+    fn a_trade_is_in_all_its_channels_and_in_no_other() {
         let batch = published();
         let names = ["trades.BTC-PERPETUAL.100ms", "trades.any.BTC.100ms", "trades.spot.any.100ms"];
         let routed = routed(&subscribed(&names), &batch);
-        let expected = |passes: &dyn Fn(&Published) -> bool| -> Vec<(String, u64)> {
+        let expected = |passes: &dyn Fn(&FeedTrade) -> bool| -> Vec<(String, u64)> {
             let trades = batch.iter().filter(|published| passes(published)).map(|published| &published.trade);
             trades.map(|trade| (trade.instrument_name.to_string(), trade.trade_seq)).collect()
         };
@@ -155,13 +155,13 @@ mod tests {
         let batch = published();
         let mut subscriptions =
             subscribed(&["trades.any.any.raw", "trades.any.any.100ms", "trades.BTC-PERPETUAL.100ms"]);
-        assert!(subscriptions.want(Interval::Raw));
+        assert!(subscriptions.wants(Interval::Raw));
         assert!(
             subscriptions.remove("trades.BTC-PERPETUAL.100ms")
                 && !subscriptions.remove("trades.BTC-PERPETUAL.100ms")
         );
         assert_eq!(routed(&subscriptions, &batch).len(), 1);
         assert!(subscriptions.remove("trades.any.any.100ms"));
-        assert!(routed(&subscriptions, &batch).is_empty() && !subscriptions.want(Interval::Bundle));
+        assert!(routed(&subscriptions, &batch).is_empty() && !subscriptions.wants(Interval::Bundle));
     }
 }

@@ -1,4 +1,4 @@
-//! A simulator in this process, and a client of it.
+//! A simulator in this process, and a client for it.
 
 #![allow(dead_code, unreachable_pub, reason = "each test binary uses its part")]
 
@@ -13,10 +13,10 @@ use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::tungstenite::protocol::CloseFrame;
 use tokio_tungstenite::{MaybeTlsStream, WebSocketStream, connect_async};
 
-/// Long enough for anything that is going to happen.
-pub const PATIENCE: Duration = Duration::from_secs(60);
+/// A deadline that only a failure exceeds.
+pub const TIMEOUT: Duration = Duration::from_secs(60);
 
-/// A simulator on a free port, with these variables over the defaults.
+/// Starts a simulator on a free port, with these variables over the defaults.
 pub async fn simulator(variables: &[(&str, &str)]) -> Simulator {
     let base = [("LISTEN", "127.0.0.1:0"), ("MARKET__RATE", "300")];
     let variables =
@@ -26,14 +26,14 @@ pub async fn simulator(variables: &[(&str, &str)]) -> Simulator {
     Simulator::start(&config).await.unwrap()
 }
 
-pub struct Client {
+pub struct SimClient {
     socket: WebSocketStream<MaybeTlsStream<TcpStream>>,
     next_id: u64,
-    /// What came while something else was waited for.
+    /// Notifications received while the client waited for a reply.
     pub notifications: Vec<Value>,
 }
 
-impl Client {
+impl SimClient {
     pub async fn connect(simulator: &Simulator) -> Self {
         let (socket, _) = connect_async(format!("ws://{}/ws/api/v2", simulator.addr())).await.unwrap();
         Self { socket, next_id: 1, notifications: Vec::new() }
@@ -43,10 +43,10 @@ impl Client {
         self.socket.send(Message::text(text)).await.unwrap();
     }
 
-    /// The next JSON message, or the frame that closed the connection (`None` if it was cut).
+    /// The next JSON message, or the frame that closed the connection (`None` if it broke).
     pub async fn next(&mut self) -> Result<Value, Option<CloseFrame>> {
         loop {
-            match tokio::time::timeout(PATIENCE, self.socket.next()).await.expect("a message in time") {
+            match tokio::time::timeout(TIMEOUT, self.socket.next()).await.expect("a message in time") {
                 Some(Ok(Message::Text(text))) => return Ok(serde_json::from_str(&text).unwrap()),
                 Some(Ok(Message::Close(frame))) => return Err(frame),
                 Some(Ok(_)) => {}
@@ -55,7 +55,7 @@ impl Client {
         }
     }
 
-    /// Calls and gives the whole reply; notifications that come before it are kept.
+    /// Sends a request and returns the whole reply. Notifications before it are kept.
     pub async fn call(&mut self, method: &str, params: Value) -> Value {
         let id = self.next_id;
         self.next_id += 1;

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
-use deribit_sim::market::{Kind, Market, Millis, Options};
+use deribit_sim::market::{InstrumentKind, Market, MarketTime, Options};
 use e2e::published;
 use futures_util::{SinkExt as _, StreamExt as _};
 use serde::Deserialize;
@@ -29,13 +29,13 @@ pub(crate) struct Frames {
 /// A market's frames, one bundle and kind after another.
 pub(crate) struct Recorder {
     market: Market,
-    at: Millis,
+    at: MarketTime,
     /// The exchange's numbers count from the market's beginning, these from the tape's.
     numbers: HashMap<Arc<str>, u64>,
 }
 
 impl Recorder {
-    pub(crate) fn new(options: Options, from: Millis) -> Self {
+    pub(crate) fn new(options: Options, from: MarketTime) -> Self {
         Self { market: Market::new(options), at: from, numbers: HashMap::new() }
     }
 
@@ -45,7 +45,7 @@ impl Recorder {
             let until = self.at.plus(u64::try_from(BUNDLE.as_millis()).unwrap_or(0));
             let trades = self.market.trades(self.at..until);
             self.at = until;
-            for kind in Kind::ALL {
+            for kind in InstrumentKind::ALL {
                 let of_kind = trades.iter().filter(|trade| trade.kind == kind);
                 let texts: Vec<String> = of_kind
                     .map(|trade| {
@@ -147,6 +147,6 @@ fn answer(request: &str) -> anyhow::Result<String> {
 }
 
 /// The exchange's clock.
-pub(crate) fn now() -> Millis {
-    Millis(published::now().cast_unsigned())
+pub(crate) fn now() -> MarketTime {
+    MarketTime(published::now().cast_unsigned())
 }

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, HashSet};
 use anyhow::{Context as _, bail, ensure};
 use common::avro::schema::{TRADE, WATERMARK};
 use common::model::{Trade, Watermark};
-use deribit_sim::market::Millis;
+use deribit_sim::market::MarketTime;
 
 use super::Ingest;
 use crate::exchange::{Fields, contract_fields, topic_fields};
@@ -25,7 +25,7 @@ pub struct Compared {
 impl Ingest {
     /// Holds the topic against the exchange: of every instrument, the topic's trades are the exchange's from the start on, field by
     /// field, in order, once, at least through that time.
-    pub async fn compare(&self, through: Millis) -> anyhow::Result<Compared> {
+    pub async fn compare(&self, through: MarketTime) -> anyhow::Result<Compared> {
         let records = self.records().await?;
         ensure!(!records.is_empty(), "{} is empty", self.topic);
         let mut compared = Compared { trades: records.len(), ..Compared::default() };
@@ -35,7 +35,7 @@ impl Ingest {
             ensure!(agree, "key and timestamp are the trade's: {record:?}");
         }
         let newest = records.iter().map(|record| record.timestamp).max().unwrap_or(0);
-        let mut expected = self.expected(Millis(u64::try_from(newest)?).max(through).plus(1))?;
+        let mut expected = self.expected(MarketTime(u64::try_from(newest)?).max(through).plus(1))?;
         let mut wrong = Vec::new();
         for (name, found) in by_instrument(&records) {
             let of = expected.remove(&name).unwrap_or_default();
@@ -89,11 +89,11 @@ impl Ingest {
     }
 
     /// What the exchange has from the topic's start to that time, by instrument and in order of numbers.
-    pub fn expected(&self, until: Millis) -> anyhow::Result<BTreeMap<String, Vec<(Millis, Fields)>>> {
+    pub fn expected(&self, until: MarketTime) -> anyhow::Result<BTreeMap<String, Vec<(MarketTime, Fields)>>> {
         let exchange = self.exchange.as_ref().context("the exchange is away")?;
         let mut trades = exchange.market().trades(self.start..until);
         trades.sort_by_key(|trade| trade.trade_seq);
-        let mut expected: BTreeMap<String, Vec<(Millis, Fields)>> = BTreeMap::new();
+        let mut expected: BTreeMap<String, Vec<(MarketTime, Fields)>> = BTreeMap::new();
         for trade in trades {
             let fields = contract_fields(serde_json::from_str(&trade.to_json())?);
             expected.entry(trade.instrument_name.to_string()).or_default().push((trade.timestamp, fields));
@@ -113,8 +113,8 @@ fn by_instrument<'r>(records: &'r [Record<Trade<'static>>]) -> BTreeMap<String, 
 /// The topic's trades of an instrument are the first ones of the exchange's, and no older one than `through` is left over.
 fn hold_against(
     found: &[&Trade<'static>],
-    expected: &[(Millis, Fields)],
-    (through, compared): (Millis, &mut Compared),
+    expected: &[(MarketTime, Fields)],
+    (through, compared): (MarketTime, &mut Compared),
 ) -> anyhow::Result<()> {
     let mut seqs: Vec<i64> = found.iter().map(|trade| trade.trade_seq).collect();
     seqs.sort_unstable();

@@ -12,8 +12,8 @@ use std::time::{Duration, Instant, UNIX_EPOCH};
 use anyhow::{Context as _, ensure};
 use common::config::load_from;
 use deribit_sim::Simulator;
-use deribit_sim::faults::Kind;
-use deribit_sim::market::Millis;
+use deribit_sim::faults::FaultKind;
+use deribit_sim::market::MarketTime;
 
 use crate::process::Process;
 use crate::{Stack, free_port};
@@ -32,11 +32,11 @@ pub struct Ingest {
     stack: Stack,
     topic: String,
     /// Where the topic starts.
-    start: Millis,
+    start: MarketTime,
     exchange: Option<Simulator>,
     settings: deribit_sim::Config,
     /// What exchanges before the present one have done.
-    faults: BTreeMap<Kind, u64>,
+    faults: BTreeMap<FaultKind, u64>,
     admin: u16,
     environment: BTreeMap<&'static str, String>,
     bin: Option<PathBuf>,
@@ -66,7 +66,7 @@ impl Ingest {
         // Should it be opened again, then where the producer looks for it.
         settings.listen = exchange.addr();
         // The configuration knows whole seconds only.
-        let start = Millis(exchange.clock().now().0 / 1000 * 1000);
+        let start = MarketTime(exchange.clock().now().0 / 1000 * 1000);
         let admin = free_port()?;
         let environment = environment(&stack, (&topic, exchange.addr(), start, admin))?;
         let (exchange, faults) = (Some(exchange), BTreeMap::new());
@@ -151,8 +151,10 @@ impl Ingest {
         let log = self.log("producer");
         let settings = self.environment.iter().map(|(key, value)| (format!("KSTREAM__{key}"), value.clone()));
         let failpoint = self.failpoint.iter().map(|point| ("KSTREAM_FAILPOINT".to_owned(), point.clone()));
-        let without =
-            self.without.iter().map(|guarantee| ("KSTREAM_WITHOUT".to_owned(), (*guarantee).to_owned()));
+        let without = self
+            .without
+            .iter()
+            .map(|guarantee| ("KSTREAM_DISABLE_GUARANTEE".to_owned(), (*guarantee).to_owned()));
         let environment: Vec<_> = settings.chain(failpoint).chain(without).collect();
         match &self.bin {
             Some(folder) => Process::start_in(folder, "raw-producer", &environment, &log),
@@ -222,7 +224,7 @@ impl Ingest {
 
     /// How often each kind of fault was done.
     #[must_use]
-    pub fn faults(&self) -> BTreeMap<Kind, u64> {
+    pub fn faults(&self) -> BTreeMap<FaultKind, u64> {
         let mut all = self.faults.clone();
         for (kind, times) in self.exchange.iter().flat_map(Simulator::faults) {
             *all.entry(kind).or_default() += times;
@@ -236,7 +238,7 @@ impl Ingest {
     }
 
     /// The exchange's time.
-    pub fn now(&self) -> anyhow::Result<Millis> {
+    pub fn now(&self) -> anyhow::Result<MarketTime> {
         Ok(self.exchange.as_ref().context("the exchange is away")?.clock().now())
     }
 
@@ -249,13 +251,13 @@ impl Ingest {
     }
 }
 
-fn start_from(start: Millis) -> String {
+fn start_from(start: MarketTime) -> String {
     humantime::format_rfc3339_seconds(UNIX_EPOCH + Duration::from_millis(start.0)).to_string()
 }
 
 fn environment(
     stack: &Stack,
-    (topic, exchange, start, admin): (&str, SocketAddr, Millis, u16),
+    (topic, exchange, start, admin): (&str, SocketAddr, MarketTime, u16),
 ) -> anyhow::Result<BTreeMap<&'static str, String>> {
     Ok(BTreeMap::from([
         ("KAFKA__BOOTSTRAP_SERVERS", stack.kafka()?.bootstrap_servers),

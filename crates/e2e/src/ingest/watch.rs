@@ -4,15 +4,15 @@ use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, ensure};
-use deribit_sim::faults::Kind;
-use deribit_sim::market::Millis;
+use deribit_sim::faults::FaultKind;
+use deribit_sim::market::MarketTime;
 
 use super::{Ingest, PATIENCE};
 use crate::metrics::Histogram;
 
 impl Ingest {
     /// Waits until the producer has compared everything before the present time with history, or made it whole. Tells that time.
-    pub async fn until_whole(&self) -> anyhow::Result<Millis> {
+    pub async fn until_whole(&self) -> anyhow::Result<MarketTime> {
         let through = self.now()?;
         self.until_at_least("reconciled_through_seconds", through.0 as f64 / 1000.0).await?;
         Ok(through)
@@ -29,7 +29,7 @@ impl Ingest {
     }
 
     /// Waits until each of these faults has been done so often in all.
-    pub async fn until_done(&self, faults: &BTreeMap<Kind, u64>) -> anyhow::Result<()> {
+    pub async fn until_done(&self, faults: &BTreeMap<FaultKind, u64>) -> anyhow::Result<()> {
         let end = Instant::now() + PATIENCE;
         loop {
             let done = self.faults();

@@ -29,7 +29,7 @@ impl Ingest {
         let (now, encoder) = (self.now()?, TradeEncoder::new(1));
         let trades =
             self.exchange.as_ref().context("the exchange is away")?.market().trades(now.minus(1_000)..now);
-        let record = |trade: &deribit_sim::market::Trade| {
+        let record = |trade: &deribit_sim::market::MarketTrade| {
             let (text, mut value) = (trade.to_json(), Vec::new());
             let text =
                 format!(r#"{{"method":"subscription","params":{{"channel":"trades.x","data":[{text}]}}}}"#);

@@ -1,7 +1,7 @@
 //! The table of trades held against what the exchange traded: all the way from its market to Postgres.
 
 use anyhow::ensure;
-use deribit_sim::market::Millis;
+use deribit_sim::market::MarketTime;
 use e2e::exchange::{Fields, row_fields};
 use e2e::ingest::Ingest;
 use e2e::sink::Sink;
@@ -12,7 +12,7 @@ const ROWS: &str = "SELECT (to_jsonb(t) || jsonb_build_object('timestamp', (extr
 
 /// Of each instrument, its rows are the exchange's trades, field by field, from the first to one that is not before `through`. Says how
 /// many rows there are.
-pub(crate) async fn compare(sink: &Sink, ingest: &Ingest, through: Millis) -> anyhow::Result<usize> {
+pub(crate) async fn compare(sink: &Sink, ingest: &Ingest, through: MarketTime) -> anyhow::Result<usize> {
     let (client, mut compared) = (sink.database().await?, 0);
     for (name, trades) in ingest.expected(ingest.now()?)? {
         let rows = client.query(ROWS, &[&name]).await?;

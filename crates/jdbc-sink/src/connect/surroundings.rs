@@ -89,7 +89,7 @@ fn apicurio(registry: &SchemaRegistryConfig) -> Result<String, Invalid> {
         let allowed = format!(
             "the URL of Apicurio's API (…/apis/registry/v2) as Kafka Connect sees it, as schema_registry.url = {url} does not tell it"
         );
-        Invalid::new("connect.registry_url", "nothing", allowed)
+        Invalid::missing("connect.registry_url", allowed)
     })?;
     Ok(format!("{base}/apis/registry/v2"))
 }

@@ -15,5 +15,5 @@ pub(crate) fn failed(doing: &str, error: impl std::fmt::Display) -> Failure {
 pub(crate) async fn blocking<T: Send + 'static>(
     question: impl FnOnce() -> Result<T, Failure> + Send + 'static,
 ) -> Result<T, Failure> {
-    tokio::task::spawn_blocking(question).await.map_err(|error| Failure::Defect(error.to_string()))?
+    tokio::task::spawn_blocking(question).await.map_err(|error| Failure::Internal(error.to_string()))?
 }

@@ -101,7 +101,7 @@ fn explain(database: &Database, kind: &Kind) -> Failure {
             ours.checksum()
         )),
         Kind::Connection(doing, error) => explain_refusal(database, doing, error.as_ref()),
-        other => Failure::Defect(other.to_string()),
+        other => Failure::Internal(other.to_string()),
     }
 }
 

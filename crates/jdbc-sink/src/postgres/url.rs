@@ -40,13 +40,13 @@ impl PostgresUrl {
     /// # Errors
     /// What is wrong with it, never a password that is in it.
     pub fn parse(text: &str) -> Result<Self, String> {
-        let url = Url::parse(text).map_err(|error| format!("{error}, takes {ALLOWED}"))?;
+        let url = Url::parse(text).map_err(|error| format!("{error}; expected {ALLOWED}"))?;
         if url.password().is_some() {
             return Err(
-                "a password in it, takes none: it belongs into the file of postgres.password_file".into()
+                "a password in it; expected none: it belongs in the file of postgres.password_file".into()
             );
         }
-        let refused = || format!("got {text:?}, takes {ALLOWED}");
+        let refused = || format!("invalid value {text:?}; expected {ALLOWED}");
         let host = url.host_str().filter(|host| !host.is_empty()).ok_or_else(refused)?;
         let (role, database) = (url.username(), url.path().trim_start_matches('/'));
         if !matches!(url.scheme(), "postgresql" | "postgres") || !is_plain(role) || !is_plain(database) {
@@ -166,7 +166,7 @@ mod tests {
             "postgresql://me@h/db?connect_timeout=3",
         ] {
             let refused = PostgresUrl::parse(text).unwrap_err();
-            assert!(refused.contains("takes postgresql://role@host:5432/database"), "{text}: {refused}");
+            assert!(refused.contains("expected postgresql://role@host:5432/database"), "{text}: {refused}");
         }
     }
 

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use common::admin::{Heartbeat, Part};
+use common::admin::{Component, Heartbeat};
 use tokio::time::Instant;
 
 use super::failed::Failed;
@@ -25,7 +25,7 @@ pub struct Watcher {
 
 struct Watched {
     connector: Connector,
-    part: Part,
+    part: Component,
     track: Track,
     probe: Option<Probe>,
     /// What no restart mends, as found at the last attempt.
@@ -40,7 +40,7 @@ impl Watcher {
     }
 
     /// Adds a connector, whose state decides whether `part` is ready; without a probe, whatever fails is restarted.
-    pub fn watch(&mut self, connector: Connector, part: Part, probe: Option<Probe>) {
+    pub fn watch(&mut self, connector: Connector, part: Component, probe: Option<Probe>) {
         self.metrics.expect(connector.name);
         self.watched.push(Watched { connector, part, track: Track::default(), probe, obstacle: None });
     }

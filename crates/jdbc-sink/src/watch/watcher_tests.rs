@@ -17,14 +17,14 @@ async fn scene() -> Scene {
     let mut watcher = Watcher::new(fake.api(), Duration::from_secs(3), metrics);
     let ours = connector();
     fake.content().connectors.insert(ours.name.into(), ours.config.clone());
-    watcher.watch(ours, health.part("kstream-trades"), None);
+    watcher.watch(ours, health.component("kstream-trades"), None);
     Scene { fake, health, registry, watcher }
 }
 
 #[tokio::test]
 async fn ready_when_connector_and_tasks_run() {
     let Scene { fake, health, registry, mut watcher } = scene().await;
-    assert_eq!(health.waiting(), [("kstream-trades", "starting".into())]);
+    assert_eq!(health.waiting(), [("kstream-trades".into(), "starting".into())]);
     watcher.look().await;
     assert!(health.waiting().is_empty());
     let text = registry.render();
@@ -41,7 +41,7 @@ async fn a_failed_task_is_restarted_and_only_what_failed() {
     let Scene { fake, health, registry, mut watcher } = scene().await;
     fake.content().tasks.insert("kstream-trades".into(), "FAILED");
     watcher.look().await;
-    assert_eq!(health.waiting(), [("kstream-trades", "RUNNING, task 0 FAILED".into())]);
+    assert_eq!(health.waiting(), [("kstream-trades".into(), "RUNNING, task 0 FAILED".into())]);
     assert_eq!(fake.content().changes, ["POST kstream-trades includeTasks=true&onlyFailed=true"]);
     assert!(registry.render().contains("jdbc_sink_restarts_total{connector=\"kstream-trades\"} 1"));
     watcher.look().await;
@@ -53,7 +53,7 @@ async fn a_connector_that_somebody_deleted_is_made_anew() {
     let Scene { fake, health, registry, mut watcher } = scene().await;
     fake.content().connectors.clear();
     watcher.look().await;
-    assert_eq!(health.waiting(), [("kstream-trades", "missing".into())]);
+    assert_eq!(health.waiting(), [("kstream-trades".into(), "missing".into())]);
     assert_eq!(fake.content().changes, ["PUT kstream-trades"]);
     assert!(registry.render().contains("jdbc_sink_connector_applied_total{connector=\"kstream-trades\"} 1"));
     watcher.look().await;
@@ -65,7 +65,7 @@ async fn a_connector_that_somebody_changed_is_put_back_while_we_run() {
     let Scene { fake, health, registry, mut watcher } = scene().await;
     fake.content().connectors.get_mut("kstream-trades").unwrap().insert("topics".into(), "other".into());
     watcher.look().await;
-    assert_eq!(health.waiting(), [("kstream-trades", "changed by hand: topics".into())]);
+    assert_eq!(health.waiting(), [("kstream-trades".into(), "changed by hand: topics".into())]);
     assert_eq!(fake.content().connectors["kstream-trades"], connector().config);
     assert!(registry.render().contains("jdbc_sink_connector_applied_total{connector=\"kstream-trades\"} 1"));
     watcher.look().await;
@@ -77,7 +77,7 @@ async fn a_connector_that_no_worker_has_taken_yet_is_not_missing() {
     let Scene { fake, health, mut watcher, .. } = scene().await;
     fake.content().unstarted = true;
     watcher.look().await;
-    assert_eq!(health.waiting(), [("kstream-trades", "UNASSIGNED, no task".into())]);
+    assert_eq!(health.waiting(), [("kstream-trades".into(), "UNASSIGNED, no task".into())]);
     assert!(fake.content().changes.is_empty());
 }
 
@@ -86,7 +86,7 @@ async fn a_connector_that_somebody_paused_stays_paused_and_is_not_ready() {
     let Scene { fake, health, mut watcher, .. } = scene().await;
     fake.content().tasks.insert("kstream-trades".into(), "PAUSED");
     watcher.look().await;
-    assert_eq!(health.waiting(), [("kstream-trades", "RUNNING, task 0 PAUSED".into())]);
+    assert_eq!(health.waiting(), [("kstream-trades".into(), "RUNNING, task 0 PAUSED".into())]);
     assert!(fake.content().changes.is_empty());
 }
 
@@ -97,7 +97,7 @@ async fn connect_being_away_is_shown_and_borne() {
     for outage in [(503, "starting"), (404, "<html>its web server is up, its API is not</html>")] {
         fake.content().outage = Some(outage);
         watcher.look().await;
-        assert_eq!(health.waiting(), [("kstream-trades", "kafka connect does not answer".into())]);
+        assert_eq!(health.waiting(), [("kstream-trades".into(), "kafka connect does not answer".into())]);
     }
     let text = registry.render();
     assert!(text.contains("jdbc_sink_connect_up 0"), "{text}");

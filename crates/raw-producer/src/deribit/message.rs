@@ -389,7 +389,7 @@ impl<'de: 'a, 'a> Deserialize<'de> for Digits<'a> {
             None if raw.starts_with(|first: char| first == '-' || first.is_ascii_digit()) => {
                 Ok(Self(Cow::Borrowed(raw)))
             }
-            None => Err(serde::de::Error::custom(format!("got {raw}, takes text or a number"))),
+            None => Err(serde::de::Error::custom(format!("invalid value {raw}; expected text or a number"))),
         }
     }
 }

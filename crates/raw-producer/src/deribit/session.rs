@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use common::admin::Part;
+use common::admin::Component;
 use common::backoff::Backoff;
 use common::{Failure, http};
 use futures_util::{SinkExt as _, StreamExt as _};
@@ -74,7 +74,7 @@ pub struct Sessions {
     /// Whom to log in as, if anybody.
     pub credentials: Option<Credentials>,
     /// Ready while one of the connections is subscribed.
-    pub part: Part,
+    pub part: Component,
     /// Connections that are up, of all that stand side by side.
     pub up: Arc<AtomicUsize>,
     /// What happens to connections.

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use apache_avro::Schema;
 use common::Failure;
-use common::admin::{Heartbeat, Part};
+use common::admin::{Component, Heartbeat};
 use common::avro::codec::{Encoder, SchemaId};
 use common::avro::registry::{Registry, RegistryError};
 use common::avro::schema::{TRADE, WATERMARK};
@@ -64,11 +64,11 @@ pub struct Engine {
     /// Makes the connections.
     pub sessions: Box<dyn Fn(events::Sender) -> Vec<Sessions> + Send + Sync>,
     /// Ready while there is a writer.
-    pub kafka_part: Part,
+    pub kafka_part: Component,
     /// Keeps transactions from hanging.
     pub transactions: Transactions,
     /// Ready while live.
-    pub part: Part,
+    pub part: Component,
     /// The loop's sign of life.
     pub heartbeat: Heartbeat,
     /// Metrics.
@@ -375,7 +375,7 @@ async fn on_thread<T: Send + 'static>(
         drop(done.send(work()));
     };
     std::thread::Builder::new().name(name.into()).spawn(run).map_err(anyhow::Error::from)?;
-    outcome.await.map_err(|_| Failure::Defect(format!("{name} panicked")))
+    outcome.await.map_err(|_| Failure::Internal(format!("{name} panicked")))
 }
 
 /// Waits until there is room for it.
@@ -400,8 +400,8 @@ fn ended(end: Result<Result<(), TransactionError>, Failure>) -> End {
 
 fn session_ended(end: Result<Result<(), Failure>, tokio::task::JoinError>) -> End {
     match end {
-        Ok(Ok(())) => End::Failed(Failure::Defect("a session ended without being asked to".into())),
+        Ok(Ok(())) => End::Failed(Failure::Internal("a session ended without being asked to".into())),
         Ok(Err(failure)) => End::Failed(failure),
-        Err(panicked) => End::Failed(Failure::Defect(panicked.to_string())),
+        Err(panicked) => End::Failed(Failure::Internal(panicked.to_string())),
     }
 }

@@ -14,7 +14,7 @@ mod trades;
 use std::collections::BTreeMap;
 use std::time::Instant;
 
-use common::admin::Part;
+use common::admin::Component;
 use common::avro::trade_encoder::TradeEncoder;
 use common::telemetry::trace::Sampler;
 use tokio::sync::mpsc;
@@ -71,7 +71,7 @@ pub struct Tools {
     /// Sequences.
     pub metrics: SequenceMetrics,
     /// Ready while live.
-    pub part: Part,
+    pub part: Component,
 }
 
 /// A connection that is up.

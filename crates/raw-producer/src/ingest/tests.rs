@@ -46,7 +46,7 @@ impl Bench {
             sampler: Sampler::one_in(0),
             feed: FeedMetrics::new(&metrics),
             metrics: SequenceMetrics::new(&metrics),
-            part: Health::new().part("backfill"),
+            part: Health::new().component("backfill"),
         };
         let mut sequencer = Sequencer::new(1, limits);
         let ten = crate::sequence::Known { last: 10, timestamp: WHOLE, ..Default::default() };

@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 use common::model::Trade;
-use common::telemetry::trace::{self, Kind};
+use common::telemetry::trace::{self, SpanKind};
 
 use super::{Ingest, Payload, Phase};
 use crate::deribit::message::{Bundle, Frame, Readable, parse};
@@ -123,7 +123,7 @@ impl Ingest {
 
 /// The trace of one trade: from the socket until Kafka has it, and below it the writing to Kafka.
 fn begin_trace(channel: &str, instrument: &str) -> Traced {
-    let received = trace::root("websocket receive", Kind::Consumer);
+    let received = trace::root("websocket receive", SpanKind::Consumer);
     trace::tag(&received, "deribit.channel", channel.to_owned());
     trace::tag(&received, "deribit.instrument", instrument.to_owned());
     Traced::new(received)

@@ -3,7 +3,7 @@
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use common::kafka::trouble::told;
+use common::kafka::client_log::log_client_error;
 use rdkafka::ClientContext;
 use rdkafka::Message as _;
 use rdkafka::error::KafkaError;
@@ -71,7 +71,7 @@ impl Deliveries {
 
 impl ClientContext for Deliveries {
     fn error(&self, error: KafkaError, reason: &str) {
-        told(&error, reason);
+        log_client_error(&error, reason);
     }
 }
 

@@ -19,7 +19,7 @@ pub mod thread;
 
 use std::sync::Arc;
 
-use common::telemetry::trace::{self, Kind};
+use common::telemetry::trace::{self, SpanKind};
 use state::Topic;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tracing::Span;
@@ -37,7 +37,7 @@ impl Traced {
     /// Begins the span of writing to Kafka, below that of receiving.
     #[must_use]
     pub fn new(received: Span) -> Self {
-        let publish = trace::child(&trace::context(&received), "kafka publish", Kind::Producer);
+        let publish = trace::child(&trace::context(&received), "kafka publish", SpanKind::Producer);
         Self { _received: received, publish }
     }
 }

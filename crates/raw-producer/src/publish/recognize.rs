@@ -63,7 +63,7 @@ impl<'a> Recognizer<'a> {
             }
             match (self.ask)(id) {
                 Ok(schema) => self.by_registry.learn(id, schema),
-                Err(error) if error.is_verdict() => {
+                Err(error) if error.is_conclusive() => {
                     self.missing = Some((id, error.to_string()));
                     return Ok(Err(error.to_string()));
                 }
@@ -145,7 +145,7 @@ mod tests {
 
     #[test]
     fn nothing_is_judged_while_the_registry_is_away_or_refuses() {
-        let away = |_| Err(RegistryError::Away { url: "u".into(), detail: "d".into() });
+        let away = |_| Err(RegistryError::Unavailable { url: "u".into(), detail: "d".into() });
         let refused = |_| Err(RegistryError::Refused { url: "u".into(), detail: "d".into() });
         Recognizer::new(&away).judge(&record("BTC", Some(&value(3)))).unwrap_err();
         Recognizer::new(&refused).judge(&record("BTC", Some(&value(3)))).unwrap_err();

@@ -6,8 +6,8 @@ use std::time::{Duration, Instant};
 use tokio::runtime::Handle;
 
 use super::inspector::{SettleError, TransactionInspector};
+use crate::kafka::client_log::disconnects;
 use crate::kafka::protocol::ProtocolError;
-use crate::kafka::trouble::disconnects;
 
 /// Time between two questions whether a coordinator has completed a transaction.
 const PENDING_POLL: Duration = Duration::from_millis(50);

@@ -17,7 +17,7 @@ use std::sync::Arc;
 
 use tokio::runtime::Handle;
 
-use crate::admin::Part;
+use crate::admin::Component;
 use crate::config::KafkaConfig;
 use crate::metrics::Metrics;
 
@@ -61,7 +61,7 @@ impl Transactions {
 
     /// The monitor, to be run once in a process. `part` is not ready while a hanging transaction cannot be ended.
     #[must_use]
-    pub fn monitor(&self, part: Part) -> TransactionMonitor {
+    pub fn monitor(&self, part: Component) -> TransactionMonitor {
         TransactionMonitor::new(Arc::clone(&self.inspector), self.metrics.clone(), self.status.clone(), part)
     }
 

@@ -10,7 +10,7 @@ use prometheus_client::metrics::family::Family;
 use super::inspector::{Inspected, SettleError, TransactionInspector};
 use super::state::{Assessment, Outcome};
 use crate::Failure;
-use crate::admin::Part;
+use crate::admin::Component;
 use crate::kafka::protocol::ProtocolError;
 use crate::metrics::{Counter, FloatGauge, Gauge, Metrics};
 use crate::shutdown::Shutdown;
@@ -130,7 +130,7 @@ pub struct TransactionMonitor {
     inspector: Arc<TransactionInspector>,
     metrics: TransactionMetrics,
     status: TransactionStatus,
-    part: Part,
+    part: Component,
     /// Since when each open transaction is known, by what identifies it.
     seen: HashMap<Inspected, Instant>,
 }
@@ -140,7 +140,7 @@ impl TransactionMonitor {
         inspector: Arc<TransactionInspector>,
         metrics: TransactionMetrics,
         status: TransactionStatus,
-        part: Part,
+        part: Component,
     ) -> Self {
         part.ready();
         Self { inspector, metrics, status, part, seen: HashMap::new() }

@@ -1,4 +1,4 @@
-//! What librdkafka says of its own accord, passed on to the log as often as it helps.
+//! Logs errors that librdkafka reports and handles itself, without flooding the log.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
@@ -6,22 +6,22 @@ use std::time::{Duration, Instant};
 
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 
-/// While Kafka is away every client notices it several times a second.
+/// While Kafka is unavailable, every client reports it several times a second.
 const ALL_DOWN_EVERY: Duration = Duration::from_secs(10);
 
 /// Connections that this process's clients have lost.
 static DISCONNECTS: AtomicU64 = AtomicU64::new(0);
 
-static ALL_DOWN: Mutex<Rarely> = Mutex::new(Rarely { next: None });
+static ALL_DOWN: Mutex<RateLimit> = Mutex::new(RateLimit { next: None });
 
 /// How many connections to brokers this process's clients have lost so far.
 pub(crate) fn disconnects() -> u64 {
     DISCONNECTS.load(Ordering::Acquire)
 }
 
-/// Logs an error that librdkafka reports and deals with itself. One broker connection or another is lost all the time; that all are is
-/// worth a line now and then.
-pub fn told(error: &KafkaError, reason: &str) {
+/// Logs an error that librdkafka handles itself. Single broker connections are lost often, so that is logged at debug level. The loss of all
+/// of them is a warning once in ten seconds.
+pub fn log_client_error(error: &KafkaError, reason: &str) {
     let connection_lost = matches!(
         error.rdkafka_error_code(),
         Some(RDKafkaErrorCode::BrokerTransportFailure | RDKafkaErrorCode::AllBrokersDown)
@@ -29,26 +29,26 @@ pub fn told(error: &KafkaError, reason: &str) {
     if connection_lost {
         DISCONNECTS.fetch_add(1, Ordering::AcqRel);
     }
-    let is_worth_a_line = match error.rdkafka_error_code() {
+    let is_worth_a_warning = match error.rdkafka_error_code() {
         Some(RDKafkaErrorCode::BrokerTransportFailure) => false,
         Some(RDKafkaErrorCode::AllBrokersDown) => {
             ALL_DOWN.lock().unwrap_or_else(PoisonError::into_inner).is_due(Instant::now())
         }
         _ => true,
     };
-    if is_worth_a_line {
+    if is_worth_a_warning {
         tracing::warn!(%error, reason, "kafka");
     } else {
         tracing::debug!(%error, reason, "kafka");
     }
 }
 
-/// Something that is said once in a while.
-struct Rarely {
+/// Allows an event once in [`ALL_DOWN_EVERY`].
+struct RateLimit {
     next: Option<Instant>,
 }
 
-impl Rarely {
+impl RateLimit {
     fn is_due(&mut self, now: Instant) -> bool {
         let due = self.next.is_none_or(|next| next <= now);
         if due {
@@ -63,10 +63,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn that_kafka_is_away_is_said_at_once_and_then_once_in_a_while() {
-        let (mut rarely, start) = (Rarely { next: None }, Instant::now());
-        let said: Vec<u64> =
-            (0..300).filter(|tenth| rarely.is_due(start + Duration::from_millis(tenth * 100))).collect();
-        assert_eq!(said, [0, 100, 200]);
+    fn the_loss_of_all_brokers_is_logged_every_ten_seconds() {
+        let (mut limit, start) = (RateLimit { next: None }, Instant::now());
+        let logged: Vec<u64> =
+            (0..300).filter(|tenth| limit.is_due(start + Duration::from_millis(tenth * 100))).collect();
+        assert_eq!(logged, [0, 100, 200]);
     }
 }

@@ -1,23 +1,22 @@
-//! When trades happen: a multiplicative cascade that can be asked about any moment without its past.
+//! When trades happen: a multiplicative cascade that answers for any moment without its past.
 //!
-//! Time is cut into root blocks, 70 minutes long or longer for slow streams. How many trades a block holds is given in
-//! closed form, and so is how many all blocks before it hold. Within a block the number is split between its two
-//! halves, again and again down to single milliseconds, by shares that are hashes of (stream, level, position). So the
-//! number of trades before an instant costs some 22 hashes, whatever the instant, and never depends on how it was asked
-//! for. Uneven shares at every scale are what makes real bursts: see [`SHAPES`] for their calibration.
+//! Time is divided into root blocks of 70 minutes, longer for slow streams. The number of trades in a block, and in all blocks before it,
+//! has a closed form. Within a block the number is split between two halves, down to single milliseconds. The shares are hashes of
+//! (stream, level, position). So the number of trades before an instant costs about 22 hashes, at any instant. Uneven shares at every scale
+//! make realistic bursts: see [`SHAPES`] for their calibration.
 
 use super::noise::Key;
 
-/// A root block is `2^22` ms long at least, `2^34` ms (199 days) at most, and should hold [`ROOT_TRADES`] trades: a
-/// count in closed form has no bursts of its own, so it must not be what decides about single trades.
+/// A root block is `2^22` to `2^34` ms (199 days) long and holds about [`ROOT_TRADES`] trades: a count in closed form has no bursts, so it
+/// must not decide about single trades.
 const ROOT_LEVELS: std::ops::RangeInclusive<u32> = 22..=34;
 const ROOT_TRADES: f64 = 32.0;
 
-/// No stream has more trades than this in one millisecond, so that trade numbers can be composed of (time, stream,
-/// place within the millisecond). The busiest millisecond on record has 90.
+/// The most trades of a stream in one millisecond, so that trade ids can be composed of (time, stream, position in the millisecond). The
+/// busiest recorded millisecond has 90.
 pub(crate) const MAX_PER_MS: u64 = 255;
 
-/// How unevenly a span's trades fall on its two halves.
+/// How unevenly the trades of a span fall on its halves.
 #[derive(Debug, Clone, Copy)]
 struct Shape {
     /// Probability, in 1/32768, that all of them fall on one half.
@@ -90,13 +89,13 @@ const SHAPES: [Shape; 29] = [
     Shape::of(0.05),
 ];
 
-/// Beyond the table.
+/// The shape of levels beyond the table.
 const LONGEST: Shape = Shape::of(0.05);
 
 /// Trades per second of the recorded perpetual that [`SHAPES`] was calibrated on.
 const REFERENCE_RATE: f64 = 0.647;
 
-/// The arrivals of one stream: an instrument's own trades since the beginning of the market.
+/// The arrivals of one stream: an instrument's own trades since the market opened.
 #[derive(Debug, Clone)]
 pub(crate) struct Arrivals {
     key: Key,
@@ -105,16 +104,15 @@ pub(crate) struct Arrivals {
     /// Trades per root block: whole ones, and the rest in 1/2^32.
     whole: u64,
     rest: u64,
-    /// Where in its cycle the rest starts, so that slow streams do not all trade in the same block.
+    /// Offset of the rest in its cycle, so that slow streams do not all trade in the same block.
     phase: u64,
-    /// Levels by which the shapes are moved: a stream of twice the reference rate bursts like the reference on a clock
-    /// that runs twice as fast.
+    /// Levels by which the shapes are shifted: a stream of twice the reference rate bursts like the reference on a clock of twice the speed.
     shift: i32,
 }
 
 /// A span of `2^level` milliseconds and the trades in it.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Span {
+pub(crate) struct ArrivalSpan {
     /// Length as a power of two; 0 is a millisecond.
     pub(crate) level: u32,
     /// The span begins at `index << level`.
@@ -125,10 +123,10 @@ pub(crate) struct Span {
     pub(crate) count: u64,
 }
 
-impl Span {
+impl ArrivalSpan {
     pub(crate) const EMPTY: Self = Self { level: 0, index: 0, before: 0, count: 0 };
 
-    /// One half of it, when `left` trades fall on the first.
+    /// One half of the span, when `left` trades fall on the first half.
     pub(crate) fn half(self, left: u64, second: bool) -> Self {
         let (level, index) = (self.level - 1, self.index * 2 + u64::from(second));
         if second {
@@ -164,14 +162,14 @@ impl Arrivals {
         self.root
     }
 
-    /// The span of that place; its level is the root blocks' or above.
-    pub(crate) fn span(&self, level: u32, index: u64) -> Span {
+    /// The span at that position. `level` is at least the level of the root blocks.
+    pub(crate) fn span(&self, level: u32, index: u64) -> ArrivalSpan {
         let blocks = level - self.root;
         let before = self.before_block(index << blocks);
-        Span { level, index, before, count: self.before_block((index + 1) << blocks) - before }
+        ArrivalSpan { level, index, before, count: self.before_block((index + 1) << blocks) - before }
     }
 
-    /// Mean number of trades in a span of that level, which is the root blocks' or above.
+    /// Mean number of trades in a span. `level` is at least the level of the root blocks.
     pub(crate) fn per_span(&self, level: u32) -> f64 {
         (self.whole as f64 + self.rest as f64 / (1_u64 << 32) as f64) * (1_u64 << (level - self.root)) as f64
     }
@@ -180,7 +178,7 @@ impl Arrivals {
         block * self.whole + ((block * self.rest + self.phase) >> 32)
     }
 
-    /// How many trades come before the instant `t`, since the beginning.
+    /// Number of trades before the instant `t`, in milliseconds since genesis.
     pub(crate) fn before(&self, t: u64) -> u64 {
         let mut span = self.span(self.root, t >> self.root);
         while span.level > 0 && span.count > 0 {
@@ -190,8 +188,8 @@ impl Arrivals {
         span.before
     }
 
-    /// How many of a span's trades fall on its first half, if it is longer than a millisecond.
-    pub(crate) fn left(&self, span: Span) -> u64 {
+    /// Number of trades in the first half of a span that is longer than a millisecond.
+    pub(crate) fn left(&self, span: ArrivalSpan) -> u64 {
         if span.count == 0 {
             return 0;
         }
@@ -218,7 +216,7 @@ impl Arrivals {
     }
 }
 
-/// By how many doublings `rate` exceeds `reference`, rounded; negative if it is below.
+/// How often `reference` must be doubled to reach `rate`, rounded; negative if it is above `rate`.
 fn octaves_above(rate: f64, reference: f64) -> i32 {
     let mut octaves = 0;
     let mut ratio = rate / reference;

@@ -1,8 +1,7 @@
-//! Records in batches, for a consumer that reads millions of them.
+//! Reads records in batches, for a consumer of millions of records.
 //!
-//! Polling them one by one costs an event and its allocations for each. librdkafka can hand over a whole batch at once, from a queue to
-//! which the partitions' own queues are forwarded; the consumer's own queue is left with the group's changes and is to be polled all the
-//! same.
+//! Polling single records costs an event and allocations for each. librdkafka can return a whole batch from a queue to which the partitions'
+//! queues are forwarded. The consumer's own queue keeps the group's rebalances, so it must be polled too.
 
 use std::collections::BTreeMap;
 use std::ffi::{CStr, CString};
@@ -21,35 +20,35 @@ use rdkafka::consumer::{BaseConsumer, Consumer as _, ConsumerContext};
 use rdkafka::error::{IsError as _, KafkaError, KafkaResult};
 use rdkafka::message::{OwnedMessage, Timestamp};
 
-/// Records in a batch at most.
-const MOST: usize = 512;
+/// Most records in a batch.
+const MAX_BATCH: usize = 512;
 
-/// A record as it came, in librdkafka's memory.
-pub struct Record(NonNull<rd_kafka_message_t>);
+/// A record in librdkafka's memory.
+pub struct ConsumerRecord(NonNull<rd_kafka_message_t>);
 
-impl Record {
+impl ConsumerRecord {
     #[inline]
-    #[expect(unsafe_code, reason = "the record is librdkafka's")]
+    #[expect(unsafe_code, reason = "the record is in librdkafka's memory")]
     fn message(&self) -> &rd_kafka_message_t {
-        // SAFETY: it was handed over by librdkafka, which leaves it alone until it is destroyed, in `drop`.
+        // SAFETY: librdkafka returned it and does not change it before `drop` destroys it.
         unsafe { self.0.as_ref() }
     }
 
-    /// Its partition.
+    /// The partition it was read from.
     #[must_use]
     #[inline]
     pub fn partition(&self) -> i32 {
         self.message().partition
     }
 
-    /// Its offset.
+    /// Its offset in the partition.
     #[must_use]
     #[inline]
     pub fn offset(&self) -> i64 {
         self.message().offset
     }
 
-    /// Its key.
+    /// The key; `None` for a null key.
     #[must_use]
     #[inline]
     pub fn key(&self) -> Option<&[u8]> {
@@ -57,7 +56,7 @@ impl Record {
         bytes(message.key.cast(), message.key_len)
     }
 
-    /// Its value.
+    /// The value; `None` for a tombstone.
     #[must_use]
     #[inline]
     pub fn value(&self) -> Option<&[u8]> {
@@ -65,12 +64,12 @@ impl Record {
         bytes(message.payload.cast(), message.len)
     }
 
-    /// Its timestamp.
+    /// The timestamp with its type, in milliseconds.
     #[must_use]
-    #[expect(unsafe_code, reason = "librdkafka keeps it beside the record")]
+    #[expect(unsafe_code, reason = "librdkafka stores it outside the record")]
     pub fn timestamp(&self) -> Timestamp {
         let mut kind = rd_kafka_timestamp_type_t::RD_KAFKA_TIMESTAMP_NOT_AVAILABLE;
-        // SAFETY: the record is valid, and `kind` is where the answer may be written.
+        // SAFETY: the record is valid, and `kind` may be written to.
         let time = unsafe { rd_kafka_message_timestamp(self.0.as_ptr(), &raw mut kind) };
         match kind {
             _ if time == -1 => Timestamp::NotAvailable,
@@ -80,9 +79,9 @@ impl Record {
         }
     }
 
-    /// The last header of a name.
+    /// The value of the last header of that name.
     #[must_use]
-    #[expect(unsafe_code, reason = "librdkafka parses headers when it is asked")]
+    #[expect(unsafe_code, reason = "librdkafka parses headers on request")]
     pub fn header(&self, name: &CStr) -> Option<&[u8]> {
         let (mut headers, mut value, mut size) = (ptr::null_mut(), ptr::null(), 0);
         // SAFETY: the record is valid; headers and value belong to it and live as long.
@@ -93,7 +92,7 @@ impl Record {
         if found { bytes(value.cast(), size) } else { None }
     }
 
-    /// A copy without headers, in our own memory.
+    /// A copy without headers that does not use librdkafka's memory.
     #[must_use]
     pub fn copied(&self, topic: &str) -> OwnedMessage {
         let copy = |bytes: Option<&[u8]>| bytes.map(<[u8]>::to_vec);
@@ -110,90 +109,90 @@ impl Record {
     }
 }
 
-/// Of a record: the lifetime is that of the reference to it.
+/// Bytes of a record. The caller must bind the lifetime to its borrow of the record.
 #[inline]
-#[expect(unsafe_code, reason = "librdkafka tells where they begin and how many they are")]
+#[expect(unsafe_code, reason = "librdkafka gives pointer and length")]
 fn bytes<'r>(begin: *const u8, length: usize) -> Option<&'r [u8]> {
-    // SAFETY: both come from a record that the caller borrows, and nobody writes there.
+    // SAFETY: both come from a record that the caller borrows, and nothing writes to it.
     (!begin.is_null()).then(|| unsafe { std::slice::from_raw_parts(begin, length) })
 }
 
-impl Drop for Record {
-    #[expect(unsafe_code, reason = "the record is librdkafka's")]
+impl Drop for ConsumerRecord {
+    #[expect(unsafe_code, reason = "the record is in librdkafka's memory")]
     fn drop(&mut self) {
-        // SAFETY: it was handed over to us, and only once.
+        // SAFETY: librdkafka returned it to this object only.
         unsafe { rd_kafka_message_destroy(self.0.as_ptr()) }
     }
 }
 
-/// One of librdkafka's queues.
+/// A reference to a queue of librdkafka.
 struct Queue(NonNull<rd_kafka_queue_t>);
 
 impl Drop for Queue {
-    #[expect(unsafe_code, reason = "the queue is librdkafka's")]
+    #[expect(unsafe_code, reason = "the queue belongs to librdkafka")]
     fn drop(&mut self) {
-        // SAFETY: the reference was made for us; whoever forwards to the queue has its own.
+        // SAFETY: this object owns the reference; queues that forward to it have their own.
         unsafe { rd_kafka_queue_destroy(self.0.as_ptr()) }
     }
 }
 
-/// The queue of one partition; makes the partition known to the client if it is not yet.
-#[expect(unsafe_code, reason = "the queue is librdkafka's")]
+/// The queue of one partition. The client learns the partition if it does not know it yet.
+#[expect(unsafe_code, reason = "the queue belongs to librdkafka")]
 fn queue_of<C: ConsumerContext>(consumer: &BaseConsumer<C>, topic: &CStr, partition: i32) -> Option<Queue> {
-    // SAFETY: the client is alive, as it is borrowed, and the name ends with a zero byte.
+    // SAFETY: the client is borrowed, so it is alive, and the name ends with a zero byte.
     let queue =
         unsafe { rd_kafka_queue_get_partition(consumer.client().native_ptr(), topic.as_ptr(), partition) };
     NonNull::new(queue).map(Queue)
 }
 
-/// Pauses partitions that are about to be assigned: nothing is fetched from the first moment on. A partition that the client does not
-/// know yet would not be paused, and nobody would say so.
+/// Pauses partitions before they are assigned, so that nothing is fetched from the first moment on. librdkafka silently ignores a pause of an
+/// unknown partition, so this makes each partition known first.
 ///
 /// # Errors
-/// librdkafka's.
+/// The error of librdkafka.
 pub fn pause_beforehand<C: ConsumerContext>(
     consumer: &BaseConsumer<C>,
     partitions: &TopicPartitionList,
 ) -> KafkaResult<()> {
     for element in partitions.elements() {
-        let topic = CString::new(element.topic()).expect("a topic's name has no zero byte");
+        let topic = CString::new(element.topic()).expect("Kafka allows no zero byte in a topic's name");
         queue_of(consumer, &topic, element.partition());
     }
     consumer.pause(partitions)
 }
 
-/// The records of a consumer, but for its group's changes.
-pub struct Records<C: ConsumerContext> {
-    // Before the consumer, so that no record outlives it.
+/// The records of a consumer, without its group's rebalances.
+pub struct BatchConsumer<C: ConsumerContext> {
+    // Dropped before the consumer, so that no record outlives it.
     partitions: BTreeMap<i32, Queue>,
     queue: Queue,
     topic: CString,
-    buffer: Box<[*mut rd_kafka_message_t; MOST]>,
+    buffer: Box<[*mut rd_kafka_message_t; MAX_BATCH]>,
     consumer: Arc<BaseConsumer<C>>,
 }
 
-impl<C: ConsumerContext> Records<C> {
-    /// No partition's yet.
+impl<C: ConsumerContext> BatchConsumer<C> {
+    /// Reads no partition yet.
     ///
     /// # Panics
-    /// If there is no memory, or the topic's name has a zero byte, which Kafka does not take.
+    /// If there is no memory, or if the topic's name has a zero byte, which Kafka does not allow.
     #[must_use]
-    #[expect(unsafe_code, reason = "the queue is librdkafka's")]
+    #[expect(unsafe_code, reason = "the queue belongs to librdkafka")]
     pub fn new(consumer: &Arc<BaseConsumer<C>>, topic: &str) -> Self {
-        // SAFETY: the client is alive, as it is borrowed.
+        // SAFETY: the client is borrowed, so it is alive.
         let queue = NonNull::new(unsafe { rd_kafka_queue_new(consumer.client().native_ptr()) });
         Self {
             partitions: BTreeMap::new(),
-            queue: Queue(queue.expect("librdkafka makes a queue whenever it is asked")),
-            topic: CString::new(topic).expect("a topic's name has no zero byte"),
-            buffer: Box::new([ptr::null_mut(); MOST]),
+            queue: Queue(queue.expect("librdkafka fails only without memory")),
+            topic: CString::new(topic).expect("Kafka allows no zero byte in a topic's name"),
+            buffer: Box::new([ptr::null_mut(); MAX_BATCH]),
             consumer: Arc::clone(consumer),
         }
     }
 
-    /// From now on a partition's records come from here. To be called whenever it has been assigned, after it can be sought and before
-    /// it is resumed: librdkafka takes the forwarding back when a partition goes, and does not make it again when it comes back.
-    #[expect(unsafe_code, reason = "the queues are librdkafka's")]
+    /// Reads the partition from now on. Call it after each assignment, when the partition can be sought and before it is resumed: librdkafka ends
+    /// the forwarding when it revokes a partition, and does not restore it.
+    #[expect(unsafe_code, reason = "the queues belong to librdkafka")]
     pub fn add(&mut self, partition: i32) {
         let Self { partitions, queue, topic, consumer, .. } = self;
         if let Some(from) = queue_of(consumer, topic, partition) {
@@ -203,27 +202,28 @@ impl<C: ConsumerContext> Records<C> {
         }
     }
 
-    /// Puts what there is behind `into`, or, if there is nothing, waits for something to come.
-    pub fn fetch(&mut self, wait: Duration, into: &mut Vec<Result<Record, KafkaError>>) {
-        // librdkafka waits until a batch is full, or for the whole time: so for one record only.
-        if self.fetch_batch(Duration::ZERO, MOST, into) == 0 && !wait.is_zero() {
+    /// Appends the available records to `into`. If there are none, waits for one.
+    pub fn fetch(&mut self, wait: Duration, into: &mut Vec<Result<ConsumerRecord, KafkaError>>) {
+        // librdkafka waits for a full batch or for the whole time. So this waits for one record only.
+        if self.fetch_batch(Duration::ZERO, MAX_BATCH, into) == 0 && !wait.is_zero() {
             self.fetch_batch(wait, 1, into);
         }
     }
 
-    #[expect(unsafe_code, reason = "the records are librdkafka's")]
+    #[expect(unsafe_code, reason = "the records are in librdkafka's memory")]
     fn fetch_batch(
         &mut self,
         wait: Duration,
-        most: usize,
-        into: &mut Vec<Result<Record, KafkaError>>,
+        limit: usize,
+        into: &mut Vec<Result<ConsumerRecord, KafkaError>>,
     ) -> usize {
         let millis = i32::try_from(wait.as_millis()).unwrap_or(i32::MAX);
         let (queue, buffer) = (self.queue.0.as_ptr(), &mut *self.buffer);
-        // SAFETY: there is room for `most` records, as no caller asks for more than MOST.
-        let count = unsafe { rd_kafka_consume_batch_queue(queue, millis, buffer.as_mut_ptr(), most) };
+        // SAFETY: the buffer has room for `limit` records, because no caller asks for more than MAX_BATCH.
+        let count = unsafe { rd_kafka_consume_batch_queue(queue, millis, buffer.as_mut_ptr(), limit) };
         let count = usize::try_from(count).unwrap_or(0);
-        let fetched = buffer.iter().take(count).filter_map(|message| NonNull::new(*message)).map(Record);
+        let fetched =
+            buffer.iter().take(count).filter_map(|message| NonNull::new(*message)).map(ConsumerRecord);
         into.extend(fetched.map(|record| {
             let code = record.message().err;
             if code.is_error() { Err(KafkaError::MessageConsumption(code.into())) } else { Ok(record) }
@@ -232,11 +232,11 @@ impl<C: ConsumerContext> Records<C> {
     }
 }
 
-impl<C: ConsumerContext> Drop for Records<C> {
-    #[expect(unsafe_code, reason = "the queues are librdkafka's")]
+impl<C: ConsumerContext> Drop for BatchConsumer<C> {
+    #[expect(unsafe_code, reason = "the queues belong to librdkafka")]
     fn drop(&mut self) {
         for from in self.partitions.values() {
-            // SAFETY: null takes the forwarding back, and with it the reference to our queue.
+            // SAFETY: null ends the forwarding and releases its reference to this queue.
             unsafe { rd_kafka_queue_forward(from.0.as_ptr(), ptr::null_mut()) };
         }
     }

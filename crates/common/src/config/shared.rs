@@ -10,54 +10,83 @@ use url::Url;
 use super::{Duration, Invalid};
 use crate::kafka::client::PINNED_PROPERTIES;
 
+/// The keys that every service with a Kafka client has.
+#[derive(Debug, Clone, Deserialize)]
+pub struct CommonConfig {
+    /// How long each server may take to become available at startup.
+    pub startup_deadline: Duration,
+    /// How long all tasks may take to end.
+    pub shutdown_deadline: Duration,
+    /// `[kafka]`: brokers and further client properties.
+    pub kafka: KafkaConfig,
+    /// `[schema_registry]`: address and login.
+    pub schema_registry: SchemaRegistryConfig,
+    /// `[topics]`: names and settings of the topics.
+    pub topics: TopicsConfig,
+    /// `[admin]`: the address of `/live`, `/ready` and `/metrics`.
+    pub admin: AdminConfig,
+    /// `[log]`: format and filter.
+    pub log: LogConfig,
+    /// `[tracing]`: where spans are sent.
+    pub tracing: TracingConfig,
+}
+
+impl CommonConfig {
+    /// Every invalid value of the shared keys.
+    #[must_use]
+    pub fn check(&self) -> Vec<Invalid> {
+        self.kafka.check().into_iter().chain(self.topics.check()).collect()
+    }
+}
+
 /// `[admin]`: where `/live`, `/ready` and `/metrics` are served.
 #[derive(Debug, Clone, Deserialize)]
 pub struct AdminConfig {
-    /// Address and port; port 0 takes any free one.
+    /// Address and port; port 0 is any free port.
     pub listen: SocketAddr,
 }
 
-/// `[log]`
+/// `[log]`: format and filter of log lines.
 #[derive(Debug, Clone, Deserialize)]
 pub struct LogConfig {
-    /// `None`: pretty on a terminal, JSON otherwise.
+    /// Unset: pretty on a terminal, otherwise JSON.
     pub format: Option<LogFormat>,
     /// Directives such as `info,raw_producer=debug`.
     pub filter: String,
 }
 
-/// How a log line is written.
+/// The format of a log line.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum LogFormat {
     /// One JSON object a line.
     Json,
-    /// For people.
+    /// Text for people, in colour on a terminal.
     Pretty,
 }
 
-/// `[tracing]`
+/// `[tracing]`: where spans are sent, and how many.
 #[derive(Debug, Clone, Deserialize)]
 pub struct TracingConfig {
-    /// Zipkin's span collector; empty switches traces off.
+    /// Zipkin's span collector; unset: no traces.
     #[serde(deserialize_with = "optional_url")]
     pub zipkin_url: Option<Url>,
-    /// One trade in so many is traced; 0: none.
+    /// One trade in this many is traced; 0 traces none.
     pub sample_one_in: u32,
 }
 
-/// `[kafka]`
+/// `[kafka]`: brokers and further client properties.
 #[derive(Debug, Clone, Deserialize)]
 pub struct KafkaConfig {
-    /// `host:port`, several with commas.
+    /// `host:port`, separated by commas.
     pub bootstrap_servers: String,
-    /// Further librdkafka properties: TLS, SASL, tuning.
+    /// Further librdkafka properties for TLS, SASL or tuning.
     #[serde(default, deserialize_with = "properties")]
     pub properties: BTreeMap<String, String>,
 }
 
 impl KafkaConfig {
-    /// Refuses an empty address, and properties that a promise rests on.
+    /// An empty address, and properties that the guarantees depend on, are invalid.
     #[must_use]
     pub fn check(&self) -> Vec<Invalid> {
         let pinned = self.properties.iter().filter(|(name, _)| PINNED_PROPERTIES.contains(&name.as_str()));
@@ -75,40 +104,40 @@ impl KafkaConfig {
     }
 }
 
-/// `[schema_registry]`
+/// `[schema_registry]`: address and login.
 #[derive(Debug, Clone, Deserialize)]
 pub struct SchemaRegistryConfig {
-    /// Base of a Confluent-compatible API.
+    /// Base URL of a Confluent-compatible API.
     pub url: Url,
-    /// Basic authentication, together with `password_file`.
+    /// User for basic authentication, together with `password_file`.
     pub username: Option<String>,
-    /// File with the password.
+    /// File with the user's password.
     pub password_file: Option<PathBuf>,
 }
 
-/// `[topics]`
+/// `[topics]`: names and settings of the topics.
 #[derive(Debug, Clone, Deserialize)]
 pub struct TopicsConfig {
-    /// Raw trades.
+    /// The topic of raw trades.
     pub trades: String,
-    /// Closed slices.
+    /// The topic of candles: closed slices.
     pub candles: String,
-    /// One record per instrument and window.
+    /// The topic of averages: one record for each instrument and window.
     pub moving_averages: String,
-    /// Trades too late for their window.
+    /// The topic of trades that are too late for their window.
     pub late: String,
-    /// What could not be understood.
+    /// The topic of records that cannot be decoded.
     pub dead_letter: String,
-    /// Partitions of each topic that is keyed by instrument, when the services make it.
+    /// Partitions of each topic keyed by instrument, when a service creates it.
     pub partitions: i32,
-    /// Replicas of each topic that the services make; -1: the broker's default.
+    /// Replicas of each topic that a service creates; -1 is the broker's default.
     pub replication_factor: i32,
-    /// How long all topics but the trades, which stay for ever, keep their records.
+    /// How long topics keep their records; trades are kept forever.
     pub retention: Duration,
 }
 
 impl TopicsConfig {
-    /// Refuses names that Kafka refuses, and counts that make no topic.
+    /// Names that Kafka rejects, names used twice, and impossible numbers are invalid.
     #[must_use]
     pub fn check(&self) -> Vec<Invalid> {
         let names = [
@@ -156,12 +185,13 @@ fn optional_url<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Url
     if text.is_empty() {
         return Ok(None);
     }
-    let refused =
-        |error| de::Error::custom(format!("got {text:?}, takes a URL, or nothing at all ({error})"));
+    let refused = |error| {
+        de::Error::custom(format!("invalid value {text:?}; expected a URL, or nothing at all ({error})"))
+    };
     Url::parse(&text).map(Some).map_err(refused)
 }
 
-/// Dotted names, whether the file quotes them or nests them.
+/// Accepts dotted names whether the file quotes or nests them.
 fn properties<'de, D: Deserializer<'de>>(deserializer: D) -> Result<BTreeMap<String, String>, D::Error> {
     #[derive(Deserialize)]
     #[serde(untagged)]
@@ -191,4 +221,23 @@ fn properties<'de, D: Deserializer<'de>>(deserializer: D) -> Result<BTreeMap<Str
     let mut flat = BTreeMap::new();
     collect("", BTreeMap::deserialize(deserializer)?, &mut flat);
     Ok(flat)
+}
+
+/// Deserializes a list, or text with commas, as in an environment variable.
+///
+/// # Errors
+/// If the value is neither.
+pub fn list<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<String>, D::Error> {
+    #[derive(Deserialize)]
+    #[serde(untagged)]
+    enum Either {
+        Text(String),
+        List(Vec<String>),
+    }
+    Ok(match Either::deserialize(deserializer)? {
+        Either::List(items) => items,
+        Either::Text(text) => {
+            text.split(',').map(str::trim).filter(|item| !item.is_empty()).map(str::to_owned).collect()
+        }
+    })
 }

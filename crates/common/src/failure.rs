@@ -1,49 +1,49 @@
-//! How a service may fail, and the exit code that tells a supervisor what to make of it.
+//! The kinds of failure of a service, and their exit codes.
 
 use std::process::ExitCode;
 use std::time::Duration;
 
-/// Why a service ended, sorted by what the one who started it can do about it.
+/// Why a service ended, by what its operator can do about it.
 #[derive(Debug, thiserror::Error)]
 pub enum Failure {
-    /// Configuration, or the state that it points to, is wrong; starting again changes nothing. Exit code 78.
+    /// The configuration, or a resource that it names, is wrong. A restart does not help. Exit code 78.
     #[error("{0}")]
     Config(String),
-    /// Something needed at the start did not come in time; starting again later may help. Exit code 69.
-    #[error("{what} did not come within startup_deadline = {}: {last}", humantime::format_duration(*deadline))]
+    /// A server was not available in time. A later restart may help. Exit code 69.
+    #[error("{what} was not available within startup_deadline = {}: {last}", humantime::format_duration(*deadline))]
     Unavailable {
-        /// What was waited for, with its address.
+        /// The server with its address.
         what: String,
-        /// How long.
+        /// How long the service waited.
         deadline: Duration,
         /// The last error seen while waiting.
         last: String,
     },
-    /// A defect of ours: a panic, a task that ended unasked. Exit code 70.
-    #[error("defect: {0}")]
-    Defect(String),
-    /// Everything else. Exit code 1.
+    /// A bug: a panic, or a task that ended unasked. Exit code 70.
+    #[error("internal error: {0}")]
+    Internal(String),
+    /// Any other error. Exit code 1.
     #[error("{0:#}")]
     Other(#[from] anyhow::Error),
 }
 
 impl Failure {
-    /// The exit code, after sysexits.h where it has a fitting one.
+    /// The exit code; 69, 70 and 78 are those of sysexits.h.
     #[must_use]
     pub fn code(&self) -> u8 {
         match self {
             Self::Config(_) => 78,
             Self::Unavailable { .. } => 69,
-            Self::Defect(_) => 70,
+            Self::Internal(_) => 70,
             Self::Other(_) => 1,
         }
     }
 }
 
-/// Turns the end of a service into its exit code, and says why on standard error.
+/// Prints a failure to standard error and returns its exit code.
 ///
-/// Standard error and not the log: a configuration mistake is found before there is a log.
-#[expect(clippy::print_stderr, reason = "the last words of a process")]
+/// It does not use the log, because configuration errors occur before the log exists.
+#[expect(clippy::print_stderr, reason = "the log may not exist yet")]
 pub fn report(service: &str, end: Result<(), Failure>) -> ExitCode {
     match end {
         Ok(()) => ExitCode::SUCCESS,
@@ -54,12 +54,12 @@ pub fn report(service: &str, end: Result<(), Failure>) -> ExitCode {
     }
 }
 
-/// From now on a panic, which is a defect of ours, is logged and ends the process with the exit code for that.
+/// From now on, a panic is logged and ends the process with exit code 70.
 ///
-/// Nothing is drained: state that a defect may have spoilt is not to be written. What was not committed is done again after the restart.
-pub fn end_on_panic() {
+/// Nothing is drained: a bug may have corrupted the state, so it must not be written. Uncommitted work is done again after the restart.
+pub fn exit_on_panic() {
     std::panic::set_hook(Box::new(|panic| {
-        let failure = Failure::Defect(panic.to_string());
+        let failure = Failure::Internal(panic.to_string());
         tracing::error!(%failure, "panicked");
         #[expect(clippy::disallowed_methods, reason = "there is nothing left to drain")]
         std::process::exit(i32::from(failure.code()));
@@ -79,12 +79,12 @@ mod tests {
         };
         assert_eq!(
             unavailable.to_string(),
-            "kafka at 127.0.0.1:9092 did not come within startup_deadline = 1m: connection refused"
+            "kafka at 127.0.0.1:9092 was not available within startup_deadline = 1m: connection refused"
         );
         let codes = [
             Failure::Config("x".into()).code(),
             unavailable.code(),
-            Failure::Defect("x".into()).code(),
+            Failure::Internal("x".into()).code(),
             Failure::Other(anyhow::anyhow!("x")).code(),
         ];
         assert_eq!(codes, [78, 69, 70, 1]);

@@ -1,23 +1,23 @@
-//! What becomes of a notification's text.
+//! Faults that change the text of a notification.
 
 use serde_json::Value;
 
-use super::{Blow, Kind};
+use super::{FaultKind, InjectedFault};
 
-/// More than any client reads, in bytes.
+/// Bytes of padding: more than any client accepts.
 const OVERSIZE: usize = 20 << 20;
 
-/// The notification's text after that fault; unchanged for those that do not touch it.
-pub(crate) fn spoil(text: String, blow: Blow) -> String {
-    match blow.kind {
-        Kind::Thin => thin(text, blow.chance),
-        Kind::Garbage => garbage(text, blow.chance),
-        Kind::Oversize => oversize(&text),
+/// Applies the fault to the text; a fault of another kind leaves it unchanged.
+pub(crate) fn corrupt(text: String, fault: InjectedFault) -> String {
+    match fault.kind {
+        FaultKind::Thin => thin(text, fault.chance),
+        FaultKind::Garbage => garbage(text, fault.chance),
+        FaultKind::Oversize => oversize(&text),
         _ => text,
     }
 }
 
-/// Every second or third trade is missing, at least one.
+/// Removes every second or third trade, at least one.
 fn thin(text: String, chance: u64) -> String {
     let Ok(mut notification) = serde_json::from_str::<Value>(&text) else { return text };
     let Some(Value::Array(trades)) = notification.pointer_mut("/params/data") else { return text };
@@ -30,7 +30,7 @@ fn thin(text: String, chance: u64) -> String {
     notification.to_string()
 }
 
-/// A trade whose price is no number, a frame that ends too early, or no JSON at all.
+/// Makes one price a text, cuts the frame in half, or replaces it with HTML.
 fn garbage(mut text: String, chance: u64) -> String {
     match chance % 3 {
         0 => {
@@ -61,33 +61,33 @@ mod tests {
 
     const TEXT: &str = r#"{"jsonrpc":"2.0","method":"subscription","params":{"channel":"trades.x","data":[{"trade_seq":1,"price":5.0},{"trade_seq":2,"price":5.5},{"trade_seq":3,"price":6.0}]}}"#;
 
-    fn spoilt(kind: Kind, chance: u64) -> String {
-        spoil(TEXT.to_owned(), Blow { kind, lasts: Duration::ZERO, chance, begins: true })
+    fn corrupted(kind: FaultKind, chance: u64) -> String {
+        corrupt(TEXT.to_owned(), InjectedFault { kind, lasts: Duration::ZERO, chance, begins: true })
     }
 
     #[test]
     fn a_thinned_notification_can_be_read_and_has_fewer_trades() {
         for chance in 0..4 {
-            let read: Value = serde_json::from_str(&spoilt(Kind::Thin, chance)).unwrap();
+            let read: Value = serde_json::from_str(&corrupted(FaultKind::Thin, chance)).unwrap();
             let trades = read["params"]["data"].as_array().unwrap();
             assert!((1..3).contains(&trades.len()), "{trades:?}");
         }
     }
 
     #[test]
-    fn garbage_is_a_trade_that_cannot_be_used_or_a_frame_that_cannot_be_read() {
-        let read: Value = serde_json::from_str(&spoilt(Kind::Garbage, 0)).unwrap();
+    fn garbage_is_an_invalid_trade_or_an_unparsable_frame() {
+        let read: Value = serde_json::from_str(&corrupted(FaultKind::Garbage, 0)).unwrap();
         assert!(read["params"]["data"][0]["price"].is_string());
         assert!(read["params"]["data"][1]["price"].is_number());
         for chance in [1, 2] {
-            assert!(serde_json::from_str::<Value>(&spoilt(Kind::Garbage, chance)).is_err());
+            assert!(serde_json::from_str::<Value>(&corrupted(FaultKind::Garbage, chance)).is_err());
         }
     }
 
     #[test]
     fn what_is_too_large_is_whole_all_the_same() {
-        let text = spoilt(Kind::Oversize, 0);
+        let text = corrupted(FaultKind::Oversize, 0);
         assert!(text.len() > OVERSIZE && text.trim_start() == TEXT);
-        assert_eq!(spoilt(Kind::Stall, 0), TEXT);
+        assert_eq!(corrupted(FaultKind::Stall, 0), TEXT);
     }
 }

@@ -1,44 +1,44 @@
-//! What the exchange tells about an instrument besides its name and life.
+//! The contract terms in `public/get_instruments`.
 
-use super::Kind;
+use super::InstrumentKind;
 use super::listing::{Listing, Terms};
 use super::time::MILLIS_PER_DAY;
 use super::universe::Side;
 
-/// Contract terms, in the exchange's words.
+/// Contract terms, with the exchange's field names.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Facts {
-    /// The coin.
+pub struct ContractTerms {
+    /// The base currency, such as `BTC`.
     pub base: &'static str,
-    /// What the price is in.
+    /// The currency of the price.
     pub quote: &'static str,
-    /// What is paid with.
+    /// The currency of settlement.
     pub settlement: &'static str,
     /// `perpetual`, `day`, `week` or `month`.
     pub settlement_period: &'static str,
-    /// `reversed` or `linear`.
+    /// `reversed` for inverse contracts, otherwise `linear`.
     pub instrument_type: &'static str,
-    /// The index that it settles against.
+    /// The name of the index that it settles against.
     pub price_index: String,
-    /// Grid of prices; options of inverse kind have a wider one from 0.005.
+    /// Price grid; inverse options have a wider one from 0.005 on.
     pub tick_size: f64,
-    /// Grid of amounts.
+    /// Amount grid, in units of the amount.
     pub min_trade_amount: f64,
-    /// Amount of one contract.
+    /// Amount of one contract, in units of the amount.
     pub contract_size: f64,
-    /// Of options: strike, and `call` or `put`.
+    /// For options: strike, and `call` or `put`.
     pub option: Option<(f64, &'static str)>,
 }
 
 impl Listing {
-    /// What it is.
+    /// The contract terms of the instrument.
     #[must_use]
-    pub fn facts(&self) -> Facts {
+    pub fn contract_terms(&self) -> ContractTerms {
         let family = self.family;
-        let of_options = matches!(self.kind(), Kind::Option | Kind::OptionCombo);
+        let of_options = matches!(self.kind(), InstrumentKind::Option | InstrumentKind::OptionCombo);
         let (tick, lot) =
             if of_options { (family.option_tick, family.option_lot) } else { (family.tick, family.lot) };
-        Facts {
+        ContractTerms {
             base: family.base,
             quote: if of_options && family.inverse { family.base } else { family.quote },
             settlement: if family.inverse { family.base } else { family.quote },

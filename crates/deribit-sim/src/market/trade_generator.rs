@@ -1,19 +1,19 @@
-//! Trades from their ranks: everything about a trade but when it happens.
+//! Generates trades from their ranks: every field but the time.
 
 use std::ops::Range;
 
 use super::Market;
-use super::family::{Family, Kind};
+use super::family::{Family, InstrumentKind};
 use super::listing::{Listing, Terms};
 use super::noise::{Key, unit};
-use super::price::Worth;
-use super::tape::{Leaf, Origin};
-use super::tick::{Tick, decimal};
-use super::time::Millis;
-use super::trade::{Block, ComboLeg, Direction, Starbase, TickDirection, Trade, TradeId};
+use super::price::Valuation;
+use super::tape::{Leaf, TradeOrigin};
+use super::tick::{TickGrid, decimal};
+use super::time::MarketTime;
+use super::trade::{Block, ComboLeg, Direction, MarketTrade, Starbase, TickDirection, TradeId};
 use super::universe::{Place, PlaceId};
 
-/// Names of what chance decides, within a place's own source of it; 0 is its arrivals.
+/// Coordinates of random decisions within the key of a place; 0 is its arrivals.
 mod name {
     pub(super) const DIRECTION: u64 = 1;
     pub(super) const MOOD: u64 = 2;
@@ -23,9 +23,9 @@ mod name {
     pub(super) const STARBASE: u64 = 6;
 }
 
-/// Each so many trades of an instrument the price is made to change. What a tick direction says about equal prices
-/// depends on the last change, so without this the search for it would have no bound.
-const LONGEST_STANDSTILL: u64 = 64;
+/// After this many trades of an instrument the price must change. The tick direction of equal prices depends on the last change, so the
+/// search for that change needs a bound.
+const MAX_EQUAL_PRICES: u64 = 64;
 
 /// Amounts in dollars by cumulative share, from the recorded perpetual.
 const DOLLARS: [(f64, f64); 10] = [
@@ -45,43 +45,43 @@ const DOLLARS: [(f64, f64); 10] = [
 const LOTS: [(f64, f64); 7] =
     [(0.0, 1.0), (0.54, 1.0), (0.7, 2.0), (0.75, 5.0), (0.9, 20.0), (0.99, 210.0), (1.0, 458.0)];
 
-/// A stretch of one instrument's trades under way.
-struct Run<'a> {
+/// Generates the trades of one instrument.
+struct TradeGenerator<'a> {
     market: &'a Market,
     place: &'a Place,
     listing: Listing,
-    /// Rank of the instrument's first trade.
+    /// Rank of the first trade of the instrument.
     base: u64,
 }
 
-/// The price of a trade and which way it moved.
+/// The price of a trade and its tick direction.
 #[derive(Clone, Copy)]
-struct Last {
+struct LastPrice {
     price: f64,
     moved: TickDirection,
 }
 
 impl Market {
     /// Appends the trades of these ranks of a place, in order.
-    pub(super) fn make(&self, id: PlaceId, ranks: Range<u64>, out: &mut Vec<Trade>) {
+    pub(super) fn make(&self, id: PlaceId, ranks: Range<u64>, out: &mut Vec<MarketTrade>) {
         let Some(place) = self.places.get(id) else { return };
         let mut rank = ranks.start;
-        let mut run: Option<Run<'_>> = None;
+        let mut generator: Option<TradeGenerator<'_>> = None;
         let mut last = None;
         while rank < ranks.end {
             let leaf = place.tape.leaf(rank);
-            let time = Millis::from_genesis(leaf.time);
-            if run.as_ref().is_none_or(|run| !run.listing.life.holds(time)) {
-                let Some(next) = Run::at(self, id, time) else { return };
+            let time = MarketTime::from_genesis(leaf.time);
+            if generator.as_ref().is_none_or(|generator| !generator.listing.life.holds(time)) {
+                let Some(next) = TradeGenerator::at(self, id, time) else { return };
                 last = next.last_before(rank);
-                run = Some(next);
+                generator = Some(next);
             }
-            let Some(run) = &run else { return };
-            let worth = self.prices.worth(&run.listing, time);
+            let Some(generator) = &generator else { return };
+            let valuation = self.prices.valuation(&generator.listing, time);
             let end = leaf.end().min(ranks.end);
             while rank < end {
-                let trade = run.trade(place.tape.origin(&leaf, rank), rank, (&worth, last));
-                last = Some(Last { price: trade.price, moved: trade.tick_direction });
+                let trade = generator.trade(place.tape.origin(&leaf, rank), rank, &valuation, last);
+                last = Some(LastPrice { price: trade.price, moved: trade.tick_direction });
                 if !self.is_hole(id, rank) {
                     out.push(trade);
                 }
@@ -90,8 +90,8 @@ impl Market {
         }
     }
 
-    /// The trade of `stream` at that time as it appears at one of the stream's legs.
-    fn leg(&self, leg: PlaceId, origin: &Origin<'_>) -> Option<Trade> {
+    /// The trade of a combo as it appears at one of the combo's legs.
+    fn leg(&self, leg: PlaceId, origin: &TradeOrigin<'_>) -> Option<MarketTrade> {
         let rank = self.places.get(leg)?.tape.rank(origin.source.stream, origin.time, origin.ordinal);
         let mut trades = Vec::with_capacity(1);
         self.make(leg, rank..rank + 1, &mut trades);
@@ -99,69 +99,75 @@ impl Market {
     }
 }
 
-impl<'a> Run<'a> {
+impl<'a> TradeGenerator<'a> {
     /// The instrument that holds the place at that time.
-    fn at(market: &'a Market, id: PlaceId, time: Millis) -> Option<Self> {
+    fn at(market: &'a Market, id: PlaceId, time: MarketTime) -> Option<Self> {
         let place = market.places.get(id)?;
         let listing = market.listing_at(id, time)?;
         let base = place.tape.before(listing.life.from.since_genesis());
         Some(Self { market, place, listing, base })
     }
 
-    /// The trade of that origin and rank, from what the instrument is worth and the trade before.
-    fn trade(&self, origin: Origin<'_>, rank: u64, (worth, last): (&Worth, Option<Last>)) -> Trade {
-        let facts = Facts::of(self.market, &origin);
-        let direction = self.direction(&facts, &origin);
+    /// The trade of that origin and rank; `last` is the trade before it.
+    fn trade(
+        &self,
+        origin: TradeOrigin<'_>,
+        rank: u64,
+        valuation: &Valuation,
+        last: Option<LastPrice>,
+    ) -> MarketTrade {
+        let inputs = TradeInputs::of(self.market, &origin);
+        let direction = self.direction(&inputs, &origin);
         let price =
-            self.price(rank, self.bare_price(direction, &origin, worth), || last.map(|last| last.price));
+            self.price(rank, self.bare_price(direction, &origin, valuation), || last.map(|last| last.price));
         let moved = last.map_or(TickDirection::Plus, |last| last.moved.after(last.price, price));
-        let amount = facts.amount(worth.index);
+        let amount = inputs.amount(valuation.index);
         let legs = self.legs(&origin);
-        Trade {
+        MarketTrade {
             instrument_name: self.listing.name().clone(),
             kind: self.listing.kind(),
             currency: self.listing.currency(),
             trade_seq: rank - self.base + 1,
-            trade_id: facts.id(origin.source.leg),
-            timestamp: Millis::from_genesis(origin.time),
+            trade_id: inputs.id(origin.source.leg),
+            timestamp: MarketTime::from_genesis(origin.time),
             direction,
             tick_direction: moved,
             price,
-            mark_price: worth.mark_shown(&self.listing),
-            index_price: worth.index_shown(),
+            mark_price: valuation.mark_shown(&self.listing),
+            index_price: valuation.index_shown(),
             amount,
-            contracts: facts.contracts(amount),
-            iv: worth.iv.map(|iv| facts.iv(iv)),
-            liquidation: facts.liquidation(),
-            block: facts.block(),
-            combo: (origin.source.leg > 0).then(|| self.combo(&facts, &origin)).flatten(),
+            contracts: inputs.contracts(amount),
+            iv: valuation.iv.map(|iv| inputs.iv(iv)),
+            liquidation: inputs.liquidation(),
+            block: inputs.block(),
+            combo: (origin.source.leg > 0).then(|| self.combo(&inputs, &origin)).flatten(),
             legs,
-            starbase: facts.starbase(),
-            style: facts.chance,
+            starbase: inputs.starbase(),
+            style: inputs.chance,
         }
     }
 
     /// The trades of a combo's legs.
-    fn legs(&self, origin: &Origin<'_>) -> Vec<Trade> {
+    fn legs(&self, origin: &TradeOrigin<'_>) -> Vec<MarketTrade> {
         let Terms::Combo { legs, .. } = &self.listing.terms else { return Vec::new() };
         legs.iter().filter_map(|leg| self.market.leg(leg.listing.place, origin)).collect()
     }
 
     /// The combo that a leg's trade belongs to.
-    fn combo(&self, facts: &Facts<'_>, origin: &Origin<'_>) -> Option<ComboLeg> {
-        let combo = self.market.listing_at(origin.source.stream, Millis::from_genesis(origin.time))?;
-        let trade_id = facts.id(0);
-        let as_number = trade_id.prefix.is_empty() && facts.chance & (1 << 40) == 0;
+    fn combo(&self, inputs: &TradeInputs<'_>, origin: &TradeOrigin<'_>) -> Option<ComboLeg> {
+        let combo = self.market.listing_at(origin.source.stream, MarketTime::from_genesis(origin.time))?;
+        let trade_id = inputs.id(0);
+        let as_number = trade_id.prefix.is_empty() && inputs.chance & (1 << 40) == 0;
         Some(ComboLeg { combo_id: combo.name().clone(), trade_id, as_number })
     }
 
-    fn direction(&self, facts: &Facts<'_>, origin: &Origin<'_>) -> Direction {
-        let taken = facts.direction();
+    fn direction(&self, inputs: &TradeInputs<'_>, origin: &TradeOrigin<'_>) -> Direction {
+        let taken = inputs.direction();
         if origin.source.leg == 0 {
             return taken;
         }
-        // Who buys the combo may sell the leg.
-        let combo = self.market.listing_at(origin.source.stream, Millis::from_genesis(origin.time));
+        // The buyer of a combo may sell one of its legs.
+        let combo = self.market.listing_at(origin.source.stream, MarketTime::from_genesis(origin.time));
         let sold = combo.is_some_and(|combo| match &combo.terms {
             Terms::Combo { legs, .. } => {
                 legs.iter().any(|leg| leg.listing.place == self.listing.place && !leg.bought)
@@ -171,13 +177,13 @@ impl<'a> Run<'a> {
         if sold { taken.reversed() } else { taken }
     }
 
-    /// The price that the trade would have if it were the instrument's only one.
+    /// The price without regard to earlier trades.
     ///
-    /// A taker pays half the spread, and one whose order is filled in many parts moves the price by a tick each four parts.
-    fn bare_price(&self, direction: Direction, origin: &Origin<'_>, worth: &Worth) -> f64 {
-        let tick = self.tick(worth.mark);
+    /// A taker pays half the spread. An order that is filled in many parts moves the price by one tick every four parts.
+    fn bare_price(&self, direction: Direction, origin: &TradeOrigin<'_>, valuation: &Valuation) -> f64 {
+        let tick = self.tick(valuation.mark);
         let swept = (origin.ordinal / 4) as f64;
-        let price = worth.mark + direction.sign() * (worth.half_spread + swept * tick.size());
+        let price = valuation.mark + direction.sign() * (valuation.half_spread + swept * tick.size());
         match self.listing.terms {
             // Adding zero makes a negative zero positive.
             Terms::Combo { .. } => tick.nearest(price) + 0.0,
@@ -185,19 +191,19 @@ impl<'a> Run<'a> {
         }
     }
 
-    /// The price, with the nudge that ends a standstill.
+    /// The price, moved by one tick after too many equal prices.
     fn price(&self, rank: u64, bare: f64, before: impl FnOnce() -> Option<f64>) -> f64 {
         let number = rank - self.base;
-        if number > 0 && number.is_multiple_of(LONGEST_STANDSTILL) && before() == Some(bare) {
+        if number > 0 && number.is_multiple_of(MAX_EQUAL_PRICES) && before() == Some(bare) {
             return self.tick(bare).above(bare, 1.0);
         }
         bare
     }
 
-    /// Price and move of the trade before the one of that rank.
-    fn last_before(&self, rank: u64) -> Option<Last> {
+    /// Price and tick direction of the trade before that rank.
+    fn last_before(&self, rank: u64) -> Option<LastPrice> {
         let mut at = rank.checked_sub(1).filter(|at| *at >= self.base)?;
-        let mut past = Past { run: self, seen: None };
+        let mut past = PriceHistory { generator: self, seen: None };
         let price = past.price(at);
         let mut moved = None;
         while at > self.base && moved.is_none() {
@@ -205,61 +211,71 @@ impl<'a> Run<'a> {
             let before = past.price(at);
             moved = (before != price).then(|| TickDirection::Plus.after(before, price));
         }
-        // Whether a rise was the last trade or an earlier one makes no difference to the next.
-        Some(Last { price, moved: moved.unwrap_or(TickDirection::Plus) })
+        // `Plus` and `ZeroPlus` have the same effect on the next trade.
+        Some(LastPrice { price, moved: moved.unwrap_or(TickDirection::Plus) })
     }
 
-    fn tick(&self, price: f64) -> Tick {
+    fn tick(&self, price: f64) -> TickGrid {
         let family = self.listing.family;
         match self.listing.terms {
-            Terms::Option { .. } if family.inverse && price >= 0.005 => Tick::new(5, 4),
+            Terms::Option { .. } if family.inverse && price >= 0.005 => TickGrid::new(5, 4),
             Terms::Option { .. } => family.option_tick,
-            _ if self.listing.kind() == Kind::OptionCombo => family.option_tick,
+            _ if self.listing.kind() == InstrumentKind::OptionCombo => family.option_tick,
             _ => family.tick,
         }
     }
 }
 
-/// Prices of a run's earlier trades, asked for backwards.
-struct Past<'a> {
-    run: &'a Run<'a>,
-    /// The millisecond looked at last: trades often share one.
-    seen: Option<(Leaf, Worth)>,
+/// Prices of earlier trades, read backwards.
+struct PriceHistory<'a> {
+    generator: &'a TradeGenerator<'a>,
+    /// The last millisecond read: trades often share one.
+    seen: Option<(Leaf, Valuation)>,
 }
 
-impl Past<'_> {
+impl PriceHistory<'_> {
     fn price(&mut self, rank: u64) -> f64 {
         let bare = self.bare_price(rank);
-        self.run.price(rank, bare, || Some(self.bare_price(rank - 1)))
+        self.generator.price(rank, bare, || Some(self.bare_price(rank - 1)))
     }
 
     fn bare_price(&mut self, rank: u64) -> f64 {
-        let run = self.run;
-        let (leaf, worth) = match self.seen {
+        let generator = self.generator;
+        let (leaf, valuation) = match self.seen {
             Some(seen) if seen.0.first <= rank && rank < seen.0.end() => seen,
             _ => {
-                let leaf = run.place.tape.leaf(rank);
-                (leaf, run.market.prices.worth(&run.listing, Millis::from_genesis(leaf.time)))
+                let leaf = generator.place.tape.leaf(rank);
+                (
+                    leaf,
+                    generator
+                        .market
+                        .prices
+                        .valuation(&generator.listing, MarketTime::from_genesis(leaf.time)),
+                )
             }
         };
-        self.seen = Some((leaf, worth));
-        let origin = run.place.tape.origin(&leaf, rank);
-        run.bare_price(run.direction(&Facts::of(run.market, &origin), &origin), &origin, &worth)
+        self.seen = Some((leaf, valuation));
+        let origin = generator.place.tape.origin(&leaf, rank);
+        generator.bare_price(
+            generator.direction(&TradeInputs::of(generator.market, &origin), &origin),
+            &origin,
+            &valuation,
+        )
     }
 }
 
-/// What the trades of one event have in common: a combo's and those of its legs.
-struct Facts<'a> {
+/// Inputs that the trades of one event share: a combo's trade and those of its legs.
+struct TradeInputs<'a> {
     place: &'a Place,
-    /// Of the place, at the event's millisecond.
+    /// The key of the place.
     key: Key,
     time: u64,
     ordinal: u64,
     chance: u64,
 }
 
-impl<'a> Facts<'a> {
-    fn of(market: &'a Market, origin: &Origin<'_>) -> Self {
+impl<'a> TradeInputs<'a> {
+    fn of(market: &'a Market, origin: &TradeOrigin<'_>) -> Self {
         let place = market.places.get(origin.source.stream).expect("a source's stream is a place");
         let (time, ordinal) = (origin.time, origin.ordinal);
         let chance = place.key.child(name::TRADE).at(time * 256 + ordinal);
@@ -271,11 +287,11 @@ impl<'a> Facts<'a> {
     }
 
     fn has_options(&self) -> bool {
-        matches!(self.place.kind, Kind::Option | Kind::OptionCombo)
+        matches!(self.place.kind, InstrumentKind::Option | InstrumentKind::OptionCombo)
     }
 
-    /// All trades of a millisecond have one side, and nine in ten are on the side that eight seconds are in the mood for: of
-    /// the recorded perpetual's trades 91 % have the side of the one before.
+    /// All trades of a millisecond have one side. Nine in ten follow the prevailing side of their eight seconds: 91 % of the recorded
+    /// perpetual's trades have the side of the trade before.
     fn direction(&self) -> Direction {
         let bits = self.key.child(name::DIRECTION).at(self.time);
         let follows = unit(bits) < 0.9;
@@ -309,7 +325,7 @@ impl<'a> Facts<'a> {
         decimal(amount / size, 4)
     }
 
-    /// Of a trade, near the mark's; for some trades the exchange has none and says 0.
+    /// The implied volatility of a trade, near the mark's. The exchange writes 0 for some trades.
     fn iv(&self, mark: f64) -> f64 {
         if self.chance & 511 == 0 {
             return 0.0;
@@ -319,7 +335,7 @@ impl<'a> Facts<'a> {
 
     fn liquidation(&self) -> Option<&'static str> {
         let bits = self.key.child(name::LIQUIDATION).at(self.time);
-        if self.place.kind != Kind::Future || bits & 255 != 0 {
+        if self.place.kind != InstrumentKind::Future || bits & 255 != 0 {
             return None;
         }
         Some(match bits >> 60 {
@@ -332,24 +348,24 @@ impl<'a> Facts<'a> {
     fn block(&self) -> Option<Block> {
         let bits = self.key.child(name::BLOCK).at(self.time);
         let one_in = match self.place.kind {
-            Kind::Option => 32,
-            Kind::OptionCombo | Kind::FutureCombo => 8,
-            Kind::Future | Kind::Spot => 2048,
+            InstrumentKind::Option => 32,
+            InstrumentKind::OptionCombo | InstrumentKind::FutureCombo => 8,
+            InstrumentKind::Future | InstrumentKind::Spot => 2048,
         };
         let leg_count = if self.place.kind.is_combo() { 2 } else { 1 };
         let rfq = (bits & (1 << 20) == 0).then_some(bits >> 45);
         bits.is_multiple_of(one_in).then_some(Block { number: bits >> 40, leg_count, rfq })
     }
 
-    /// There in one hour of four.
+    /// Present in about one hour of four.
     fn starbase(&self) -> Option<Starbase> {
         let bits = self.key.child(name::STARBASE).at(self.time >> 22);
-        let timestamp = Millis::from_genesis(self.time).0 * 1_000_000 + self.chance % 1_000_000;
+        let timestamp = MarketTime::from_genesis(self.time).0 * 1_000_000 + self.chance % 1_000_000;
         (bits & 3 == 0).then_some(Starbase { match_id: (1 << 54) | (self.chance >> 10), timestamp })
     }
 }
 
-/// The value below which that share of a distribution lies, by straight lines between known points.
+/// The quantile of a distribution, interpolated linearly between known points.
 fn quantile(table: &[(f64, f64)], share: f64) -> f64 {
     let mut points = table.iter().zip(table.iter().skip(1));
     let segment = points.find(|(_, (upper, _))| share < *upper);
