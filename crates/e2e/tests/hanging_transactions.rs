@@ -4,7 +4,7 @@
 //! transaction, and then a record of the same producer and epoch is written that it knows nothing of: the same state.
 //! Needs `make servers`; `make test` does it.
 
-#![expect(clippy::unwrap_used, clippy::print_stdout, reason = "a test may")]
+#![expect(clippy::unwrap_used, reason = "a test may")]
 
 mod averages;
 
