@@ -12,15 +12,15 @@ use common::{Failure, backoff};
 use crate::Config;
 use crate::connect::api::ConnectApi;
 use crate::connect::apply::apply;
-use crate::connect::connector::{Connector, connectors, topics};
-use crate::connect::surroundings::Surroundings;
-use crate::letters::Desk;
+use crate::connect::settings::Surroundings;
+use crate::connect::template::{Connector, connectors, topics};
+use crate::dead_letters::Desk;
 use crate::metrics::SinkMetrics;
-use crate::pair::Pair;
+use crate::monitor::{Probe, Watcher};
+use crate::postgres::connection::Database;
 use crate::postgres::migrations::migrate;
 use crate::postgres::retention::Sweeper;
-use crate::postgres::session::Database;
-use crate::watch::{Probe, Watcher};
+use crate::sink::Pair;
 
 /// A look at the connectors is some requests, each of which takes ten seconds at most.
 const LONGEST_LOOK: Duration = Duration::from_secs(120);

@@ -9,9 +9,9 @@ use common::config::{self, ServiceConfig as _};
 use common::{Failure, exit};
 
 use crate::Config;
-use crate::kafka::letter::Origin;
-use crate::letters::pass_over;
-use crate::status::status;
+use crate::dead_letters::headers::Origin;
+use crate::dead_letters::pass_over;
+use crate::monitor::status::status;
 use crate::verify::verify;
 
 const ABOUT: &str =

@@ -9,7 +9,7 @@ use common::config::{
 use serde::Deserialize;
 use url::Url;
 
-use crate::connect::surroundings::Surroundings;
+use crate::connect::settings::Surroundings;
 use crate::postgres::url::PostgresUrl;
 use crate::table::{MOVING_AVERAGES, TRADES, Table};
 

@@ -7,10 +7,10 @@ use common::metrics::{Counter, Gauge, Metrics};
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::family::Family;
 
-use crate::connect::answers::{State, Status};
 use crate::connect::apply::Applied;
+use crate::connect::responses::{State, Status};
+use crate::dead_letters::BROUGHT_BACK;
 use crate::kafka::progress::Lag;
-use crate::letters::BROUGHT_BACK;
 use crate::record::Reason;
 
 /// A connector of ours.
@@ -182,7 +182,7 @@ impl SinkMetrics {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::connect::answers::{Instance, Task};
+    use crate::connect::responses::{Instance, Task};
 
     fn instance(state: State) -> Instance {
         Instance { state, trace: None }

@@ -9,7 +9,7 @@ use common::avro::schema::{MOVING_AVERAGE, TRADE};
 use common::backoff::until_deadline;
 use common::model::{MovingAverage, Trade};
 
-use crate::pair::Pair;
+use crate::sink::Pair;
 use crate::table::{Row, TRADES};
 
 /// Why a record has no row.

@@ -7,8 +7,8 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use url::Url;
 
-use super::answers::{Complaint, Instance, Plugin, State, Status, Validation};
-use super::connector::{Connector, ConnectorConfig};
+use super::responses::{Complaint, Instance, Plugin, State, Status, Validation};
+use super::template::{Connector, ConnectorConfig};
 
 /// Why Connect did not do what it was asked.
 #[derive(Debug, Clone, thiserror::Error)]

@@ -3,9 +3,9 @@
 use common::Failure;
 use common::backoff::Retryable;
 
-use super::answers::Complaint;
 use super::api::{ConnectApi, ConnectError};
-use super::connector::Connector;
+use super::responses::Complaint;
+use super::template::Connector;
 
 /// What was done.
 #[derive(Debug, Clone, PartialEq, Eq)]

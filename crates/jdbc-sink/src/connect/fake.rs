@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use url::Url;
 
 use super::api::ConnectApi;
-use super::connector::{Connector, ConnectorConfig};
+use super::template::{Connector, ConnectorConfig};
 
 /// What the stand-in holds, and what it was asked to change.
 #[derive(Default)]

@@ -1,10 +1,10 @@
-//! Kafka Connect: its REST API, and what we want there.
+//! Kafka Connect: its REST API, and the connectors that this service keeps there.
 
-pub mod answers;
 pub mod api;
 pub mod apply;
-pub mod connector;
-pub mod surroundings;
+pub mod responses;
+pub mod settings;
+pub mod template;
 
 #[cfg(test)]
 pub(crate) mod fake;

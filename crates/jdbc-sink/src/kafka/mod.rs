@@ -1,6 +1,5 @@
 //! Reading topics from one offset to another, and how far the connectors are.
 
-pub mod letter;
 pub mod progress;
 pub mod reader;
 

@@ -13,7 +13,7 @@ use serde::Serialize;
 use super::reader::{Range, Reader};
 use super::{blocking, failed};
 use crate::Config;
-use crate::pair::Pair;
+use crate::sink::Pair;
 
 const ANSWER_WITHIN: Duration = Duration::from_secs(5);
 

@@ -9,9 +9,9 @@ use refinery::{Migration, Runner};
 use tokio_postgres::Client;
 use tokio_postgres::error::SqlState;
 
-use super::said::{database_error, said};
-use super::session::{Database, SessionError};
-use super::shape;
+use super::connection::{Database, SessionError};
+use super::errors::{database_error, said};
+use super::schema_check;
 use crate::table::{MOVING_AVERAGES, TRADES};
 
 /// Every migration by its file's name, which a test compares with the folder.
@@ -52,7 +52,7 @@ pub async fn migrate(database: &Database, deadline: Duration) -> Result<(), Fail
 /// The history says what ran, not what somebody did to the tables since.
 async fn check_shape(client: &Client, database: &Database) -> Result<(), Failure> {
     for table in [&TRADES, &MOVING_AVERAGES] {
-        let changes = shape::changes(client, table).await;
+        let changes = schema_check::changes(client, table).await;
         let changes =
             changes.map_err(|error| Failure::Other(anyhow::anyhow!("postgres: {}", said(&error))))?;
         if !changes.is_empty() {

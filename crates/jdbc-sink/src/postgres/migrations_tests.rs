@@ -1,7 +1,7 @@
 use std::collections::BTreeSet;
 
 use super::*;
-use crate::postgres::shape::{Column, expected};
+use crate::postgres::schema_check::{Column, expected};
 
 fn database() -> Database {
     let password_file = std::env::temp_dir().join(format!("jdbc-sink-migrations-{}", fastrand::u64(..)));

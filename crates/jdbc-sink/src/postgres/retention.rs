@@ -8,8 +8,8 @@ use std::time::Duration;
 use common::Failure;
 use tokio_postgres::{Client, Error};
 
-use super::said::said;
-use super::session::Database;
+use super::connection::Database;
+use super::errors::said;
 use crate::metrics::SinkMetrics;
 use crate::table::{Cell, Table};
 

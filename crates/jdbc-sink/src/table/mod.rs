@@ -1,12 +1,12 @@
 //! The two tables as this service sees them: their columns, and what a record's row in them is.
 
-mod cell;
+mod value;
 
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 
 use common::model::{MovingAverage, Trade};
 
-pub use cell::Cell;
+pub use value::Cell;
 
 /// A table that a connector fills.
 #[derive(Debug, PartialEq, Eq)]

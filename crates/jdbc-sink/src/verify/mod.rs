@@ -5,12 +5,12 @@
 //! a checksum. Only where these differ a second look says which rows. While the stream runs, rows of later records are told by their
 //! sequence, which rises with the offset within an instrument, and left out.
 
-mod detail;
+mod differences;
+mod progress;
 mod ranges;
 pub mod report;
-mod sides;
-pub mod tally;
-mod ticker;
+pub mod summary;
+mod topic;
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -20,18 +20,18 @@ use common::{Failure, backoff};
 use tokio::time::Instant;
 use tokio_postgres::Client;
 
+use self::progress::say;
 use self::report::{PairReport, Report, SHOWN, Unreadable};
-use self::sides::{Topic, Undecodable, lost, read_table, refused};
-use self::tally::{Mismatch, Tally};
-use self::ticker::say;
+use self::summary::{Mismatch, Tally};
+use self::topic::{Topic, Undecodable, lost, read_table, refused};
 use crate::Config;
 use crate::kafka::progress::Progress;
 use crate::kafka::reader::{Range, Reader};
-use crate::pair::Pair;
+use crate::postgres::connection::Database;
+use crate::postgres::errors::said;
 use crate::postgres::retention::hold;
-use crate::postgres::said::said;
-use crate::postgres::session::Database;
 use crate::record::RowDecoder;
+use crate::sink::Pair;
 
 /// Compares each topic with its table; rows that the connector has not brought yet are waited for, at most for `wait`.
 ///
@@ -129,7 +129,7 @@ impl<'a> Verification<'a> {
         mut without_letter: Vec<Unreadable>,
     ) -> Result<PairReport, Failure> {
         let differences =
-            Box::pin(detail::differences(&mut self.topic, self.database, (&mismatches, &self.extent)))
+            Box::pin(differences::differences(&mut self.topic, self.database, (&mismatches, &self.extent)))
                 .await?;
         let (instruments_that_differ, lost) = (mismatches.len(), without_letter.len());
         mismatches.truncate(SHOWN);

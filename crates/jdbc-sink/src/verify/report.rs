@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 
 use serde::Serialize;
 
-use super::tally::{LeftOut, Mismatch};
+use super::summary::{LeftOut, Mismatch};
 use crate::kafka::reader::Range;
 use crate::record::Reason;
 

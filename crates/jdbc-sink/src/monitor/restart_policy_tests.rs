@@ -1,5 +1,5 @@
 use super::*;
-use crate::connect::answers::Task;
+use crate::connect::responses::Task;
 
 fn instance(state: State) -> Instance {
     Instance { state, trace: None }

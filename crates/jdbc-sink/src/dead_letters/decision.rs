@@ -1,6 +1,6 @@
 //! What is to be done about one dead letter.
 
-use crate::kafka::letter::Origin;
+use crate::dead_letters::headers::Origin;
 use crate::record::{Reason, Record, Undecodable};
 
 /// The reason of those that are good.

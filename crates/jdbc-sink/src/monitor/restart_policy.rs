@@ -5,8 +5,8 @@ use std::time::{Duration, Instant};
 
 use common::backoff::Backoff;
 
-use super::failed::Failed;
-use crate::connect::answers::{Instance, State, Status};
+use super::failed_task::Failed;
+use crate::connect::responses::{Instance, State, Status};
 
 /// Between two attempts to bring a connector back.
 const SHORTEST: Duration = Duration::from_secs(5);
@@ -153,5 +153,5 @@ fn is_same(one: &Seen, other: &Seen) -> bool {
 }
 
 #[cfg(test)]
-#[path = "track_tests.rs"]
+#[path = "restart_policy_tests.rs"]
 mod tests;

@@ -13,16 +13,16 @@ use serde::Serialize;
 use tokio_postgres::types::ToSql;
 use tokio_postgres::{Client, Error, Statement, Transaction};
 
-use super::failed::Failed;
+use super::failed_task::Failed;
 use crate::Config;
-use crate::kafka::letter::Origin;
+use crate::dead_letters::headers::Origin;
 use crate::kafka::progress::Progress;
 use crate::kafka::reader::{Range, Reader};
-use crate::pair::Pair;
-use crate::postgres::said::{column, is_refusal, said};
-use crate::postgres::session::Database;
-use crate::postgres::shape;
+use crate::postgres::connection::Database;
+use crate::postgres::errors::{column, is_refusal, said};
+use crate::postgres::schema_check;
 use crate::record::{Reason, Record, RowDecoder};
+use crate::sink::Pair;
 
 /// Of each partition so many offsets are tried: more than a task takes at once and leaves uncommitted.
 const TRIED: i64 = 10_000;
@@ -118,7 +118,7 @@ impl Probe {
     async fn find(&mut self, failed: &Failed) -> Result<Option<Obstacle>, Failure> {
         let mut client = self.database.connect().await?;
         let table = self.pair.table;
-        let changes = shape::changes(&client, table).await.map_err(|error| lost(&error))?;
+        let changes = schema_check::changes(&client, table).await.map_err(|error| lost(&error))?;
         if !changes.is_empty() {
             return Ok(Some(Obstacle::Table { table: table.name, detail: changes.join("; ") }));
         }

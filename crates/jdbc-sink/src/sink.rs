@@ -49,8 +49,8 @@ mod tests {
     #[test]
     fn each_pair_is_what_its_connector_is_configured_to() {
         let config: crate::Config = load_from(None, []).unwrap();
-        let surroundings = crate::connect::surroundings::Surroundings::of(&config).unwrap();
-        let connectors = crate::connect::connector::connectors(&config.topics, &surroundings);
+        let surroundings = crate::connect::settings::Surroundings::of(&config).unwrap();
+        let connectors = crate::connect::template::connectors(&config.topics, &surroundings);
         for (pair, connector) in Pair::all(&config.topics).iter().zip(connectors) {
             assert_eq!(pair.connector, connector.name);
             assert_eq!(pair.topic, connector.config["topics"]);

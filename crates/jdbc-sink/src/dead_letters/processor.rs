@@ -10,15 +10,15 @@ use tokio_postgres::{Client, Error};
 use super::decision::{BROUGHT_BACK, Decision};
 use super::store::{self, Position};
 use crate::Config;
-use crate::kafka::letter::Origin;
+use crate::dead_letters::headers::Origin;
 use crate::kafka::progress::{Progress, lag};
 use crate::kafka::reader::{Range, Reader};
 use crate::metrics::SinkMetrics;
-use crate::pair::Pair;
-use crate::postgres::said::{column, is_refusal, said};
-use crate::postgres::session::Database;
+use crate::monitor::status::now;
+use crate::postgres::connection::Database;
+use crate::postgres::errors::{column, is_refusal, said};
 use crate::record::RowDecoder;
-use crate::status::now;
+use crate::sink::Pair;
 
 /// So many letters share a transaction: a registry that is away sends whole topics here. Connect's producer leaves no gaps, so that
 /// offsets count letters.

@@ -19,16 +19,16 @@ use tokio_postgres::types::ToSql;
 use super::decision::Decision;
 use super::store;
 use crate::Config;
-use crate::connect::answers::State;
 use crate::connect::api::ConnectApi;
+use crate::connect::responses::State;
+use crate::dead_letters::headers::Origin;
 use crate::kafka::failed;
-use crate::kafka::letter::Origin;
 use crate::kafka::progress::Progress;
 use crate::kafka::reader::{Range, Reader};
-use crate::pair::Pair;
-use crate::postgres::said::{is_refusal, said};
-use crate::postgres::session::Database;
+use crate::postgres::connection::Database;
+use crate::postgres::errors::{is_refusal, said};
 use crate::record::{Record, RowDecoder, Undecodable};
+use crate::sink::Pair;
 
 /// How long each server may take for its part.
 const WITHIN: Duration = Duration::from_secs(60);

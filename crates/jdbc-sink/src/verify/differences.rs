@@ -10,8 +10,8 @@ use tokio_postgres::types::ToSql;
 
 use super::ranges::Ranges;
 use super::report::{Difference, Fault, SHOWN};
-use super::sides::{Topic, lost};
-use super::tally::Mismatch;
+use super::summary::Mismatch;
+use super::topic::{Topic, lost};
 use crate::kafka::reader::Range;
 use crate::record::Record;
 use crate::table::{Cell, Row, Table};

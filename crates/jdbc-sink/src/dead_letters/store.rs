@@ -6,8 +6,8 @@ use tokio_postgres::types::ToSql;
 use tokio_postgres::{Client, Error, Row, Transaction};
 
 use super::decision::Decision;
-use crate::kafka::letter::Origin;
-use crate::pair::Pair;
+use crate::dead_letters::headers::Origin;
+use crate::sink::Pair;
 
 /// A letter that was decided before is not decided again, unless it is good only now.
 const DECIDE: &str = "INSERT INTO dead_letters (topic, partition, \"offset\", reason, detail) VALUES ($1, $2, $3, $4, $5) \

@@ -10,14 +10,14 @@ use rdkafka::Message as _;
 use tokio_postgres::Client;
 use tokio_postgres::types::ToSql;
 
+use super::progress::Ticker;
 use super::report::{SHOWN, Unreadable};
-use super::tally::Tally;
-use super::ticker::Ticker;
-use crate::kafka::letter::Origin;
+use super::summary::Tally;
+use crate::dead_letters::headers::Origin;
 use crate::kafka::reader::{Range, Reader};
-use crate::pair::Pair;
-use crate::postgres::said::said;
+use crate::postgres::errors::said;
 use crate::record::{Reason, Record, RowDecoder};
+use crate::sink::Pair;
 use crate::table::{Cell, Row};
 
 /// No more dead letters are looked for, so that a topic of rubbish does not fill the memory.

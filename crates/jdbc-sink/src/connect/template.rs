@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use common::config::TopicsConfig;
 use common::kafka::admin::TopicSpec;
 
-use super::surroundings::Surroundings;
+use super::settings::Surroundings;
 
 /// A connector's configuration, as Connect's REST API takes and gives it.
 pub type ConnectorConfig = BTreeMap<String, String>;

@@ -5,12 +5,12 @@ use std::time::Duration;
 use common::admin::{Heartbeat, Part};
 use tokio::time::Instant;
 
-use super::failed::Failed;
-use super::probe::{Obstacle, Probe};
-use super::track::{Action, Seen, Track};
+use super::diagnosis::{Obstacle, Probe};
+use super::failed_task::Failed;
+use super::restart_policy::{Action, Seen, Track};
 use crate::connect::api::{ConnectApi, ConnectError};
 use crate::connect::apply::apply;
-use crate::connect::connector::Connector;
+use crate::connect::template::Connector;
 use crate::metrics::SinkMetrics;
 
 /// The watcher of our connectors.

@@ -7,12 +7,12 @@ use common::Failure;
 use serde::Serialize;
 use tokio::time::timeout;
 
+use super::{Obstacle, Probe, Seen};
 use crate::Config;
 use crate::connect::api::ConnectApi;
 use crate::kafka::progress::{Lag, Progress, lag};
 use crate::kafka::reader::Reader;
-use crate::pair::Pair;
-use crate::watch::{Obstacle, Probe, Seen};
+use crate::sink::Pair;
 
 /// Who asks wants an answer, also from servers that hang.
 const LONGEST: Duration = Duration::from_secs(30);
@@ -142,7 +142,7 @@ impl Status {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::connect::answers::{self, Instance, State, Task};
+    use crate::connect::responses::{self, Instance, State, Task};
 
     fn pair() -> Pair {
         let config: Config = common::config::load_from(None, []).unwrap();
@@ -159,7 +159,7 @@ mod tests {
         let trace = Some("org.x.Outer: o\nCaused by: java.net.ConnectException: refused".to_owned());
         let task = Task { id: 0, instance: Instance { state: State::Failed, trace } };
         let connector = Instance { state: State::Running, trace: None };
-        let seen = Seen::There(answers::Status { connector, tasks: vec![task] });
+        let seen = Seen::There(responses::Status { connector, tasks: vec![task] });
         let lag = Lag { records: 7, seconds: 3 };
         let status = status(ConnectorStatus::of(&pair(), &seen, Ok((lag, 2))));
         assert!(!status.connectors[0].running);
