@@ -1,43 +1,58 @@
-//! A topic and the table that a connector brings it into.
+//! The two sinks. This module owns their names: topic, table, connector, consumer group and dead-letter topic.
 
 use common::config::TopicsConfig;
+use common::kafka::admin::TopicSpec;
 
 use crate::table::{MOVING_AVERAGES, TRADES, Table};
 
-/// A topic, its table, and what lies between them.
+/// A topic, its table, and the connector between them.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Pair {
-    /// The connector's name.
-    pub connector: &'static str,
-    /// The topic that it reads.
-    pub topic: String,
-    /// The table that it writes.
-    pub table: &'static Table,
+pub(crate) struct Sink {
+    pub(crate) connector: &'static str,
+    pub(crate) table: &'static Table,
+    source: TopicSpec,
 }
 
-impl Pair {
+impl Sink {
     /// Trades, and moving averages.
-    #[must_use]
-    pub fn all(topics: &TopicsConfig) -> [Self; 2] {
-        let trades = Self { connector: "kstream-trades", topic: topics.trades.clone(), table: &TRADES };
-        let averages = Self {
-            connector: "kstream-moving-averages",
-            topic: topics.moving_averages.clone(),
-            table: &MOVING_AVERAGES,
-        };
-        [trades, averages]
+    pub(crate) fn all(topics: &TopicsConfig) -> [Self; 2] {
+        [
+            Self { connector: "kstream-trades", table: &TRADES, source: TopicSpec::trades(topics) },
+            Self {
+                connector: "kstream-moving-averages",
+                table: &MOVING_AVERAGES,
+                source: TopicSpec::moving_averages(topics),
+            },
+        ]
     }
 
-    /// Where the connector puts what it could not convert.
-    #[must_use]
-    pub fn dead_letters(&self) -> String {
-        format!("{}.connect-dlq", self.topic)
+    /// The topic that the connector reads.
+    pub(crate) fn topic(&self) -> &str {
+        &self.source.name
     }
 
-    /// The connector's consumer group.
-    #[must_use]
-    pub fn group(&self) -> String {
+    /// The topic to which the connector writes every record that it cannot convert.
+    pub(crate) fn dead_letter_topic(&self) -> String {
+        format!("{}.connect-dlq", self.topic())
+    }
+
+    /// Connect derives the group from the connector's name.
+    pub(crate) fn consumer_group(&self) -> String {
         format!("connect-{}", self.connector)
+    }
+
+    /// Both topics of the sink.
+    ///
+    /// Connect gives a dead letter the timestamp of its origin, and a good record may be among them. So the dead-letter topic keeps its
+    /// records as long as the source topic does.
+    pub(crate) fn topic_specs(&self, topics: &TopicsConfig) -> [TopicSpec; 2] {
+        let dead_letters = TopicSpec {
+            name: self.dead_letter_topic(),
+            key: self.source.key,
+            retention: self.source.retention,
+            ..TopicSpec::dead_letter(topics)
+        };
+        [dead_letters, self.source.clone()]
     }
 }
 
@@ -47,16 +62,19 @@ mod tests {
     use common::config::load_from;
 
     #[test]
-    fn each_pair_is_what_its_connector_is_configured_to() {
+    fn a_dead_letter_stays_as_long_as_its_origin() {
         let config: crate::Config = load_from(None, []).unwrap();
-        let surroundings = crate::connect::settings::Surroundings::of(&config).unwrap();
-        let connectors = crate::connect::template::connectors(&config.topics, &surroundings);
-        for (pair, connector) in Pair::all(&config.topics).iter().zip(connectors) {
-            assert_eq!(pair.connector, connector.name);
-            assert_eq!(pair.topic, connector.config["topics"]);
-            assert_eq!(pair.table.name, connector.config["collection.name.format"]);
-            assert_eq!(pair.table.key.join(","), connector.config["primary.key.fields"]);
-            assert_eq!(pair.dead_letters(), connector.config["errors.deadletterqueue.topic.name"]);
-        }
+        let [trades, averages] = Sink::all(&config.topics);
+        let [dead_letters, source] = trades.topic_specs(&config.topics);
+        assert_eq!((source.name.as_str(), source.retention), ("deribit.trades", None));
+        assert_eq!(
+            (dead_letters.name.as_str(), dead_letters.retention),
+            ("deribit.trades.connect-dlq", None)
+        );
+        let [dead_letters, _] = averages.topic_specs(&config.topics);
+        assert_eq!(dead_letters.name, "deribit.moving-averages.connect-dlq");
+        assert_eq!(dead_letters.retention, Some(*config.topics.retention));
+        // As large as the request that the connector's own producer may make.
+        assert_eq!(dead_letters.max_message_bytes, Some(2_097_152));
     }
 }

@@ -1,124 +1,105 @@
-//! What Kafka Connect's REST API says of connectors, tasks and configurations.
+//! Responses of Kafka Connect's REST API.
 
 use serde::Deserialize;
 
-/// Where a connector or a task stands.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Deserialize)]
+/// State of a connector or of a task.
+#[derive(
+    Debug,
+    Clone,
+    Copy,
+    PartialEq,
+    Eq,
+    PartialOrd,
+    Ord,
+    Hash,
+    Deserialize,
+    strum::IntoStaticStr,
+    strum::VariantArray,
+)]
 #[serde(rename_all = "UPPERCASE")]
-pub enum State {
-    /// At work.
+#[strum(serialize_all = "UPPERCASE")]
+pub(crate) enum RunState {
     Running,
     /// Ended by an error; stays so until it is restarted.
     Failed,
-    /// Paused by somebody: keeps its tasks, does nothing.
+    /// Paused by a user: it keeps its tasks, which do nothing.
     Paused,
-    /// Stopped by somebody: has no tasks.
+    /// Stopped by a user: it has no tasks.
     Stopped,
-    /// On no worker at the moment.
+    /// No worker has taken it yet.
     Unassigned,
-    /// Being restarted.
     Restarting,
-    /// One that this version does not know.
+    /// A state that this version does not know.
     #[serde(other)]
     Unknown,
 }
 
-impl State {
-    /// Every state.
-    pub const ALL: [Self; 7] = [
-        Self::Running,
-        Self::Failed,
-        Self::Paused,
-        Self::Stopped,
-        Self::Unassigned,
-        Self::Restarting,
-        Self::Unknown,
-    ];
-
+impl RunState {
     /// As Connect writes it.
-    #[must_use]
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Running => "RUNNING",
-            Self::Failed => "FAILED",
-            Self::Paused => "PAUSED",
-            Self::Stopped => "STOPPED",
-            Self::Unassigned => "UNASSIGNED",
-            Self::Restarting => "RESTARTING",
-            Self::Unknown => "UNKNOWN",
-        }
+    pub(crate) fn name(self) -> &'static str {
+        self.into()
     }
 }
 
-/// What Connect says of a connector.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
-pub struct Status {
-    /// The connector itself, which does no more than hand out tasks.
-    pub connector: Instance,
-    /// Those that move the records.
+pub(crate) struct ConnectorStateInfo {
+    /// The connector itself only distributes tasks; it moves no records.
+    pub(crate) connector: InstanceState,
     #[serde(default)]
-    pub tasks: Vec<Task>,
+    pub(crate) tasks: Vec<TaskState>,
 }
 
 /// A connector or a task on a worker.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
-pub struct Instance {
-    /// Where it stands.
-    pub state: State,
-    /// The Java stack trace of what ended it.
+pub(crate) struct InstanceState {
+    pub(crate) state: RunState,
+    /// The Java stack trace of a failure.
     #[serde(default)]
-    pub trace: Option<String>,
+    pub(crate) trace: Option<String>,
 }
 
-/// A task of a connector.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
-pub struct Task {
+pub(crate) struct TaskState {
     /// Counts from 0.
-    pub id: u32,
-    /// The rest.
+    pub(crate) id: u32,
     #[serde(flatten)]
-    pub instance: Instance,
+    pub(crate) instance: InstanceState,
 }
 
-/// An error that Connect found in a configuration.
+/// An error that Connect's validation found.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Complaint {
-    /// The key.
-    pub key: String,
-    /// What is wrong with its value.
-    pub message: String,
+pub(crate) struct ConfigProblem {
+    pub(crate) key: String,
+    pub(crate) message: String,
 }
 
-/// A plugin that Connect has.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
-pub struct Plugin {
-    /// Its class.
-    pub class: String,
+pub(crate) struct PluginInfo {
+    pub(crate) class: String,
 }
 
 #[derive(Deserialize)]
-pub(super) struct Validation {
-    configs: Vec<Validated>,
+pub(super) struct ConfigInfos {
+    configs: Vec<ConfigInfo>,
 }
 
 #[derive(Deserialize)]
-struct Validated {
-    value: ValidatedValue,
+struct ConfigInfo {
+    value: ConfigValueInfo,
 }
 
 #[derive(Deserialize)]
-struct ValidatedValue {
+struct ConfigValueInfo {
     name: String,
     errors: Vec<String>,
 }
 
-impl Validation {
-    /// What is wrong, key by key.
-    pub(super) fn complaints(self) -> Vec<Complaint> {
+impl ConfigInfos {
+    pub(super) fn problems(self) -> Vec<ConfigProblem> {
         let values = self.configs.into_iter().map(|config| config.value);
         values
-            .flat_map(|ValidatedValue { name, errors }| {
-                errors.into_iter().map(move |message| Complaint { key: name.clone(), message })
+            .flat_map(|ConfigValueInfo { name, errors }| {
+                errors.into_iter().map(move |message| ConfigProblem { key: name.clone(), message })
             })
             .collect()
     }

@@ -1,68 +1,109 @@
-//! What a connector finds around it: addresses and secrets, each as Kafka Connect sees it.
+//! `[connect]`, and the addresses and secrets of a connector, each as Kafka Connect sees it.
 
 use std::path::Path;
 
-use common::config::{Invalid, SchemaRegistryConfig};
+use common::config::{Duration, Invalid, SchemaRegistryConfig};
+use serde::Deserialize;
+use url::Url;
 
-use crate::Config;
+use crate::postgres::PostgresConfig;
+use crate::postgres::url::PostgresUrl;
 
-/// The values that differ from one installation to the next.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Surroundings {
-    /// The database for the JDBC driver.
-    pub jdbc_url: String,
-    /// The role to log in as.
-    pub postgres_role: String,
-    /// Where Connect finds the role's password.
-    pub postgres_password: SecretReference,
-    /// Version 2 of Apicurio's API.
-    pub registry_url: String,
-    /// User, and where Connect finds the user's password, if the registry wants them.
-    pub registry_login: Option<(String, SecretReference)>,
+/// `[connect]`
+#[derive(Debug, Clone, Deserialize)]
+pub struct ConnectConfig {
+    /// Its REST API.
+    pub url: Url,
+    /// From one poll of the connectors to the next.
+    pub watch_interval: Duration,
+    /// Folder of the password files as Connect sees it.
+    pub secrets_dir: Option<String>,
+    /// The database as Connect sees it.
+    pub postgres_url: Option<PostgresUrl>,
+    /// The registry's API, version 2, as Connect sees it.
+    pub registry_url: Option<Url>,
 }
 
-/// `${directory:FOLDER:FILE}`: Connect's `DirectoryConfigProvider` puts the file's content in its place when it starts a task, so that
-/// neither Connect's REST API nor its topic of configurations ever holds the secret.
+impl ConnectConfig {
+    pub(crate) fn check(&self) -> Vec<Invalid> {
+        let mut invalid = Vec::new();
+        if !matches!(self.url.scheme(), "http" | "https") {
+            invalid.push(Invalid::new("connect.url", &self.url, "an http:// or https:// URL"));
+        }
+        if !self.url.username().is_empty() || self.url.password().is_some() {
+            invalid.push(Invalid::new("connect.url", "a URL with a login in it", "one without"));
+        }
+        if self.watch_interval.is_zero() {
+            invalid.push(Invalid::new("connect.watch_interval", self.watch_interval, "more than nothing"));
+        }
+        invalid
+    }
+}
+
+/// The values of a connector that differ from one installation to the next.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct SecretReference(String);
+pub(crate) struct ConnectSettings {
+    /// The database for the JDBC driver.
+    pub(crate) jdbc_url: String,
+    pub(crate) postgres_role: String,
+    pub(crate) postgres_password: SecretReference,
+    /// Version 2 of Apicurio's API.
+    pub(crate) registry_url: String,
+    /// `None` if the registry needs no login.
+    pub(crate) registry_login: Option<RegistryLogin>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct RegistryLogin {
+    pub(crate) user: String,
+    pub(crate) password: SecretReference,
+}
+
+/// `${directory:FOLDER:FILE}`: Connect's `DirectoryConfigProvider` replaces it by the file's content when it starts a task. So neither
+/// Connect's REST API nor its config topic ever holds the secret.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct SecretReference(String);
 
 impl SecretReference {
-    /// The reference, as it stands in a connector's configuration.
-    #[must_use]
-    pub fn as_str(&self) -> &str {
+    /// As it is written in a connector's configuration.
+    pub(crate) fn as_str(&self) -> &str {
         &self.0
     }
 
-    /// To the file of `key`, in `folder` or where it lies for us.
+    /// A reference to the file of `key`: in `folder`, by default in the folder where this process reads it.
     fn new(key: &str, file: &Path, folder: Option<&str>) -> Result<Self, Invalid> {
-        let refused = || Invalid::new(key, format!("{file:?}"), "the path of a file");
-        let name = file.file_name().and_then(|name| name.to_str()).ok_or_else(refused)?;
-        let own = std::path::absolute(file).map_err(|_| refused())?;
-        let own = own.parent().and_then(Path::to_str).ok_or_else(refused)?;
+        let invalid = || Invalid::new(key, format!("{file:?}"), "the path of a file");
+        let name = file.file_name().and_then(|name| name.to_str()).ok_or_else(invalid)?;
+        let own = std::path::absolute(file).map_err(|_| invalid())?;
+        let own = own.parent().and_then(Path::to_str).ok_or_else(invalid)?;
         let (folder_key, folder) = folder.map_or((key, own), |folder| ("connect.secrets_dir", folder));
         let path = format!("{folder}:{name}");
         if !folder.starts_with('/') || path.matches(':').count() > 1 || path.contains('}') {
             let allowed =
-                "an absolute path without ':' and '}': Kafka Connect could not read such a reference";
+                "an absolute path without ':' and '}', which Kafka Connect cannot read in a reference";
             return Err(Invalid::new(folder_key, format!("{folder:?}"), allowed));
         }
         Ok(Self(format!("${{directory:{path}}}")))
     }
 }
 
-impl Surroundings {
-    /// As `config` says, and by default as it implies.
+impl ConnectSettings {
+    /// The values of `connect`; where it has none, those that this service itself uses.
     ///
     /// # Errors
-    /// The value that cannot be passed on to Connect, or that nothing implies.
-    pub fn of(config: &Config) -> Result<Self, Invalid> {
-        let folder = config.connect.secrets_dir.as_deref();
-        let postgres = &config.postgres;
-        let url = config.connect.postgres_url.as_ref().unwrap_or(&postgres.url);
-        let registry_login = match (&config.schema_registry.username, &config.schema_registry.password_file) {
-            (Some(user), Some(file)) => {
-                Some((user.clone(), SecretReference::new("schema_registry.password_file", file, folder)?))
-            }
+    /// The value that Connect cannot read, or that has no default.
+    pub(crate) fn new(
+        connect: &ConnectConfig,
+        postgres: &PostgresConfig,
+        registry: &SchemaRegistryConfig,
+    ) -> Result<Self, Invalid> {
+        let folder = connect.secrets_dir.as_deref();
+        let url = connect.postgres_url.as_ref().unwrap_or(&postgres.url);
+        let registry_login = match (&registry.username, &registry.password_file) {
+            (Some(user), Some(file)) => Some(RegistryLogin {
+                user: user.clone(),
+                password: SecretReference::new("schema_registry.password_file", file, folder)?,
+            }),
             _ => None,
         };
         Ok(Self {
@@ -73,21 +114,21 @@ impl Surroundings {
                 &postgres.password_file,
                 folder,
             )?,
-            registry_url: match &config.connect.registry_url {
+            registry_url: match &connect.registry_url {
                 Some(url) => url.as_str().trim_end_matches('/').to_owned(),
-                None => apicurio(&config.schema_registry)?,
+                None => apicurio_url(registry)?,
             },
             registry_login,
         })
     }
 }
 
-/// Apicurio's own API beside its Confluent-compatible one: the converter speaks only the former.
-fn apicurio(registry: &SchemaRegistryConfig) -> Result<String, Invalid> {
+/// Apicurio's own API: the converter does not support its Confluent-compatible one.
+fn apicurio_url(registry: &SchemaRegistryConfig) -> Result<String, Invalid> {
     let url = registry.url.as_str();
     let (base, _) = url.split_once("/apis/ccompat/").ok_or_else(|| {
         let allowed = format!(
-            "the URL of Apicurio's API (…/apis/registry/v2) as Kafka Connect sees it, as schema_registry.url = {url} does not tell it"
+            "the URL of Apicurio's API (…/apis/registry/v2) as Kafka Connect sees it; it cannot be derived from schema_registry.url = {url}"
         );
         Invalid::new("connect.registry_url", "nothing", allowed)
     })?;
@@ -99,17 +140,18 @@ mod tests {
     use super::*;
     use common::config::load_from;
 
-    fn surroundings(environment: &[(&str, &str)]) -> Surroundings {
+    fn settings(environment: &[(&str, &str)]) -> ConnectSettings {
         let environment = environment.iter().map(|(k, v)| (format!("KSTREAM__{k}"), (*v).to_owned()));
-        Surroundings::of(&load_from(None, environment).unwrap()).unwrap()
+        let config: crate::Config = load_from(None, environment).unwrap();
+        ConnectSettings::new(&config.connect, &config.postgres, &config.schema_registry).unwrap()
     }
 
     #[test]
-    fn by_default_connect_sees_everything_as_we_do() {
-        let found = surroundings(&[("POSTGRES__PASSWORD_FILE", "/run/secrets/pg")]);
+    fn by_default_connect_uses_the_addresses_of_this_service() {
+        let found = settings(&[("POSTGRES__PASSWORD_FILE", "/run/secrets/pg")]);
         assert_eq!(
             found,
-            Surroundings {
+            ConnectSettings {
                 jdbc_url:
                     "jdbc:postgresql://127.0.0.1:5432/kstream?sslmode=disable&reWriteBatchedInserts=true"
                         .into(),
@@ -122,15 +164,15 @@ mod tests {
     }
 
     #[test]
-    fn a_relative_password_file_becomes_absolute_as_connect_has_another_working_folder() {
+    fn a_relative_password_file_becomes_absolute() {
         let here = std::env::current_dir().unwrap();
         let expected = format!("${{directory:{}/secrets:postgres_password}}", here.display());
-        assert_eq!(surroundings(&[]).postgres_password.as_str(), expected);
+        assert_eq!(settings(&[]).postgres_password.as_str(), expected);
     }
 
     #[test]
-    fn where_connect_sees_it_otherwise_its_view_goes_into_the_connector() {
-        let found = surroundings(&[
+    fn addresses_and_folders_of_connect_replace_those_of_this_service() {
+        let found = settings(&[
             ("POSTGRES__PASSWORD_FILE", "/ours/pg"),
             ("CONNECT__SECRETS_DIR", "/theirs"),
             ("CONNECT__POSTGRES_URL", "postgresql://kstream@db:6000/kstream"),
@@ -142,7 +184,10 @@ mod tests {
         assert_eq!(found.postgres_password.as_str(), "${directory:/theirs:pg}");
         assert!(found.jdbc_url.starts_with("jdbc:postgresql://db:6000/kstream?"));
         assert_eq!(found.registry_url, "http://registry:8080/apis/registry/v2");
-        let (user, password) = found.registry_login.unwrap();
-        assert_eq!((user.as_str(), password.as_str()), ("reader", "${directory:/theirs:registry}"));
+        let login = found.registry_login.unwrap();
+        assert_eq!(
+            (login.user.as_str(), login.password.as_str()),
+            ("reader", "${directory:/theirs:registry}")
+        );
     }
 }

@@ -1,105 +1,57 @@
-//! The connectors that we want: the templates of `connect/connectors`, filled.
+//! The connectors of the sinks, made from the template `connect/connectors/jdbc-sink.json`.
 
 use std::collections::BTreeMap;
 
-use common::config::TopicsConfig;
-use common::kafka::admin::TopicSpec;
+use super::settings::ConnectSettings;
+use crate::sink::Sink;
 
-use super::settings::Surroundings;
+/// A connector's configuration, as in Connect's REST API.
+pub(crate) type ConnectorConfig = BTreeMap<String, String>;
 
-/// A connector's configuration, as Connect's REST API takes and gives it.
-pub type ConnectorConfig = BTreeMap<String, String>;
-
-/// A connector as it ought to be.
+/// A connector with the configuration that it must have.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Connector {
-    /// Its name; `connect-` before it makes its consumer group.
-    pub name: &'static str,
-    /// All of its configuration.
-    pub config: ConnectorConfig,
+pub(crate) struct Connector {
+    pub(crate) name: &'static str,
+    pub(crate) config: ConnectorConfig,
 }
 
-/// One of our connectors, before it is filled.
-struct Template {
-    name: &'static str,
-    text: &'static str,
-    topic: fn(&TopicsConfig) -> TopicSpec,
-}
+const TEMPLATE: &str = include_str!("../../../../connect/connectors/jdbc-sink.json");
 
-const TEMPLATES: [Template; 2] = [
-    Template {
-        name: "kstream-trades",
-        text: include_str!("../../../../connect/connectors/kstream-trades.json"),
-        topic: TopicSpec::trades,
-    },
-    Template {
-        name: "kstream-moving-averages",
-        text: include_str!("../../../../connect/connectors/kstream-moving-averages.json"),
-        topic: TopicSpec::moving_averages,
-    },
-];
-
-/// Our connectors, for these topics in these surroundings.
-#[must_use]
-pub fn connectors(topics: &TopicsConfig, surroundings: &Surroundings) -> Vec<Connector> {
-    TEMPLATES.iter().map(|template| template.fill(topics, surroundings)).collect()
-}
-
-/// The topics that our connectors read and those that take what could not be converted.
-#[must_use]
-pub fn topics(topics: &TopicsConfig) -> Vec<TopicSpec> {
-    let sources = TEMPLATES.iter().map(|template| (template.topic)(topics));
-    sources.flat_map(|source| [dead_letters(&source, topics), source]).collect()
-}
-
-/// Connect writes a dead letter with the timestamp of its origin, and a good record may be among them: it must stay as long as the
-/// origin does.
-fn dead_letters(source: &TopicSpec, topics: &TopicsConfig) -> TopicSpec {
-    TopicSpec {
-        name: format!("{}.connect-dlq", source.name),
-        key: source.key,
-        retention: source.retention,
-        ..TopicSpec::dead_letter(topics)
-    }
-}
-
-impl Template {
-    fn fill(&self, topics: &TopicsConfig, surroundings: &Surroundings) -> Connector {
-        let topic = (self.topic)(topics);
+impl Connector {
+    /// Fills the template for a sink.
+    pub(crate) fn new(sink: &Sink, settings: &ConnectSettings) -> Self {
         let values = BTreeMap::from([
-            ("{{dead_letter_topic}}", dead_letters(&topic, topics).name),
-            ("{{topic}}", topic.name),
-            ("{{jdbc_url}}", surroundings.jdbc_url.clone()),
-            ("{{postgres_role}}", surroundings.postgres_role.clone()),
-            ("{{postgres_password}}", surroundings.postgres_password.as_str().to_owned()),
-            ("{{registry_url}}", surroundings.registry_url.clone()),
+            ("{{dead_letter_topic}}", sink.dead_letter_topic()),
+            ("{{topic}}", sink.topic().to_owned()),
+            ("{{table}}", sink.table.name.to_owned()),
+            ("{{primary_key}}", sink.table.key.join(",")),
+            ("{{jdbc_url}}", settings.jdbc_url.clone()),
+            ("{{postgres_role}}", settings.postgres_role.clone()),
+            ("{{postgres_password}}", settings.postgres_password.as_str().to_owned()),
+            ("{{registry_url}}", settings.registry_url.clone()),
         ]);
-        let mut config: ConnectorConfig = serde_json::from_str(self.text)
-            .expect("connect/connectors/*.json are compiled in and a test fills each of them");
+        let mut config: ConnectorConfig =
+            serde_json::from_str(TEMPLATE).expect("the template is compiled in and a test fills it");
         for value in config.values_mut() {
             if let Some(filled) = values.get(value.as_str()) {
                 value.clone_from(filled);
             }
         }
-        config.insert("name".into(), self.name.into());
-        if let Some((user, password)) = &surroundings.registry_login {
-            config.insert("value.converter.apicurio.auth.username".into(), user.clone());
-            config.insert("value.converter.apicurio.auth.password".into(), password.as_str().into());
+        config.insert("name".into(), sink.connector.into());
+        if let Some(login) = &settings.registry_login {
+            config.insert("value.converter.apicurio.auth.username".into(), login.user.clone());
+            config.insert("value.converter.apicurio.auth.password".into(), login.password.as_str().into());
         }
-        Connector { name: self.name, config }
+        Self { name: sink.connector, config }
     }
-}
 
-impl Connector {
-    /// The class that does the work.
-    #[must_use]
-    pub fn class(&self) -> &str {
+    /// The class of the connector plugin.
+    pub(crate) fn class(&self) -> &str {
         self.config.get("connector.class").map_or("", String::as_str)
     }
 
-    /// The keys in which `found` is not as it ought to be, sorted.
-    #[must_use]
-    pub fn differences(&self, found: &ConnectorConfig) -> Vec<String> {
+    /// The keys whose values in `found` are not those that they must be, sorted.
+    pub(crate) fn differences(&self, found: &ConnectorConfig) -> Vec<String> {
         let keys = self.config.keys().chain(found.keys().filter(|key| !self.config.contains_key(*key)));
         let mut keys: Vec<_> = keys.filter(|key| self.config.get(*key) != found.get(*key)).cloned().collect();
         keys.sort();
@@ -119,9 +71,11 @@ mod tests {
         load_from(None, all.map(|(k, v)| (format!("KSTREAM__{k}"), (*v).to_owned()))).unwrap()
     }
 
-    fn filled(environment: &[(&str, &str)]) -> Vec<Connector> {
+    fn filled(environment: &[(&str, &str)]) -> [Connector; 2] {
         let config = config(environment);
-        connectors(&config.topics, &Surroundings::of(&config).unwrap())
+        let settings =
+            ConnectSettings::new(&config.connect, &config.postgres, &config.schema_registry).unwrap();
+        Sink::all(&config.topics).map(|sink| Connector::new(&sink, &settings))
     }
 
     fn expected(own: [(&str, &str); 5]) -> ConnectorConfig {
@@ -180,19 +134,19 @@ mod tests {
             ("primary.key.fields", "instrument_name,window_start,window_end"),
             ("errors.deadletterqueue.topic.name", "deribit.moving-averages.connect-dlq"),
         ]);
-        let found: Vec<_> = filled(&[]).into_iter().map(|connector| connector.config).collect();
+        let found = filled(&[]).map(|connector| connector.config);
         assert_eq!(found, [trades, averages]);
     }
 
     #[test]
-    fn topics_by_another_name_take_their_dead_letters_with_them() {
-        let [trades, _] = <[Connector; 2]>::try_from(filled(&[("TOPICS__TRADES", "x.y")])).unwrap();
+    fn a_renamed_topic_renames_its_dead_letter_topic() {
+        let [trades, _] = filled(&[("TOPICS__TRADES", "x.y")]);
         assert_eq!(trades.config["topics"], "x.y");
         assert_eq!(trades.config["errors.deadletterqueue.topic.name"], "x.y.connect-dlq");
     }
 
     #[test]
-    fn a_registry_with_a_login_gets_it_by_reference() {
+    fn the_password_of_the_registry_is_passed_by_reference() {
         let connectors = filled(&[
             ("SCHEMA_REGISTRY__USERNAME", "reader"),
             ("SCHEMA_REGISTRY__PASSWORD_FILE", "/run/secrets/registry"),
@@ -204,19 +158,6 @@ mod tests {
                 "${directory:/run/secrets:registry}"
             );
         }
-    }
-
-    #[test]
-    fn a_dead_letter_stays_as_long_as_its_origin() {
-        let config = config(&[]);
-        let specs = topics(&config.topics);
-        let named = |name: &str| specs.iter().find(|spec| spec.name == name).unwrap();
-        assert_eq!(specs.len(), 4);
-        assert_eq!(named("deribit.trades.connect-dlq").retention, None);
-        let averages = named("deribit.moving-averages.connect-dlq");
-        assert_eq!(averages.retention, Some(*config.topics.retention));
-        // As large as the request that the connector's own producer may make.
-        assert_eq!(averages.max_message_bytes, Some(2_097_152));
     }
 
     #[test]

@@ -1,50 +1,60 @@
-//! What is to be done about one dead letter.
+//! Decides whether a dead letter is requeued.
 
-use crate::dead_letters::headers::Origin;
-use crate::record::{Reason, Record, Undecodable};
+use crate::record::{DecodedRecord, NoRowReason, RecordLocation, RecordOutcome, Undecodable};
 
-/// The reason of those that are good.
-pub const BROUGHT_BACK: &str = "brought_back";
+/// The reason of requeued letters, as the table `dead_letters` has stored it since migration V2.
+pub(super) const REQUEUED: &str = "brought_back";
 
-/// A letter that was judged.
-pub struct Decision {
-    /// The record that it once was; a letter that does not tell stands for itself.
-    pub origin: Origin,
-    /// [`BROUGHT_BACK`], or why not.
-    pub reason: &'static str,
-    /// In words.
-    pub detail: String,
-    /// What gets its row.
-    pub record: Option<Record>,
+/// The reason of letters that Kafka Connect did not write, likewise.
+const NO_ORIGIN: &str = "no_origin";
+
+pub(super) struct DeadLetterDecision {
+    /// The record in its own topic; a letter without origin stands for itself.
+    pub(super) location: RecordLocation,
+    /// [`REQUEUED`], or why the record has no row.
+    pub(super) reason: &'static str,
+    pub(super) detail: String,
+    /// Is written to the table.
+    pub(super) record: Option<DecodedRecord>,
 }
 
-impl Decision {
-    /// About a letter at `own` place, from the topic `expected` if Kafka Connect wrote it, whose value was judged so.
-    #[must_use]
-    pub fn of(
-        own: Origin,
-        (origin, expected): (Option<Origin>, &str),
-        value: Result<Record, Undecodable>,
+impl DeadLetterDecision {
+    /// About a letter at `location` in the dead-letter topic of `topic`.
+    pub(super) fn new(
+        location: RecordLocation,
+        origin: Option<RecordLocation>,
+        topic: &str,
+        outcome: RecordOutcome,
     ) -> Self {
-        let Some(origin) = origin.filter(|origin| origin.topic == expected) else {
-            let detail = format!("its headers do not say which record of {expected} it is");
-            return Self { origin: own, reason: "no_origin", detail, record: None };
-        };
-        match value {
-            Ok(record) => {
-                let detail = "it decodes: Kafka Connect refused it for a passing reason".to_owned();
-                Self { origin, reason: BROUGHT_BACK, detail, record: Some(record) }
-            }
-            Err(Undecodable { reason, detail }) => {
-                Self { origin, reason: reason.name(), detail, record: None }
+        match origin.filter(|origin| origin.topic == topic) {
+            Some(origin) => Self::of_origin(origin, outcome),
+            None => {
+                let detail = format!("its headers do not say which record of {topic} it is");
+                Self { location, reason: NO_ORIGIN, detail, record: None }
             }
         }
     }
 
-    /// The same for a record that decodes but that Postgres refuses.
-    #[must_use]
-    pub fn refused(self, detail: String) -> Self {
-        Self { reason: Reason::RefusedByPostgres.name(), detail, record: None, ..self }
+    /// About the record from which a letter was made.
+    pub(super) fn of_origin(location: RecordLocation, outcome: RecordOutcome) -> Self {
+        match outcome {
+            RecordOutcome::Decoded(record) => {
+                let detail = "it decodes: Kafka Connect rejected it for a temporary reason".to_owned();
+                Self { location, reason: REQUEUED, detail, record: Some(record) }
+            }
+            RecordOutcome::Undecodable(Undecodable { reason, detail }) => {
+                Self { location, reason: reason.name(), detail, record: None }
+            }
+        }
+    }
+
+    /// The same about a record that decodes but that Postgres rejects.
+    pub(super) fn rejected(self, detail: String) -> Self {
+        Self { reason: NoRowReason::RejectedByPostgres.name(), detail, record: None, ..self }
+    }
+
+    pub(super) fn is_requeued(&self) -> bool {
+        self.reason == REQUEUED
     }
 }
 
@@ -53,12 +63,12 @@ mod tests {
     use super::*;
     use common::model::MovingAverage;
 
-    fn place(topic: &str) -> Origin {
-        Origin { topic: topic.into(), partition: 1, offset: 7 }
+    fn location(topic: &str) -> RecordLocation {
+        RecordLocation { topic: topic.into(), partition: 1, offset: 7 }
     }
 
-    fn good() -> Record {
-        Record::Average(Box::new(MovingAverage {
+    fn good() -> RecordOutcome {
+        RecordOutcome::Decoded(DecodedRecord::MovingAverage(Box::new(MovingAverage {
             instrument_name: "A".into(),
             window_start: 0,
             window_end: 1,
@@ -71,40 +81,40 @@ mod tests {
             low: 1.0,
             close: 1.0,
             volume: 1.0,
-        }))
+        })))
     }
 
-    fn decide(origin: Option<Origin>, value: Result<Record, Undecodable>) -> Decision {
-        Decision::of(place("t.connect-dlq"), (origin, "t"), value)
+    fn decide(origin: Option<RecordLocation>, outcome: RecordOutcome) -> DeadLetterDecision {
+        DeadLetterDecision::new(location("t.connect-dlq"), origin, "t", outcome)
     }
 
     #[test]
-    fn a_record_that_decodes_is_brought_back_under_its_own_place() {
-        let decision = decide(Some(place("t")), Ok(good()));
-        assert_eq!((decision.reason, decision.origin), (BROUGHT_BACK, place("t")));
+    fn a_record_that_decodes_is_brought_back_under_its_own_location() {
+        let decision = decide(Some(location("t")), good());
+        assert_eq!((decision.reason, decision.location), (REQUEUED, location("t")));
         assert!(decision.record.is_some());
     }
 
     #[test]
-    fn one_that_does_not_decode_stays_with_its_reason() {
-        let undecodable = Undecodable { reason: Reason::Malformed, detail: "does not decode: x".into() };
-        let decision = decide(Some(place("t")), Err(undecodable));
+    fn one_that_does_not_decode_is_kept_with_its_reason() {
+        let undecodable = Undecodable { reason: NoRowReason::Malformed, detail: "does not decode: x".into() };
+        let decision = decide(Some(location("t")), RecordOutcome::Undecodable(undecodable));
         assert_eq!((decision.reason, decision.detail.as_str()), ("malformed", "does not decode: x"));
         assert!(decision.record.is_none());
     }
 
     #[test]
-    fn a_letter_that_kafka_connect_did_not_write_is_never_brought_back() {
-        for origin in [None, Some(place("another"))] {
-            let decision = decide(origin, Ok(good()));
-            assert_eq!((decision.reason, decision.origin), ("no_origin", place("t.connect-dlq")));
+    fn a_letter_that_kafka_connect_did_not_write_is_never_requeued() {
+        for origin in [None, Some(location("another"))] {
+            let decision = decide(origin, good());
+            assert_eq!((decision.reason, decision.location), ("no_origin", location("t.connect-dlq")));
             assert!(decision.record.is_none());
         }
     }
 
     #[test]
-    fn what_postgres_refuses_stays() {
-        let decision = decide(Some(place("t")), Ok(good())).refused("invalid byte sequence".into());
+    fn one_that_postgres_rejects_is_kept() {
+        let decision = decide(Some(location("t")), good()).rejected("invalid byte sequence".into());
         assert_eq!(decision.reason, "refused_by_postgres");
         assert!(decision.record.is_none());
     }

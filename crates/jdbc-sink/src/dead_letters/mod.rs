@@ -2,11 +2,11 @@
 //! counted by reason.
 
 mod decision;
-pub mod headers;
+pub(crate) mod headers;
+pub(crate) mod metrics;
 mod processor;
 mod skip;
 mod store;
 
-pub use decision::{BROUGHT_BACK, Decision};
-pub use processor::Desk;
-pub use skip::pass_over;
+pub(crate) use processor::DeadLetterProcessor;
+pub(crate) use skip::skip;

@@ -1,135 +1,143 @@
-//! Reads a pair's dead letters as they come, and decides each.
+//! Reads a sink's dead letters as they come, and requeues those that decode.
 
 use std::time::{Duration, Instant};
 
 use common::Failure;
 use common::avro::registry::Registry;
+use common::config::{KafkaConfig, SchemaRegistryConfig};
 use rdkafka::Message as _;
+use rdkafka::message::BorrowedMessage;
 use tokio_postgres::{Client, Error};
 
-use super::decision::{BROUGHT_BACK, Decision};
+use super::decision::DeadLetterDecision;
+use super::headers::origin;
+use super::metrics::DeadLetterMetrics;
 use super::store::{self, Position};
-use crate::Config;
-use crate::dead_letters::headers::Origin;
-use crate::kafka::progress::{Progress, lag};
-use crate::kafka::reader::{Range, Reader};
-use crate::metrics::SinkMetrics;
-use crate::monitor::status::now;
+use crate::kafka::progress::{CommittedOffsets, lag, now_millis};
+use crate::kafka::reader::{OffsetRange, RangeReader};
 use crate::postgres::connection::Database;
-use crate::postgres::errors::{column, is_refusal, said};
-use crate::record::RowDecoder;
-use crate::sink::Pair;
+use crate::postgres::errors::{connection_error, is_rejection, rejected_column, sql_message};
+use crate::record::{RecordLocation, RowDecoder};
+use crate::sink::Sink;
 
-/// So many letters share a transaction: a registry that is away sends whole topics here. Connect's producer leaves no gaps, so that
+/// Letters of one transaction: while the registry is unavailable, Connect sends whole topics here. Connect's producer leaves no gaps, so
 /// offsets count letters.
 const BATCH: i64 = 500;
 /// How long one letter waits for the registry before all of them do.
-const REGISTRY_WITHIN: Duration = Duration::from_secs(5);
+const REGISTRY_TIMEOUT: Duration = Duration::from_secs(5);
+/// From one retry of unresolved letters to the next.
+const RETRY_INTERVAL: Duration = Duration::from_secs(30);
 
-/// How often letters that may be good another time are judged again.
-const AGAIN: Duration = Duration::from_secs(30);
-
-/// Where the dead letters of one pair are decided.
-pub struct Desk {
-    pair: Pair,
-    topic: Reader,
-    letters: Reader,
-    progress: Progress,
+/// Processes the dead letters of one sink, and shows its lag.
+pub(crate) struct DeadLetterProcessor {
+    sink: Sink,
+    topic: RangeReader,
+    dead_letters: RangeReader,
+    committed: CommittedOffsets,
     decoder: RowDecoder,
     database: Database,
     client: Option<Client>,
-    metrics: SinkMetrics,
-    /// When letters were last judged again.
-    judged_again: Option<Instant>,
-    /// Why nothing could be decided at the last look.
-    trouble: Option<String>,
+    metrics: DeadLetterMetrics,
+    retried_at: Option<Instant>,
+    /// The error of the last poll.
+    problem: Option<String>,
 }
 
-impl Desk {
-    /// A desk that has seen no letter yet.
-    ///
-    /// # Errors
-    /// If the configuration is not librdkafka's, or a password's file cannot be read.
-    pub fn new(config: &Config, pair: Pair, metrics: SinkMetrics) -> Result<Self, Failure> {
+impl DeadLetterProcessor {
+    /// Sends no request yet.
+    pub(crate) fn new(
+        sink: Sink,
+        kafka: &KafkaConfig,
+        registry: &SchemaRegistryConfig,
+        database: Database,
+        metrics: DeadLetterMetrics,
+    ) -> Result<Self, Failure> {
         Ok(Self {
-            topic: Reader::new(&config.kafka, &pair.topic)?,
-            letters: Reader::new(&config.kafka, &pair.dead_letters())?,
-            progress: Progress::new(&config.kafka, &pair)?,
-            decoder: RowDecoder::new(&pair, Registry::new(&config.schema_registry)?),
-            database: Database::new(&config.postgres)?,
+            topic: RangeReader::new(kafka, sink.topic())?,
+            dead_letters: RangeReader::new(kafka, &sink.dead_letter_topic())?,
+            committed: CommittedOffsets::new(kafka, &sink)?,
+            decoder: RowDecoder::new(&sink, Registry::new(registry)?),
+            database,
             client: None,
             metrics,
-            judged_again: None,
-            trouble: None,
-            pair,
+            retried_at: None,
+            problem: None,
+            sink,
         })
     }
 
-    /// Decides until it is dropped, which it may be at any time: a transaction that was not committed is none.
-    pub async fn run(&mut self, interval: Duration) {
+    /// Runs until it is dropped, which is safe at any time: an uncommitted transaction has no effect.
+    pub(crate) async fn run(&mut self, interval: Duration) {
         loop {
-            let looked = self.look().await;
-            self.tell(looked.err().map(|failure| failure.to_string()));
+            let polled = self.poll().await;
+            self.log_problem(polled.err().map(|failure| failure.to_string()));
             tokio::time::sleep(interval).await;
         }
     }
 
-    fn tell(&mut self, trouble: Option<String>) {
-        let connector = self.pair.connector;
-        match (&self.trouble, &trouble) {
+    fn log_problem(&mut self, problem: Option<String>) {
+        let connector = self.sink.connector;
+        match (&self.problem, &problem) {
             (None, Some(error)) => {
-                tracing::warn!(connector, error, "lag and dead letters cannot be seen to; they wait");
+                tracing::warn!(connector, error, "cannot process lag and dead letters; retrying");
             }
-            (Some(_), None) => tracing::info!(connector, "lag and dead letters are seen to again"),
+            (Some(_), None) => tracing::info!(connector, "processing of lag and dead letters resumed"),
             _ => {}
         }
-        self.trouble = trouble;
+        self.problem = problem;
     }
 
-    /// Decides what has come since the last look.
-    async fn look(&mut self) -> Result<(), Failure> {
-        let lag = lag(&self.topic, &self.progress, now()).await?;
-        self.metrics.lag(self.pair.connector, lag);
-        let name = self.pair.dead_letters();
-        let done = store::positions(self.client().await?, &name).await.map_err(|error| self.lost(&error))?;
-        for range in self.letters.extent().await? {
-            let from = done.get(&range.partition).map_or(range.from, |next| range.from.max(*next));
-            self.decide(Range { from, ..range }).await?;
+    /// Processes what has come since the last poll.
+    async fn poll(&mut self) -> Result<(), Failure> {
+        let lag = lag(&self.topic, &self.committed, now_millis()).await?;
+        self.metrics.show_lag(self.sink.connector, lag);
+        let topic = self.sink.dead_letter_topic();
+        let positions = store::positions(self.client().await?, &topic).await;
+        let positions = positions.map_err(|error| self.disconnect(&error))?;
+        for range in self.dead_letters.ranges().await? {
+            let from = positions.get(&range.partition).map_or(range.from, |next| range.from.max(*next));
+            self.process(OffsetRange { from, ..range }).await?;
         }
-        if self.judged_again.is_none_or(|at| at.elapsed() >= AGAIN) {
-            self.judge_again().await?;
-            self.judged_again = Some(Instant::now());
+        if self.retried_at.is_none_or(|at| at.elapsed() >= RETRY_INTERVAL) {
+            self.retry_unresolved().await?;
+            self.retried_at = Some(Instant::now());
         }
         self.show().await
     }
 
     async fn show(&mut self) -> Result<(), Failure> {
-        let pair = self.pair.clone();
-        let counts = store::counts(self.client().await?, &pair).await.map_err(|error| self.lost(&error))?;
-        self.metrics.dead_letters(pair.connector, &counts);
-        let verified = store::verified(self.client().await?, &pair).await;
-        if let Some(verified) = verified.map_err(|error| self.lost(&error))? {
-            self.metrics.verified(pair.table.name, verified);
+        let sink = self.sink.clone();
+        let counts = store::counts(self.client().await?, &sink).await;
+        let counts = counts.map_err(|error| self.disconnect(&error))?;
+        self.metrics.show_dead_letters(sink.connector, &counts);
+        let last = store::last_verification(self.client().await?, &sink).await;
+        if let Some(last) = last.map_err(|error| self.disconnect(&error))? {
+            self.metrics.show_verification(sink.table.name, &last);
         }
         Ok(())
     }
 
-    /// A registry that had lost a schema, or got it late, may know it now, and a table may be mended: the records are read where they
-    /// came from.
-    async fn judge_again(&mut self) -> Result<(), Failure> {
-        let pair = self.pair.clone();
-        let undecided = store::undecided(self.client().await?, &pair, BATCH).await;
-        for origin in undecided.map_err(|error| self.lost(&error))? {
-            let range = Range { partition: origin.partition, from: origin.offset, to: origin.offset + 1 };
+    /// The registry may know a schema now that it did not know before, and the table may accept a row again. So the records are read once
+    /// more where they came from.
+    async fn retry_unresolved(&mut self) -> Result<(), Failure> {
+        let sink = self.sink.clone();
+        let unresolved = store::unresolved(self.client().await?, &sink, BATCH).await;
+        for location in unresolved.map_err(|error| self.disconnect(&error))? {
+            let RecordLocation { partition, offset, .. } = location;
+            let range = OffsetRange { partition, from: offset, to: offset + 1 };
             let (decoder, mut decision) = (&mut self.decoder, None);
-            let judge = async |record: &rdkafka::message::BorrowedMessage<'_>| {
-                let value = decoder.decode_within(record.payload(), REGISTRY_WITHIN).await?;
-                decision = Some(Decision::of(origin.clone(), (Some(origin.clone()), &pair.topic), value));
+            let decide = async |record: &BorrowedMessage<'_>| {
+                let outcome = decoder.decode_within(record.payload(), REGISTRY_TIMEOUT).await?;
+                decision = Some(DeadLetterDecision::of_origin(location.clone(), outcome));
                 Ok(())
             };
-            self.topic.read(range, judge).await?;
+            self.topic.read(range, decide).await?;
             if let Some(decision) = decision {
-                self.write_one(decision, None).await?;
+                let decision = self.write_one(decision, None).await?;
+                // Any other result was logged when the letter came.
+                if decision.is_requeued() {
+                    log_decision(&sink, &decision);
+                }
             }
         }
         Ok(())
@@ -143,93 +151,89 @@ impl Desk {
         Ok(self.client.insert(client))
     }
 
-    /// Letters by letters, a batch at a time.
-    async fn decide(&mut self, mut range: Range) -> Result<(), Failure> {
+    /// The next poll opens a new connection.
+    fn disconnect(&mut self, error: &Error) -> Failure {
+        self.client = None;
+        connection_error(error)
+    }
+
+    async fn process(&mut self, mut range: OffsetRange) -> Result<(), Failure> {
         while range.from < range.to {
-            let batch = Range { to: range.to.min(range.from.saturating_add(BATCH)), ..range };
-            let decisions = self.judge(batch).await?;
+            let batch = OffsetRange { to: range.to.min(range.from.saturating_add(BATCH)), ..range };
+            let decisions = self.decide(batch).await?;
             self.write(decisions, batch).await?;
             range.from = batch.to;
         }
         Ok(())
     }
 
-    async fn judge(&mut self, range: Range) -> Result<Vec<Decision>, Failure> {
-        let (decoder, expected) = (&mut self.decoder, self.pair.topic.as_str());
+    async fn decide(&mut self, batch: OffsetRange) -> Result<Vec<DeadLetterDecision>, Failure> {
+        let (decoder, topic) = (&mut self.decoder, self.sink.topic());
         let mut decisions = Vec::new();
-        let judge = async |letter: &rdkafka::message::BorrowedMessage<'_>| {
-            let (topic, partition, offset) = (letter.topic().to_owned(), letter.partition(), letter.offset());
-            let own = Origin { topic, partition, offset };
-            let value = decoder.decode_within(letter.payload(), REGISTRY_WITHIN).await?;
-            decisions.push(Decision::of(own, (Origin::of(letter), expected), value));
+        let decide = async |letter: &BorrowedMessage<'_>| {
+            let outcome = decoder.decode_within(letter.payload(), REGISTRY_TIMEOUT).await?;
+            let location = RecordLocation::of(letter);
+            decisions.push(DeadLetterDecision::new(location, origin(letter), topic, outcome));
             Ok(())
         };
-        self.letters.read(range, judge).await?;
+        self.dead_letters.read(batch, decide).await?;
         Ok(decisions)
     }
 
-    /// Together if Postgres takes them all; if it refuses one, each by itself.
-    async fn write(&mut self, decisions: Vec<Decision>, of: Range) -> Result<(), Failure> {
-        let (pair, partition) = (self.pair.clone(), of.partition);
-        let end = Position { partition, next: of.to };
-        let written = store::write(self.client().await?, &pair, (&decisions, Some(&end))).await;
+    /// Writes all decisions in one transaction; if Postgres rejects one of them, each in its own.
+    async fn write(&mut self, decisions: Vec<DeadLetterDecision>, batch: OffsetRange) -> Result<(), Failure> {
+        let (sink, partition) = (self.sink.clone(), batch.partition);
+        let end = Position { partition, next: batch.to };
+        let written = store::write(self.client().await?, &sink, &decisions, Some(&end)).await;
         match written {
-            Ok(()) => decisions.iter().for_each(|decision| tell(&pair, decision)),
-            Err(error) if is_refusal(&error) => {
-                // Not before the last is written is any of them passed over.
-                let begin = Position { partition, next: of.from };
+            Ok(()) => decisions.iter().for_each(|decision| log_decision(&sink, decision)),
+            Err(error) if is_rejection(&error) => {
+                // The position moves only after the last of them: a restart in between repeats them all.
+                let begin = Position { partition, next: batch.from };
                 for decision in decisions {
-                    self.write_one(decision, Some(&begin)).await?;
+                    let decision = self.write_one(decision, Some(&begin)).await?;
+                    log_decision(&sink, &decision);
                 }
-                let written = store::write(self.client().await?, &pair, (&[], Some(&end))).await;
-                written.map_err(|error| self.lost(&error))?;
+                let written = store::write(self.client().await?, &sink, &[], Some(&end)).await;
+                written.map_err(|error| self.disconnect(&error))?;
             }
-            Err(error) => return Err(self.lost(&error)),
+            Err(error) => return Err(self.disconnect(&error)),
         }
         Ok(())
     }
 
+    /// Returns the decision as it was written: a rejected record is not requeued.
     async fn write_one(
         &mut self,
-        mut decision: Decision,
+        decision: DeadLetterDecision,
         position: Option<&Position>,
-    ) -> Result<(), Failure> {
-        let pair = self.pair.clone();
+    ) -> Result<DeadLetterDecision, Failure> {
+        let sink = self.sink.clone();
         let one = std::slice::from_ref(&decision);
-        match store::write(self.client().await?, &pair, (one, position)).await {
-            Ok(()) => {}
-            Err(error) if is_refusal(&error) && decision.record.is_some() => {
-                let detail = match column(&error, pair.table.columns) {
-                    Some(column) => format!("{}, column {column}", said(&error)),
-                    None => said(&error),
+        match store::write(self.client().await?, &sink, one, position).await {
+            Ok(()) => Ok(decision),
+            Err(error) if is_rejection(&error) && decision.record.is_some() => {
+                let detail = match rejected_column(&error, sink.table) {
+                    Some(column) => format!("{}, column {column}", sql_message(&error)),
+                    None => sql_message(&error),
                 };
-                decision = decision.refused(detail);
+                let decision = decision.rejected(detail);
                 let one = std::slice::from_ref(&decision);
-                let written = store::write(self.client().await?, &pair, (one, position)).await;
-                written.map_err(|error| self.lost(&error))?;
+                let written = store::write(self.client().await?, &sink, one, position).await;
+                written.map_err(|error| self.disconnect(&error))?;
+                Ok(decision)
             }
-            Err(error) => return Err(self.lost(&error)),
+            Err(error) => Err(self.disconnect(&error)),
         }
-        // One that is judged again was told of when it came.
-        if position.is_some() || decision.reason == BROUGHT_BACK {
-            tell(&pair, &decision);
-        }
-        Ok(())
-    }
-
-    /// The next look connects anew.
-    fn lost(&mut self, error: &Error) -> Failure {
-        self.client = None;
-        Failure::Other(anyhow::anyhow!("postgres at {}: {}", self.database.url().address(), said(error)))
     }
 }
 
-fn tell(pair: &Pair, decision: &Decision) {
-    let (connector, Decision { origin, reason, detail, .. }) = (pair.connector, decision);
-    let Origin { topic, partition, offset } = origin;
-    if *reason == BROUGHT_BACK {
-        tracing::info!(connector, topic, partition, offset, "dead letter brought back: it is good");
+fn log_decision(sink: &Sink, decision: &DeadLetterDecision) {
+    let (connector, DeadLetterDecision { location, reason, detail, .. }) = (sink.connector, decision);
+    let RecordLocation { topic, partition, offset } = location;
+    if decision.is_requeued() {
+        tracing::info!(connector, topic, partition, offset, "dead letter requeued");
     } else {
-        tracing::error!(connector, topic, partition, offset, reason, detail, "dead letter stays");
+        tracing::error!(connector, topic, partition, offset, reason, detail, "dead letter kept");
     }
 }

@@ -1,193 +1,189 @@
-//! Passes over a record that Postgres refuses for good, at somebody's bidding: everything before it gets its row, it becomes a dead letter
-//! as Kafka Connect would have written it, and the connector goes on behind it.
+//! The command `skip`: a record that Postgres rejects becomes a dead letter, and the connector continues after it.
 //!
-//! Whatever ends in between, it can be done again: rows are upserts, and two letters of one record are one.
+//! Every record before it gets its row first. The command may be repeated wherever it ended: rows are upserts, and two letters of one
+//! record count as one.
 
 use std::time::Duration;
 
 use common::Failure;
 use common::avro::registry::Registry;
-use common::config::ServiceConfig as _;
+use common::config::{KafkaConfig, SchemaRegistryConfig, Service};
 use common::kafka::client::{Role, config};
 use rdkafka::Message as _;
-use rdkafka::message::{BorrowedMessage, Header, OwnedHeaders, OwnedMessage};
+use rdkafka::message::{BorrowedMessage, OwnedMessage};
 use rdkafka::producer::{FutureProducer, FutureRecord};
 use tokio::time::{Instant, sleep, timeout};
 use tokio_postgres::Client;
-use tokio_postgres::types::ToSql;
 
-use super::decision::Decision;
+use super::decision::DeadLetterDecision;
+use super::headers::headers;
 use super::store;
-use crate::Config;
 use crate::connect::api::ConnectApi;
-use crate::connect::responses::State;
-use crate::dead_letters::headers::Origin;
-use crate::kafka::failed;
-use crate::kafka::progress::Progress;
-use crate::kafka::reader::{Range, Reader};
+use crate::connect::responses::RunState;
+use crate::kafka::kafka_error;
+use crate::kafka::progress::CommittedOffsets;
+use crate::kafka::reader::{OffsetRange, RangeReader};
 use crate::postgres::connection::Database;
-use crate::postgres::errors::{is_refusal, said};
-use crate::record::{Record, RowDecoder, Undecodable};
-use crate::sink::Pair;
+use crate::postgres::errors::{connection_error, is_rejection, sql_message};
+use crate::record::{RecordLocation, RecordOutcome, RowDecoder};
+use crate::sink::Sink;
 
-/// How long each server may take for its part.
-const WITHIN: Duration = Duration::from_secs(60);
+/// For each step of a server.
+const TIMEOUT: Duration = Duration::from_secs(60);
 
-/// Passes over the record at `place`, whose topic is one of ours; the connector runs again afterwards, whatever came of it.
+/// Skips the record at `location`. The connector runs again afterwards, also after an error.
 ///
 /// # Errors
-/// If there is no such record, if it is passed already, if a record before it is refused too, or if a server does not answer.
-pub async fn pass_over(settings: &Config, place: &Origin) -> Result<(), Failure> {
-    let pair = Pair::all(&settings.topics).into_iter().find(|pair| pair.topic == place.topic);
-    let pair = pair.ok_or_else(|| refused(format!("no connector of ours reads topic {}", place.topic)))?;
-    let connector = pair.connector;
-    let api = ConnectApi::new(&settings.connect.url)?;
-    let passing = Passing {
-        topic: Reader::new(&settings.kafka, &pair.topic)?,
-        progress: Progress::new(&settings.kafka, &pair)?,
-        pair,
-        settings,
-        place,
+/// If there is no such record, if the connector is already after it, if Postgres accepts it or rejects a record before it, or if a server
+/// does not respond.
+pub(crate) async fn skip(
+    location: &RecordLocation,
+    sinks: &[Sink],
+    api: &ConnectApi,
+    kafka: &KafkaConfig,
+    registry: &SchemaRegistryConfig,
+    database: &Database,
+) -> Result<(), Failure> {
+    let sink = sinks.iter().find(|sink| sink.topic() == location.topic);
+    let sink = sink.ok_or_else(|| error(format!("no connector reads topic {}", location.topic)))?;
+    let mut job = SkipJob {
+        sink,
+        location,
+        api,
+        kafka,
+        topic: RangeReader::new(kafka, sink.topic())?,
+        decoder: RowDecoder::new(sink, Registry::new(registry)?),
     };
-    let record = passing.record().await?;
-    api.stop(connector).await?;
-    let passed = passing.behind_it(&api, &record).await;
-    api.resume(connector).await?;
-    passed
+    let record = job.read_record().await?;
+    api.stop(sink.connector).await?;
+    let skipped = job.run(&record, database).await;
+    api.resume(sink.connector).await?;
+    skipped
 }
 
-struct Passing<'a> {
-    settings: &'a Config,
-    pair: Pair,
-    place: &'a Origin,
-    topic: Reader,
-    progress: Progress,
+struct SkipJob<'a> {
+    sink: &'a Sink,
+    location: &'a RecordLocation,
+    api: &'a ConnectApi,
+    kafka: &'a KafkaConfig,
+    topic: RangeReader,
+    decoder: RowDecoder,
 }
 
-impl Passing<'_> {
-    async fn record(&self) -> Result<OwnedMessage, Failure> {
-        let Origin { partition, offset, .. } = *self.place;
+impl SkipJob<'_> {
+    async fn read_record(&self) -> Result<OwnedMessage, Failure> {
+        let RecordLocation { partition, offset, .. } = *self.location;
         let mut found = None;
-        let only = Range { partition, from: offset, to: offset.saturating_add(1) };
-        let extent = self.topic.extent().await?;
-        if extent.iter().any(|all| all.partition == partition && (all.from..all.to).contains(&offset)) {
+        let ranges = self.topic.ranges().await?;
+        if ranges.iter().any(|all| all.partition == partition && (all.from..all.to).contains(&offset)) {
             let each = async |message: &BorrowedMessage<'_>| {
                 found = Some(message.detach());
                 Ok(())
             };
+            let only = OffsetRange { partition, from: offset, to: offset.saturating_add(1) };
             self.topic.read(only, each).await?;
         }
-        found.ok_or_else(|| refused("there is no committed record at that place".into()))
+        found.ok_or_else(|| error("there is no committed record at this offset".into()))
     }
 
-    /// While the connector is stopped.
-    async fn behind_it(&self, api: &ConnectApi, record: &OwnedMessage) -> Result<(), Failure> {
-        let (connector, Origin { partition, offset, topic }) = (self.pair.connector, self.place);
-        let end = Instant::now() + WITHIN;
-        while api
-            .status(connector)
-            .await?
-            .is_none_or(|status| status.connector.state != State::Stopped || !status.tasks.is_empty())
-        {
-            if Instant::now() > end {
-                return Err(refused(format!("{connector} does not stop")));
+    /// Runs while the connector is stopped.
+    async fn run(&mut self, record: &OwnedMessage, database: &Database) -> Result<(), Failure> {
+        self.wait_until_stopped().await?;
+        let RecordLocation { topic, partition, offset } = self.location;
+        let before = self.unwritten_range().await?;
+        let client = database.connect().await?;
+        self.write_rows(&client, before).await?;
+        let outcome = self.decoder.decode_within(record.payload(), TIMEOUT).await?;
+        self.write_decision(client, outcome).await?;
+        self.write_dead_letter(record).await?;
+        let next = offset.saturating_add(1);
+        Ok(self.api.set_offset(self.sink.connector, topic, *partition, next).await?)
+    }
+
+    async fn wait_until_stopped(&self) -> Result<(), Failure> {
+        let (connector, deadline) = (self.sink.connector, Instant::now() + TIMEOUT);
+        loop {
+            let info = self.api.status(connector).await?;
+            if info.is_some_and(|info| info.connector.state == RunState::Stopped && info.tasks.is_empty()) {
+                return Ok(());
+            }
+            if Instant::now() > deadline {
+                return Err(error(format!("{connector} does not stop")));
             }
             sleep(Duration::from_millis(200)).await;
         }
-        let here = Range { partition: *partition, from: 0, to: i64::MAX };
-        let committed = self.progress.waiting(&[here]).await?;
-        let from = committed.first().map_or(0, |range| range.from);
-        if from > *offset {
-            return Err(refused(format!("{connector} is behind it already, at {from}")));
-        }
-        let first = self
-            .topic
-            .extent()
-            .await?
-            .iter()
-            .find(|all| all.partition == *partition)
-            .map_or(0, |all| all.from);
-        let client = Database::new(&self.settings.postgres)?.connect().await?;
-        let mut decoder = RowDecoder::new(&self.pair, Registry::new(&self.settings.schema_registry)?);
-        let before = Range { partition: *partition, from: from.max(first), to: *offset };
-        self.write_rows(&client, (&mut decoder, before)).await?;
-        let judged = decoder.decode_within(record.payload(), WITHIN).await?;
-        self.write_decision(client, judged).await?;
-        self.write_letter(record).await?;
-        Ok(api.move_to(connector, (topic, *partition, offset.saturating_add(1))).await?)
     }
 
-    /// What Connect would leave out if only its offset were moved.
-    async fn write_rows(
-        &self,
-        client: &Client,
-        (decoder, before): (&mut RowDecoder, Range),
-    ) -> Result<(), Failure> {
-        let upsert = client.prepare(&self.pair.table.upsert()).await.map_err(|error| lost(&error))?;
+    /// The offsets before the record that the connector has not committed.
+    async fn unwritten_range(&self) -> Result<OffsetRange, Failure> {
+        let RecordLocation { partition, offset, .. } = *self.location;
+        let all = OffsetRange { partition, from: 0, to: i64::MAX };
+        let uncommitted = CommittedOffsets::new(self.kafka, self.sink)?.uncommitted(&[all]).await?;
+        let from = uncommitted.first().map_or(0, |range| range.from);
+        if from > offset {
+            let connector = self.sink.connector;
+            return Err(error(format!("{connector} is already after this record, at offset {from}")));
+        }
+        let ranges = self.topic.ranges().await?;
+        let first = ranges.iter().find(|range| range.partition == partition).map_or(0, |range| range.from);
+        Ok(OffsetRange { partition, from: from.max(first), to: offset })
+    }
+
+    /// If only its offset were moved, Connect would never write these records.
+    async fn write_rows(&mut self, client: &Client, before: OffsetRange) -> Result<(), Failure> {
+        let upsert = client.prepare(&self.sink.table.upsert()).await;
+        let (upsert, decoder) = (upsert.map_err(|error| connection_error(&error))?, &mut self.decoder);
         let each = async |message: &BorrowedMessage<'_>| {
-            // What cannot be decoded is a dead letter already: it was converted, or not, before anything of its batch was written.
-            let Ok(record) = decoder.decode_within(message.payload(), WITHIN).await? else { return Ok(()) };
-            let row = record.row();
-            let cells: Vec<&(dyn ToSql + Sync)> = row.cells.iter().map(|cell| cell as _).collect();
-            client.execute(&upsert, &cells).await.map(drop).map_err(|error| {
-                refused(format!("the record before it, at offset {}: {}", message.offset(), said(&error)))
+            // Connect converts a whole batch before it writes any of it. So an undecodable record is a dead letter already.
+            let RecordOutcome::Decoded(record) = decoder.decode_within(message.payload(), TIMEOUT).await?
+            else {
+                return Ok(());
+            };
+            let written = client.execute(&upsert, &record.row().params()).await;
+            written.map(drop).map_err(|cause| {
+                let (offset, cause) = (message.offset(), sql_message(&cause));
+                error(format!("a record before it, at offset {offset}: {cause}"))
             })
         };
         self.topic.read(before, each).await
     }
 
-    /// As the letter will be judged when it is read; what Postgres takes is not passed over.
-    async fn write_decision(
-        &self,
-        mut client: Client,
-        judged: Result<Record, Undecodable>,
-    ) -> Result<(), Failure> {
-        let place = self.place.clone();
-        let mut decision = Decision::of(place.clone(), (Some(place), &self.pair.topic), judged);
+    /// Stores the decision that the processor will make about the letter. A record that Postgres accepts is not skipped.
+    async fn write_decision(&self, mut client: Client, outcome: RecordOutcome) -> Result<(), Failure> {
+        let mut decision = DeadLetterDecision::of_origin(self.location.clone(), outcome);
         if decision.record.is_some() {
-            let attempt =
-                store::write(&mut client, &self.pair, (std::slice::from_ref(&decision), None)).await;
-            decision = match attempt {
-                Ok(()) => return Err(refused("postgres takes it: it has its row now".into())),
-                Err(error) if is_refusal(&error) => decision.refused(said(&error)),
-                Err(error) => return Err(lost(&error)),
+            let one = std::slice::from_ref(&decision);
+            decision = match store::write(&mut client, self.sink, one, None).await {
+                Ok(()) => return Err(error("postgres accepts this record: it has its row now".into())),
+                Err(error) if is_rejection(&error) => decision.rejected(sql_message(&error)),
+                Err(error) => return Err(connection_error(&error)),
             };
         }
-        let written = store::write(&mut client, &self.pair, (&[decision], None)).await;
-        written.map_err(|error| lost(&error))
+        let written = store::write(&mut client, self.sink, &[decision], None).await;
+        written.map_err(|error| connection_error(&error))
     }
 
-    async fn write_letter(&self, record: &OwnedMessage) -> Result<(), Failure> {
-        let (partition, offset) = (self.place.partition.to_string(), self.place.offset.to_string());
-        let headers = [
-            ("__connect.errors.topic", self.place.topic.as_str()),
-            ("__connect.errors.partition", &partition),
-            ("__connect.errors.offset", &offset),
-            ("__connect.errors.connector.name", self.pair.connector),
-            ("__connect.errors.exception.message", "postgres refuses it; passed over by hand"),
-        ];
-        let all = headers.iter().fold(OwnedHeaders::new(), |all, (key, value)| {
-            all.insert(Header { key, value: Some(value.as_bytes()) })
-        });
-        let producer: FutureProducer = config(&self.settings.kafka, Config::SERVICE.name(), &Role::Producer)
+    async fn write_dead_letter(&self, record: &OwnedMessage) -> Result<(), Failure> {
+        let producer: FutureProducer = config(self.kafka, Service::JdbcSink.name(), &Role::Producer)
             .create()
-            .map_err(|error| failed("its settings", error))?;
-        let name = self.pair.dead_letters();
-        let mut letter = FutureRecord::<[u8], [u8]>::to(&name).headers(all);
+            .map_err(|error| kafka_error("client settings", error))?;
+        let (topic, step) = (self.sink.dead_letter_topic(), "writing the dead letter");
+        let message = "postgres rejects it; skipped by hand";
+        let mut letter = FutureRecord::<[u8], [u8]>::to(&topic).headers(headers(
+            self.location,
+            self.sink.connector,
+            message,
+        ));
         (letter.key, letter.payload) = (record.key(), record.payload());
         letter.timestamp = record.timestamp().to_millis();
-        match timeout(WITHIN, producer.send(letter, WITHIN)).await {
+        match timeout(TIMEOUT, producer.send(letter, TIMEOUT)).await {
             Ok(Ok(_)) => Ok(()),
-            Ok(Err((error, _))) => Err(failed("writing the dead letter", error)),
-            Err(_) => Err(failed("writing the dead letter", format!("no answer within {WITHIN:?}"))),
+            Ok(Err((error, _))) => Err(kafka_error(step, error)),
+            Err(_) => Err(kafka_error(step, format!("no response within {TIMEOUT:?}"))),
         }
     }
 }
 
-fn lost(error: &tokio_postgres::Error) -> Failure {
-    refused(format!("postgres: {}", said(error)))
-}
-
-fn refused(why: String) -> Failure {
-    Failure::Other(anyhow::anyhow!(why))
+fn error(message: String) -> Failure {
+    Failure::Other(anyhow::anyhow!(message))
 }

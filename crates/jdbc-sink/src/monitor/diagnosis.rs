@@ -1,71 +1,52 @@
-//! Finds what no restart mends: a table that was changed by hand, or the record that Postgres refuses.
+//! Finds what no restart can fix: a table that was changed by hand, or a record that Postgres rejects.
 //!
-//! A failed task's trace names neither topic nor offset. So the records behind the connector's commit are written by the connector's own
-//! upsert, in a transaction that is rolled back: the one that is refused is the one that ends the task at every restart.
+//! The trace of a failed task names neither topic nor offset. So the connector's own upsert writes the records after its committed
+//! offsets, in a transaction that is rolled back. The record that Postgres rejects is the one that ends the task at every restart.
 
 use std::time::Duration;
 
 use common::Failure;
 use common::avro::registry::Registry;
-use common::config::KafkaConfig;
+use common::config::{KafkaConfig, SchemaRegistryConfig};
 use rdkafka::Message as _;
+use rdkafka::message::BorrowedMessage;
 use serde::Serialize;
-use tokio_postgres::types::ToSql;
 use tokio_postgres::{Client, Error, Statement, Transaction};
 
-use super::failed_task::Failed;
-use crate::Config;
-use crate::dead_letters::headers::Origin;
-use crate::kafka::progress::Progress;
-use crate::kafka::reader::{Range, Reader};
+use super::failed_task::TaskFailure;
+use crate::kafka::progress::CommittedOffsets;
+use crate::kafka::reader::{OffsetRange, RangeReader};
 use crate::postgres::connection::Database;
-use crate::postgres::errors::{column, is_refusal, said};
+use crate::postgres::errors::{connection_error, is_rejection, rejected_column, sql_message};
 use crate::postgres::schema_check;
-use crate::record::{Reason, Record, RowDecoder};
-use crate::sink::Pair;
+use crate::record::{DecodedRecord, NoRowReason, RecordLocation, RecordOutcome, RowDecoder};
+use crate::sink::Sink;
 
-/// Of each partition so many offsets are tried: more than a task takes at once and leaves uncommitted.
-const TRIED: i64 = 10_000;
-/// Nothing that was not found within this time is looked for any longer.
-const WITHIN: Duration = Duration::from_secs(45);
-const REGISTRY_WITHIN: Duration = Duration::from_secs(5);
-/// Somebody else's lock is no refusal.
-const PATIENCE: &str = "SET LOCAL lock_timeout = '2s'; SET LOCAL statement_timeout = '10s'";
+/// Offsets tried in each partition: more than a task reads at once and leaves uncommitted.
+const MAX_OFFSETS: i64 = 10_000;
+const TIMEOUT: Duration = Duration::from_secs(45);
+const REGISTRY_TIMEOUT: Duration = Duration::from_secs(5);
+/// A lock of another session is no rejection.
+const SET_TIMEOUTS: &str = "SET LOCAL lock_timeout = '2s'; SET LOCAL statement_timeout = '10s'";
 
-/// What keeps a connector from going on, whatever is restarted.
+/// What blocks a connector, however often it is restarted.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case", tag = "kind")]
-pub enum Obstacle {
-    /// The table is not as the migrations made it.
-    Table {
-        /// Its name.
-        table: &'static str,
-        /// In words.
-        detail: String,
-    },
-    /// Postgres refuses a record.
-    Record {
-        /// The record's topic.
-        topic: String,
-        /// Its partition.
-        partition: i32,
-        /// Its offset.
-        offset: i64,
-        /// The column, if Postgres tells.
-        column: Option<String>,
-        /// Postgres's words.
-        detail: String,
-    },
+pub(crate) enum Blocker {
+    /// The table differs from the migrations.
+    Table { table: &'static str, detail: String },
+    /// Postgres rejects a record; `column` if it names one.
+    Record { topic: String, partition: i32, offset: i64, column: Option<String>, detail: String },
 }
 
-impl std::fmt::Display for Obstacle {
+impl std::fmt::Display for Blocker {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Self::Table { table, detail } => write!(f, "table {table} was changed by hand: {detail}"),
             Self::Record { topic, partition, offset, column, detail } => {
                 write!(
                     f,
-                    "postgres refuses the record of {topic} in partition {partition} at offset {offset}"
+                    "postgres rejects the record of {topic} in partition {partition} at offset {offset}"
                 )?;
                 match column {
                     Some(column) => write!(f, ", column {column}: {detail}"),
@@ -76,135 +57,131 @@ impl std::fmt::Display for Obstacle {
     }
 }
 
-/// What looks for it. Seldom: its Kafka clients, with their threads and buffers, are there for a look only.
-pub struct Probe {
-    pair: Pair,
+/// Looks for what blocks one sink. It runs seldom, so its Kafka clients, with threads and buffers, exist only during a run.
+pub(crate) struct Diagnosis {
+    sink: Sink,
     kafka: KafkaConfig,
     decoder: RowDecoder,
     database: Database,
 }
 
-impl Probe {
-    /// Of one pair; asks nothing yet.
-    ///
-    /// # Errors
-    /// If a password's file cannot be read.
-    pub fn new(config: &Config, pair: Pair) -> Result<Self, Failure> {
-        Ok(Self {
-            kafka: config.kafka.clone(),
-            decoder: RowDecoder::new(&pair, Registry::new(&config.schema_registry)?),
-            database: Database::new(&config.postgres)?,
-            pair,
-        })
+impl Diagnosis {
+    pub(crate) fn new(
+        sink: Sink,
+        kafka: &KafkaConfig,
+        registry: &SchemaRegistryConfig,
+        database: Database,
+    ) -> Result<Self, Failure> {
+        let decoder = RowDecoder::new(&sink, Registry::new(registry)?);
+        Ok(Self { kafka: kafka.clone(), decoder, database, sink })
     }
 
-    /// What keeps a connector that failed so from going on; `None` if nothing was found, or somebody who must be asked is away: then a
-    /// restart is worth trying.
-    pub async fn look(&mut self, failed: &Failed) -> Option<Obstacle> {
-        if !failed.blames_content() {
+    /// `None` if nothing was found, or if a server did not respond: then a restart may help.
+    pub(crate) async fn find_blocker(&mut self, failure: &TaskFailure) -> Option<Blocker> {
+        if !failure.may_be_record_or_table() {
             return None;
         }
-        let looked = tokio::time::timeout(WITHIN, Box::pin(self.find(failed))).await;
-        match looked {
-            Ok(Ok(found)) => found,
+        match tokio::time::timeout(TIMEOUT, Box::pin(self.run(failure))).await {
+            Ok(Ok(blocker)) => blocker,
             Ok(Err(error)) => {
-                tracing::debug!(connector = self.pair.connector, %error, "what it failed at could not be looked for");
+                let connector = self.sink.connector;
+                tracing::debug!(connector, %error, "could not look up the failed record");
                 None
             }
             Err(_) => None,
         }
     }
 
-    async fn find(&mut self, failed: &Failed) -> Result<Option<Obstacle>, Failure> {
+    async fn run(&mut self, failure: &TaskFailure) -> Result<Option<Blocker>, Failure> {
         let mut client = self.database.connect().await?;
-        let table = self.pair.table;
-        let changes = schema_check::changes(&client, table).await.map_err(|error| lost(&error))?;
+        let table = self.sink.table;
+        let changes =
+            schema_check::changes(&client, table).await.map_err(|error| connection_error(&error))?;
         if !changes.is_empty() {
-            return Ok(Some(Obstacle::Table { table: table.name, detail: changes.join("; ") }));
+            return Ok(Some(Blocker::Table { table: table.name, detail: changes.join("; ") }));
         }
-        let mut attempt = Attempt::begin(&mut client, &self.pair).await.map_err(|error| lost(&error))?;
-        let topic = Reader::new(&self.kafka, &self.pair.topic)?;
-        let progress = Progress::new(&self.kafka, &self.pair)?;
-        for waiting in progress.waiting(&topic.extent().await?).await? {
-            let first = Range { to: waiting.to.min(waiting.from.saturating_add(TRIED)), ..waiting };
-            let decoder = &mut self.decoder;
-            let attempt = &mut attempt;
-            let each = async |message: &rdkafka::message::BorrowedMessage<'_>| {
-                if attempt.refused.is_some() {
+        let trial = TrialWrite::begin(&mut client, &self.sink).await;
+        let mut trial = trial.map_err(|error| connection_error(&error))?;
+        let topic = RangeReader::new(&self.kafka, self.sink.topic())?;
+        let committed = CommittedOffsets::new(&self.kafka, &self.sink)?;
+        for range in committed.uncommitted(&topic.ranges().await?).await? {
+            let first = OffsetRange { to: range.to.min(range.from.saturating_add(MAX_OFFSETS)), ..range };
+            let (decoder, trial) = (&mut self.decoder, &mut trial);
+            let each = async |message: &BorrowedMessage<'_>| {
+                if trial.rejected.is_some() {
                     return Ok(());
                 }
-                let place = Origin {
-                    topic: message.topic().to_owned(),
-                    partition: message.partition(),
-                    offset: message.offset(),
-                };
-                match decoder.decode_within(message.payload(), REGISTRY_WITHIN).await? {
-                    Ok(record) => attempt.write(place, &record).await.map_err(|error| lost(&error)),
-                    Err(why) => {
-                        attempt.suspect(place, why.reason);
+                let location = RecordLocation::of(message);
+                match decoder.decode_within(message.payload(), REGISTRY_TIMEOUT).await? {
+                    RecordOutcome::Decoded(record) => {
+                        trial.write(location, &record).await.map_err(|error| connection_error(&error))
+                    }
+                    RecordOutcome::Undecodable(undecodable) => {
+                        trial.note_undecodable(location, undecodable.reason);
                         Ok(())
                     }
                 }
             };
             topic.read(first, each).await?;
         }
-        Ok(attempt.conclude(failed))
+        Ok(trial.conclude(failure))
     }
 }
 
-/// Rows written to be rolled back.
-struct Attempt<'a> {
-    pair: &'a Pair,
+/// A transaction that is rolled back when it is dropped.
+struct TrialWrite<'a> {
+    sink: &'a Sink,
     transaction: Transaction<'a>,
     upsert: Statement,
-    refused: Option<Obstacle>,
-    /// The first record that Kafka Connect may read otherwise than we do: by its own schema, with a null where the contract has none.
-    suspect: Option<Origin>,
+    rejected: Option<Blocker>,
+    /// The first record that Connect may decode by a schema of its own, with a null that the contract does not allow.
+    malformed: Option<RecordLocation>,
 }
 
-impl<'a> Attempt<'a> {
-    async fn begin(client: &'a mut Client, pair: &'a Pair) -> Result<Self, Error> {
+impl<'a> TrialWrite<'a> {
+    async fn begin(client: &'a mut Client, sink: &'a Sink) -> Result<Self, Error> {
         let transaction = client.transaction().await?;
-        transaction.batch_execute(PATIENCE).await?;
-        let upsert = transaction.prepare(&pair.table.upsert()).await?;
-        Ok(Self { pair, transaction, upsert, refused: None, suspect: None })
+        transaction.batch_execute(SET_TIMEOUTS).await?;
+        let upsert = transaction.prepare(&sink.table.upsert()).await?;
+        Ok(Self { sink, transaction, upsert, rejected: None, malformed: None })
     }
 
-    /// Takes note of a refusal; any other error is none.
-    async fn write(&mut self, at: Origin, record: &Record) -> Result<(), Error> {
-        let row = record.row();
-        let cells: Vec<&(dyn ToSql + Sync)> = row.cells.iter().map(|cell| cell as _).collect();
-        match self.transaction.execute(&self.upsert, &cells).await {
+    /// Notes a rejection.
+    ///
+    /// # Errors
+    /// Any other error.
+    async fn write(&mut self, location: RecordLocation, record: &DecodedRecord) -> Result<(), Error> {
+        match self.transaction.execute(&self.upsert, &record.row().params()).await {
             Ok(_) => Ok(()),
-            Err(error) if is_refusal(&error) => {
-                self.refused = Some(obstacle(at, column(&error, self.pair.table.columns), said(&error)));
+            Err(error) if is_rejection(&error) => {
+                let column = rejected_column(&error, self.sink.table);
+                self.rejected = Some(Blocker::record(location, column, sql_message(&error)));
                 Ok(())
             }
             Err(error) => Err(error),
         }
     }
 
-    fn suspect(&mut self, at: Origin, reason: Reason) {
-        if reason == Reason::Malformed && self.suspect.is_none() {
-            self.suspect = Some(at);
+    fn note_undecodable(&mut self, location: RecordLocation, reason: NoRowReason) {
+        if reason == NoRowReason::Malformed && self.malformed.is_none() {
+            self.malformed = Some(location);
         }
     }
 
-    fn conclude(self, failed: &Failed) -> Option<Obstacle> {
-        let Self { refused, suspect, .. } = self;
-        refused.or_else(|| {
-            let column = failed.null_column()?;
+    fn conclude(self, failure: &TaskFailure) -> Option<Blocker> {
+        let Self { rejected, malformed, .. } = self;
+        rejected.or_else(|| {
+            let column = failure.null_column()?;
             let detail =
-                "null, which neither the table nor the contract allows; its schema is another's".to_owned();
-            suspect.map(|at| obstacle(at, Some(column), detail))
+                "null, which neither the table nor the contract allows; the record has a foreign schema";
+            malformed.map(|location| Blocker::record(location, Some(column), detail.to_owned()))
         })
     }
 }
 
-fn obstacle(Origin { topic, partition, offset }: Origin, column: Option<String>, detail: String) -> Obstacle {
-    Obstacle::Record { topic, partition, offset, column, detail }
-}
-
-fn lost(error: &Error) -> Failure {
-    Failure::Other(anyhow::anyhow!("postgres: {}", said(error)))
+impl Blocker {
+    fn record(location: RecordLocation, column: Option<String>, detail: String) -> Self {
+        let RecordLocation { topic, partition, offset } = location;
+        Self::Record { topic, partition, offset, column, detail }
+    }
 }

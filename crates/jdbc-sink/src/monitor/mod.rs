@@ -2,11 +2,10 @@
 
 mod diagnosis;
 mod failed_task;
+pub(crate) mod metrics;
 mod restart_policy;
-pub mod status;
+pub(crate) mod status;
 mod watcher;
 
-pub use diagnosis::{Obstacle, Probe};
-pub use failed_task::Failed;
-pub use restart_policy::{Action, Seen, Track, Verdict};
-pub use watcher::Watcher;
+pub(crate) use diagnosis::Diagnosis;
+pub(crate) use watcher::Watcher;

@@ -1,155 +1,143 @@
-//! What is to be done about one connector: states in, actions out, without I/O or clock.
+//! Decides when a connector is restarted or recreated: observations in, actions out, without I/O or clock.
 
 use std::fmt::Write as _;
 use std::time::{Duration, Instant};
 
 use common::backoff::Backoff;
 
-use super::failed_task::Failed;
-use crate::connect::responses::{Instance, State, Status};
+use super::failed_task::TaskFailure;
+use crate::connect::responses::{ConnectorStateInfo, InstanceState, RunState};
 
-/// Between two attempts to bring a connector back.
-const SHORTEST: Duration = Duration::from_secs(5);
-const LONGEST: Duration = Duration::from_secs(30);
+/// Between two attempts to restore a connector.
+const MIN_BACKOFF: Duration = Duration::from_secs(5);
+const MAX_BACKOFF: Duration = Duration::from_secs(30);
 
-/// A restarted task is RUNNING for some seconds before it fails again: only one that stays so has been brought back.
-const PROVEN: Duration = Duration::from_secs(60);
+/// A restarted task is RUNNING for some seconds before it fails again. Only after this time is it restored, and the backoff starts over.
+const HEALTHY_AFTER: Duration = Duration::from_secs(60);
 
-/// What was found when a connector was looked at.
+/// The result of polling one connector.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Seen {
-    /// Connect did not answer.
-    Nothing,
+pub(crate) enum Observation {
+    ConnectUnavailable,
     /// Connect has no such connector.
     Missing,
-    /// It is there, but these keys of its configuration are not as they ought to be.
+    /// These keys of its configuration differ from the template.
     Changed(Vec<String>),
-    /// This.
-    There(Status),
+    Found(ConnectorStateInfo),
 }
 
-impl Seen {
-    /// Why the connector does not work; `None` if it and every task of it run.
-    #[must_use]
-    pub fn trouble(&self) -> Option<String> {
+impl Observation {
+    /// Why the connector does not work; `None` if the connector and all its tasks run.
+    pub(crate) fn problem(&self) -> Option<String> {
         match self {
-            Self::Nothing => Some("kafka connect does not answer".into()),
+            Self::ConnectUnavailable => Some("kafka connect does not answer".into()),
             Self::Missing => Some("missing".into()),
             Self::Changed(keys) => Some(format!("changed by hand: {}", keys.join(", "))),
-            Self::There(status) if status.tasks.is_empty() => {
-                Some(format!("{}, no task", state_of(&status.connector)))
+            Self::Found(info) if info.tasks.is_empty() => {
+                Some(format!("{}, no task", info.connector.state.name()))
             }
-            Self::There(status) if instances(status).all(|instance| instance.state == State::Running) => None,
-            Self::There(status) => Some(summary(status)),
+            Self::Found(info) if instances(info).all(|instance| instance.state == RunState::Running) => None,
+            Self::Found(info) => Some(states(info)),
         }
     }
 
-    /// What ended it, if it has failed.
-    #[must_use]
-    pub fn cause(&self) -> Option<Failed> {
-        let Self::There(status) = self else { return None };
-        let failed = instances(status).find(|instance| instance.state == State::Failed)?;
-        Some(Failed::of(failed.trace.as_deref().unwrap_or("no trace")))
+    /// The cause of the failure, if the connector or a task has failed.
+    pub(crate) fn failure(&self) -> Option<TaskFailure> {
+        let Self::Found(info) = self else { return None };
+        let failed = instances(info).find(|instance| instance.state == RunState::Failed)?;
+        Some(TaskFailure::from_trace(failed.trace.as_deref().unwrap_or("no trace")))
     }
 
-    /// Whether Connect is about to get the connector to work by itself.
-    #[must_use]
-    pub fn is_passing(&self) -> bool {
-        let Self::There(status) = self else { return false };
-        instances(status)
-            .all(|instance| matches!(instance.state, State::Running | State::Unassigned | State::Restarting))
+    /// Whether Connect itself is about to start the connector.
+    pub(crate) fn is_starting(&self) -> bool {
+        let starting = [RunState::Running, RunState::Unassigned, RunState::Restarting];
+        matches!(self, Self::Found(info) if instances(info).all(|instance| starting.contains(&instance.state)))
     }
 
     fn has_failed(&self) -> bool {
-        matches!(self, Self::There(status) if instances(status).any(|instance| instance.state == State::Failed))
+        matches!(self, Self::Found(info) if instances(info).any(|instance| instance.state == RunState::Failed))
     }
 }
 
-fn instances(status: &Status) -> impl Iterator<Item = &Instance> {
-    std::iter::once(&status.connector).chain(status.tasks.iter().map(|task| &task.instance))
+fn instances(info: &ConnectorStateInfo) -> impl Iterator<Item = &InstanceState> {
+    std::iter::once(&info.connector).chain(info.tasks.iter().map(|task| &task.instance))
 }
 
-fn state_of(instance: &Instance) -> &'static str {
-    instance.state.name()
-}
-
-fn summary(status: &Status) -> String {
-    let mut text = state_of(&status.connector).to_owned();
-    for task in &status.tasks {
-        write!(text, ", task {} {}", task.id, state_of(&task.instance))
+fn states(info: &ConnectorStateInfo) -> String {
+    let mut text = info.connector.state.name().to_owned();
+    for task in &info.tasks {
+        write!(text, ", task {} {}", task.id, task.instance.state.name())
             .expect("writing to a string cannot fail");
     }
     text
 }
 
-/// What would bring a connector back.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Action {
-    /// Make it anew.
-    Make,
-    /// Restart what failed of it.
+pub(crate) enum RestartAction {
+    /// Create the connector, or correct its configuration.
+    Apply,
+    /// Restart the connector and its tasks where they have failed.
     Restart,
 }
 
-/// What follows from a look at a connector.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Verdict {
-    /// It is not as it was at the last look that saw anything: worth a line in the log.
-    pub changed: bool,
-    /// What to do now.
-    pub action: Option<Action>,
+pub(crate) struct RestartDecision {
+    /// The problem differs from the last one: worth a log message.
+    pub(crate) changed: bool,
+    pub(crate) action: Option<RestartAction>,
 }
 
-/// The story of one connector.
+/// The history of one connector.
 #[derive(Debug)]
-pub struct Track {
-    last: Option<Seen>,
-    well_since: Option<Instant>,
+pub(crate) struct RestartPolicy {
+    last: Option<Observation>,
+    healthy_since: Option<Instant>,
     backoff: Backoff,
     not_before: Option<Instant>,
 }
 
-impl Default for Track {
+impl Default for RestartPolicy {
     fn default() -> Self {
-        Self { last: None, well_since: None, backoff: Backoff::new(SHORTEST, LONGEST), not_before: None }
+        Self {
+            last: None,
+            healthy_since: None,
+            backoff: Backoff::new(MIN_BACKOFF, MAX_BACKOFF),
+            not_before: None,
+        }
     }
 }
 
-impl Track {
-    /// Takes in what was seen at `now`, and says what follows.
+impl RestartPolicy {
+    /// Decides what follows from an observation at `now`.
     ///
-    /// Attempts keep a growing distance until the connector has been well for a while. Paused and stopped connectors are somebody's
-    /// intention and left alone; unassigned and restarting ones are Connect's own business.
-    pub fn observe(&mut self, seen: Seen, now: Instant) -> Verdict {
-        if seen == Seen::Nothing {
-            self.well_since = None;
-            return Verdict { changed: false, action: None };
+    /// The delay between attempts grows until the connector has been healthy for a while. A user intends a paused or stopped connector;
+    /// Connect itself takes care of an unassigned or restarting one. The policy leaves all of these alone.
+    pub(crate) fn observe(&mut self, observation: Observation, now: Instant) -> RestartDecision {
+        if observation == Observation::ConnectUnavailable {
+            self.healthy_since = None;
+            return RestartDecision { changed: false, action: None };
         }
-        if seen.trouble().is_some() {
-            self.well_since = None;
-        } else if now.duration_since(*self.well_since.get_or_insert(now)) >= PROVEN {
+        if observation.problem().is_some() {
+            self.healthy_since = None;
+        } else if now.duration_since(*self.healthy_since.get_or_insert(now)) >= HEALTHY_AFTER {
             self.backoff.reset();
             self.not_before = None;
         }
-        let wanted = match &seen {
-            Seen::Missing | Seen::Changed(_) => Some(Action::Make),
-            failed if failed.has_failed() => Some(Action::Restart),
+        let needed = match &observation {
+            Observation::Missing | Observation::Changed(_) => Some(RestartAction::Apply),
+            failed if failed.has_failed() => Some(RestartAction::Restart),
             _ => None,
         };
         let due = self.not_before.is_none_or(|at| now >= at);
-        let action = wanted.filter(|_| due);
+        let action = needed.filter(|_| due);
         if action.is_some() {
             self.not_before = Some(now + self.backoff.next_delay());
         }
-        let changed = self.last.as_ref().is_none_or(|last| !is_same(last, &seen));
-        self.last = Some(seen);
-        Verdict { changed, action }
+        // The text of an error may differ from poll to poll; the problem does not.
+        let changed = self.last.as_ref().is_none_or(|last| last.problem() != observation.problem());
+        self.last = Some(observation);
+        RestartDecision { changed, action }
     }
-}
-
-/// Whether two looks saw the same, whatever the wording of the errors.
-fn is_same(one: &Seen, other: &Seen) -> bool {
-    one.trouble() == other.trouble()
 }
 
 #[cfg(test)]

@@ -1,137 +1,142 @@
-//! How the connectors are, and how far: what `status` tells.
+//! The command `status`: state, lag and dead letters of each connector.
 
 use std::fmt::Write as _;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use common::Failure;
+use common::config::{KafkaConfig, SchemaRegistryConfig};
 use serde::Serialize;
 use tokio::time::timeout;
 
-use super::{Obstacle, Probe, Seen};
-use crate::Config;
+use super::Diagnosis;
+use super::diagnosis::Blocker;
+use super::restart_policy::Observation;
 use crate::connect::api::ConnectApi;
-use crate::kafka::progress::{Lag, Progress, lag};
-use crate::kafka::reader::Reader;
-use crate::sink::Pair;
+use crate::kafka::progress::{CommittedOffsets, Lag, lag, now_millis};
+use crate::kafka::reader::RangeReader;
+use crate::postgres::PostgresConfig;
+use crate::postgres::connection::Database;
+use crate::sink::Sink;
 
-/// Who asks wants an answer, also from servers that hang.
-const LONGEST: Duration = Duration::from_secs(30);
+/// The command also ends if Kafka hangs.
+const KAFKA_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// One connector.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct ConnectorStatus {
-    /// Its name.
-    pub connector: &'static str,
-    /// The topic that it reads.
-    pub topic: String,
-    /// The table that it writes.
-    pub table: &'static str,
-    /// Whether it and all its tasks run.
-    pub running: bool,
-    /// If not: its state and its tasks'.
-    pub trouble: Option<String>,
-    /// What ended it, if it has failed.
-    pub cause: Option<String>,
-    /// What no restart mends, if that was found to be the cause.
-    pub obstacle: Option<Obstacle>,
-    /// What waits for it; `None` if Kafka does not tell.
-    pub lag: Option<Lag>,
-    /// How many records its dead-letter topic holds; `None` if Kafka does not tell.
-    pub dead_letters: Option<i64>,
-    /// Why Kafka does not tell.
-    pub kafka: Option<String>,
+pub(crate) struct ConnectorStatus {
+    connector: &'static str,
+    topic: String,
+    table: &'static str,
+    /// Whether the connector and all its tasks run.
+    running: bool,
+    /// Otherwise their states.
+    problem: Option<String>,
+    /// The exception of a failed task.
+    cause: Option<String>,
+    blocked_by: Option<Blocker>,
+    /// `None` with a `kafka_error`.
+    lag: Option<Lag>,
+    /// Records in the dead-letter topic; `None` with a `kafka_error`.
+    dead_letters: Option<i64>,
+    kafka_error: Option<String>,
 }
 
-/// All of them.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct Status {
-    /// All run, and Kafka answers.
-    pub well: bool,
-    /// Each of them.
-    pub connectors: Vec<ConnectorStatus>,
+pub(crate) struct StatusReport {
+    /// Every connector runs, and Kafka responds.
+    pub(crate) healthy: bool,
+    connectors: Vec<ConnectorStatus>,
 }
 
-/// Asks Connect and Kafka, once.
+/// Lag and dead letters of one sink.
+struct TopicStatus {
+    lag: Lag,
+    dead_letters: i64,
+}
+
+/// Asks Connect and Kafka once.
 ///
 /// # Errors
-/// If the configuration is wrong; servers that do not answer are a part of the answer.
-pub async fn status(config: &Config) -> Result<Status, Failure> {
-    let api = ConnectApi::new(&config.connect.url)?;
+/// If the configuration is wrong. An unavailable server is a part of the report.
+pub(crate) async fn status(
+    sinks: &[Sink],
+    api: &ConnectApi,
+    kafka: &KafkaConfig,
+    registry: &SchemaRegistryConfig,
+    postgres: &PostgresConfig,
+) -> Result<StatusReport, Failure> {
     let mut connectors = Vec::new();
-    for pair in Pair::all(&config.topics) {
-        let seen = match api.status(pair.connector).await {
-            Ok(status) => status.map_or(Seen::Missing, Seen::There),
-            Err(_) => Seen::Nothing,
+    for sink in sinks {
+        let observation = match api.status(sink.connector).await {
+            Ok(info) => info.map_or(Observation::Missing, Observation::Found),
+            Err(_) => Observation::ConnectUnavailable,
         };
-        let asked = timeout(LONGEST, Box::pin(of_kafka(config, &pair))).await;
-        let told = asked.unwrap_or_else(|_| Err(anyhow::anyhow!("no answer within {LONGEST:?}").into()));
-        let obstacle = match seen.cause() {
-            Some(failed) => Box::pin(Probe::new(config, pair.clone())?.look(&failed)).await,
+        let topic_status = timeout(KAFKA_TIMEOUT, Box::pin(topic_status(kafka, sink))).await;
+        let topic_status = topic_status
+            .unwrap_or_else(|_| Err(anyhow::anyhow!("no response within {KAFKA_TIMEOUT:?}").into()));
+        let blocked_by = match observation.failure() {
+            Some(failure) => {
+                let database = Database::new(postgres)?;
+                let mut diagnosis = Diagnosis::new(sink.clone(), kafka, registry, database)?;
+                Box::pin(diagnosis.find_blocker(&failure)).await
+            }
             None => None,
         };
-        connectors.push(ConnectorStatus { obstacle, ..ConnectorStatus::of(&pair, &seen, told) });
+        connectors
+            .push(ConnectorStatus { blocked_by, ..ConnectorStatus::new(sink, &observation, topic_status) });
     }
-    let well = connectors.iter().all(|found| found.running && found.kafka.is_none());
-    Ok(Status { well, connectors })
+    let healthy = connectors.iter().all(|found| found.running && found.kafka_error.is_none());
+    Ok(StatusReport { healthy, connectors })
 }
 
-/// Lag and dead letters.
-async fn of_kafka(config: &Config, pair: &Pair) -> Result<(Lag, i64), Failure> {
-    let (reader, progress) = (Reader::new(&config.kafka, &pair.topic)?, Progress::new(&config.kafka, pair)?);
-    let lag = lag(&reader, &progress, now()).await?;
-    let letters = Reader::new(&config.kafka, &pair.dead_letters())?.extent().await?;
-    Ok((lag, letters.iter().map(|range| range.to - range.from).sum()))
-}
-
-/// Milliseconds since 1970.
-pub(crate) fn now() -> i64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
+async fn topic_status(kafka: &KafkaConfig, sink: &Sink) -> Result<TopicStatus, Failure> {
+    let reader = RangeReader::new(kafka, sink.topic())?;
+    let lag = lag(&reader, &CommittedOffsets::new(kafka, sink)?, now_millis()).await?;
+    let dead_letters = RangeReader::new(kafka, &sink.dead_letter_topic())?.ranges().await?;
+    Ok(TopicStatus { lag, dead_letters: dead_letters.iter().map(|range| range.to - range.from).sum() })
 }
 
 impl ConnectorStatus {
-    fn of(pair: &Pair, seen: &Seen, kafka: Result<(Lag, i64), Failure>) -> Self {
-        let trouble = seen.trouble();
-        let (told, failure) = match kafka {
-            Ok(told) => (Some(told), None),
+    fn new(sink: &Sink, observation: &Observation, topics: Result<TopicStatus, Failure>) -> Self {
+        let problem = observation.problem();
+        let (topics, kafka_error) = match topics {
+            Ok(topics) => (Some(topics), None),
             Err(failure) => (None, Some(failure.to_string())),
         };
         Self {
-            connector: pair.connector,
-            topic: pair.topic.clone(),
-            table: pair.table.name,
-            running: trouble.is_none(),
-            trouble,
-            cause: seen.cause().map(|cause| cause.to_string()),
-            obstacle: None,
-            lag: told.map(|(lag, _)| lag),
-            dead_letters: told.map(|(_, letters)| letters),
-            kafka: failure,
+            connector: sink.connector,
+            topic: sink.topic().to_owned(),
+            table: sink.table.name,
+            running: problem.is_none(),
+            problem,
+            cause: observation.failure().map(|failure| failure.to_string()),
+            blocked_by: None,
+            lag: topics.as_ref().map(|topics| topics.lag),
+            dead_letters: topics.map(|topics| topics.dead_letters),
+            kafka_error,
         }
     }
 }
 
-impl Status {
-    /// For people.
-    #[must_use]
-    pub fn text(&self) -> String {
+impl StatusReport {
+    /// One line for each connector.
+    pub(crate) fn text(&self) -> String {
         let mut text = String::new();
         for found in &self.connectors {
-            let state = found.trouble.as_deref().unwrap_or("RUNNING");
+            let state = found.problem.as_deref().unwrap_or("RUNNING");
             let mut line = format!("{} ({} to {}): {state}", found.connector, found.topic, found.table);
-            if let Some(obstacle) = &found.obstacle {
-                line = format!("{line}: {obstacle}");
+            if let Some(blocker) = &found.blocked_by {
+                line = format!("{line}: {blocker}");
             } else if let Some(cause) = &found.cause {
                 line = format!("{line}: {cause}");
             }
             if let Some(Lag { records, seconds }) = found.lag {
                 line = format!("{line}; lag {records} records, {seconds} s");
             }
-            if let Some(letters) = found.dead_letters {
-                line = format!("{line}; {letters} dead letters");
+            if let Some(dead_letters) = found.dead_letters {
+                line = format!("{line}; {dead_letters} dead letters");
             }
-            if let Some(failure) = &found.kafka {
-                line = format!("{line}; {failure}");
+            if let Some(error) = &found.kafka_error {
+                line = format!("{line}; {error}");
             }
             writeln!(text, "{line}").expect("writing to a string cannot fail");
         }
@@ -142,49 +147,50 @@ impl Status {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::connect::responses::{self, Instance, State, Task};
+    use crate::connect::responses::{ConnectorStateInfo, InstanceState, RunState, TaskState};
 
-    fn pair() -> Pair {
-        let config: Config = common::config::load_from(None, []).unwrap();
-        let [trades, _] = Pair::all(&config.topics);
+    fn sink() -> Sink {
+        let config: crate::Config = common::config::load_from(None, []).unwrap();
+        let [trades, _] = Sink::all(&config.topics);
         trades
     }
 
-    fn status(of: ConnectorStatus) -> Status {
-        Status { well: false, connectors: vec![of] }
+    fn report(of: ConnectorStatus) -> StatusReport {
+        StatusReport { healthy: false, connectors: vec![of] }
     }
 
     #[test]
-    fn a_failed_task_is_told_with_its_cause_and_what_waits() {
+    fn a_failed_task_is_shown_with_its_cause_and_the_lag() {
         let trace = Some("org.x.Outer: o\nCaused by: java.net.ConnectException: refused".to_owned());
-        let task = Task { id: 0, instance: Instance { state: State::Failed, trace } };
-        let connector = Instance { state: State::Running, trace: None };
-        let seen = Seen::There(responses::Status { connector, tasks: vec![task] });
-        let lag = Lag { records: 7, seconds: 3 };
-        let status = status(ConnectorStatus::of(&pair(), &seen, Ok((lag, 2))));
-        assert!(!status.connectors[0].running);
+        let task = TaskState { id: 0, instance: InstanceState { state: RunState::Failed, trace } };
+        let connector = InstanceState { state: RunState::Running, trace: None };
+        let observation = Observation::Found(ConnectorStateInfo { connector, tasks: vec![task] });
+        let topics = TopicStatus { lag: Lag { records: 7, seconds: 3 }, dead_letters: 2 };
+        let report = report(ConnectorStatus::new(&sink(), &observation, Ok(topics)));
+        assert!(!report.connectors[0].running);
         assert_eq!(
-            status.text(),
+            report.text(),
             "kstream-trades (deribit.trades to trades): RUNNING, task 0 FAILED: java.net.ConnectException: refused; \
              lag 7 records, 3 s; 2 dead letters\n"
         );
     }
 
     #[test]
-    fn what_no_restart_mends_is_told_by_name_instead_of_the_cause() {
-        let seen = Seen::Missing;
-        let detail = "column iv is not there".to_owned();
-        let obstacle = Some(Obstacle::Table { table: "trades", detail });
-        let of = ConnectorStatus::of(&pair(), &seen, Ok((Lag::default(), 0)));
-        let text = status(ConnectorStatus { obstacle, ..of }).text();
-        assert!(text.contains("table trades was changed by hand: column iv is not there; lag 0"), "{text}");
+    fn a_blocker_is_shown_instead_of_the_cause() {
+        let detail = "column iv is missing".to_owned();
+        let blocked_by = Some(Blocker::Table { table: "trades", detail });
+        let topics = TopicStatus { lag: Lag::default(), dead_letters: 0 };
+        let status = ConnectorStatus::new(&sink(), &Observation::Missing, Ok(topics));
+        let text = report(ConnectorStatus { blocked_by, ..status }).text();
+        assert!(text.contains("table trades was changed by hand: column iv is missing; lag 0"), "{text}");
     }
 
     #[test]
-    fn servers_that_do_not_answer_are_a_part_of_the_answer() {
-        let away = Err(anyhow::anyhow!("kafka: away").into());
-        let status = status(ConnectorStatus::of(&pair(), &Seen::Nothing, away));
-        assert_eq!((status.connectors[0].lag, status.connectors[0].dead_letters), (None, None));
-        assert!(status.text().ends_with("kafka connect does not answer; kafka: away\n"), "{}", status.text());
+    fn an_unavailable_server_is_a_part_of_the_report() {
+        let unavailable = Err(anyhow::anyhow!("kafka: unavailable").into());
+        let status = ConnectorStatus::new(&sink(), &Observation::ConnectUnavailable, unavailable);
+        assert_eq!((status.lag, status.dead_letters), (None, None));
+        let text = report(status).text();
+        assert!(text.ends_with("kafka connect does not answer; kafka: unavailable\n"), "{text}");
     }
 }

@@ -1,171 +1,176 @@
-//! Looks at the connectors every few seconds and does what [`Track`] says.
+//! Polls the connectors and does what [`RestartPolicy`] decides.
 
 use std::time::Duration;
 
 use common::admin::{Heartbeat, Part};
 use tokio::time::Instant;
 
-use super::diagnosis::{Obstacle, Probe};
-use super::failed_task::Failed;
-use super::restart_policy::{Action, Seen, Track};
-use crate::connect::api::{ConnectApi, ConnectError};
+use super::diagnosis::{Blocker, Diagnosis};
+use super::failed_task::TaskFailure;
+use super::metrics::MonitorMetrics;
+use super::restart_policy::{Observation, RestartAction, RestartPolicy};
+use crate::connect::api::{ConnectApi, ConnectApiError};
 use crate::connect::apply::apply;
+use crate::connect::metrics::ConnectMetrics;
 use crate::connect::template::Connector;
-use crate::metrics::SinkMetrics;
 
-/// The watcher of our connectors.
-pub struct Watcher {
-    api: ConnectApi,
+pub(crate) struct Watcher {
+    connect: Connect,
     interval: Duration,
-    metrics: SinkMetrics,
-    watched: Vec<Watched>,
-    /// Why Connect did not answer at the last look, if it did not.
-    away: Option<String>,
+    metrics: MonitorMetrics,
+    watched: Vec<WatchedConnector>,
+    /// The error of the last poll, if Connect did not respond.
+    connect_error: Option<String>,
 }
 
-struct Watched {
+struct Connect {
+    api: ConnectApi,
+    metrics: ConnectMetrics,
+}
+
+struct WatchedConnector {
     connector: Connector,
-    part: Part,
-    track: Track,
-    probe: Option<Probe>,
-    /// What no restart mends, as found at the last attempt.
-    obstacle: Option<Obstacle>,
+    health: Part,
+    policy: RestartPolicy,
+    diagnosis: Option<Diagnosis>,
+    /// The result of the last diagnosis.
+    blocker: Option<Blocker>,
 }
 
 impl Watcher {
-    /// A watcher that looks at nothing yet.
-    #[must_use]
-    pub fn new(api: ConnectApi, interval: Duration, metrics: SinkMetrics) -> Self {
-        Self { api, interval, metrics, watched: Vec::new(), away: None }
+    /// Watches no connector yet.
+    pub(crate) fn new(
+        api: ConnectApi,
+        interval: Duration,
+        connect_metrics: ConnectMetrics,
+        metrics: MonitorMetrics,
+    ) -> Self {
+        let connect = Connect { api, metrics: connect_metrics };
+        Self { connect, interval, metrics, watched: Vec::new(), connect_error: None }
     }
 
-    /// Adds a connector, whose state decides whether `part` is ready; without a probe, whatever fails is restarted.
-    pub fn watch(&mut self, connector: Connector, part: Part, probe: Option<Probe>) {
-        self.metrics.expect(connector.name);
-        self.watched.push(Watched { connector, part, track: Track::default(), probe, obstacle: None });
+    /// Adds a connector, whose state decides about `health`. Without a diagnosis, every failure leads to a restart.
+    pub(crate) fn watch(&mut self, connector: Connector, health: Part, diagnosis: Option<Diagnosis>) {
+        self.metrics.register(connector.name);
+        self.connect.metrics.register(connector.name);
+        let policy = RestartPolicy::default();
+        self.watched.push(WatchedConnector { connector, health, policy, diagnosis, blocker: None });
     }
 
-    /// Watches until it is dropped, which it may be at any time.
-    pub async fn run(&mut self, heartbeat: &Heartbeat) {
+    /// Watches until it is dropped, which is safe at any time.
+    pub(crate) async fn run(&mut self, heartbeat: &Heartbeat) {
         loop {
-            self.look().await;
+            self.poll().await;
             heartbeat.beat();
             tokio::time::sleep(self.interval).await;
         }
     }
 
-    /// One look at each connector, and what follows from it.
-    pub async fn look(&mut self) {
-        let mut away = None;
+    async fn poll(&mut self) {
+        let mut connect_error = None;
         for watched in &mut self.watched {
-            let seen = watched.see(&self.api).await.unwrap_or_else(|error| {
-                away = Some(error.to_string());
-                Seen::Nothing
+            let observation = watched.observe(&self.connect.api).await.unwrap_or_else(|error| {
+                connect_error = Some(error.to_string());
+                Observation::ConnectUnavailable
             });
-            watched.show(&seen, &self.metrics);
-            let failed = seen.cause();
-            if let Some(action) = watched.take_in(seen)
-                && !watched.is_pointless(failed.as_ref(), &self.metrics).await
+            watched.show(&observation, &self.metrics);
+            let failure = observation.failure();
+            if let Some(action) = watched.decide(observation)
+                && !watched.is_blocked(failure.as_ref(), &self.metrics).await
             {
-                watched.act(action, &self.api, &self.metrics).await;
+                watched.act(action, &self.connect, &self.metrics).await;
             }
         }
-        self.tell_whether_connect_answers(away);
+        self.log_connect(connect_error);
     }
 
-    fn tell_whether_connect_answers(&mut self, away: Option<String>) {
-        self.metrics.connect_up.set(i64::from(away.is_none()));
-        match (&self.away, &away) {
+    fn log_connect(&mut self, connect_error: Option<String>) {
+        self.connect.metrics.up.set(i64::from(connect_error.is_none()));
+        match (&self.connect_error, &connect_error) {
             (None, Some(error)) => {
-                tracing::warn!(error, "kafka connect does not answer; rows wait in Kafka until it does");
+                tracing::warn!(error, "kafka connect does not answer; records wait in Kafka until it does");
             }
             (Some(_), None) => tracing::info!("kafka connect answers again"),
             _ => {}
         }
-        self.away = away;
+        self.connect_error = connect_error;
     }
 }
 
-impl Watched {
-    async fn see(&self, api: &ConnectApi) -> Result<Seen, ConnectError> {
-        let Some(status) = api.status(self.connector.name).await? else { return Ok(Seen::Missing) };
-        let Some(found) = api.config(self.connector.name).await? else { return Ok(Seen::Missing) };
-        let keys = self.connector.differences(&found);
-        Ok(if keys.is_empty() { Seen::There(status) } else { Seen::Changed(keys) })
+impl WatchedConnector {
+    async fn observe(&self, api: &ConnectApi) -> Result<Observation, ConnectApiError> {
+        let Some(info) = api.status(self.connector.name).await? else { return Ok(Observation::Missing) };
+        let Some(config) = api.config(self.connector.name).await? else { return Ok(Observation::Missing) };
+        let keys = self.connector.differences(&config);
+        Ok(if keys.is_empty() { Observation::Found(info) } else { Observation::Changed(keys) })
     }
 
-    /// Whether what failed would fail again; that is told once, and looked at anew when the next restart would be due.
-    async fn is_pointless(&mut self, failed: Option<&Failed>, metrics: &SinkMetrics) -> bool {
-        let found = match (&mut self.probe, failed) {
-            (Some(probe), Some(failed)) => probe.look(failed).await,
+    fn show(&mut self, observation: &Observation, metrics: &MonitorMetrics) {
+        let info = if let Observation::Found(info) = observation { Some(info) } else { None };
+        metrics.show_state(self.connector.name, info);
+        let problem = observation.problem();
+        if problem.is_none() && self.blocker.take().is_some() {
+            metrics.set_blocked(self.connector.name, false);
+        }
+        match (problem, &self.blocker) {
+            (None, _) => self.health.ready(),
+            (Some(problem), None) => self.health.waiting(problem),
+            (Some(problem), Some(blocker)) => self.health.waiting(format!("{problem}: {blocker}")),
+        }
+    }
+
+    fn decide(&mut self, observation: Observation) -> Option<RestartAction> {
+        let (problem, cause, starting) =
+            (observation.problem(), observation.failure(), observation.is_starting());
+        let decision = self.policy.observe(observation, Instant::now().into_std());
+        if decision.changed {
+            self.log_change(problem, cause, starting);
+        }
+        decision.action
+    }
+
+    fn log_change(&self, problem: Option<String>, cause: Option<TaskFailure>, starting: bool) {
+        let connector = self.connector.name;
+        match (problem, cause) {
+            (None, _) => tracing::info!(connector, "connector and tasks run"),
+            (Some(state), Some(cause)) => tracing::error!(connector, state, %cause, "connector has failed"),
+            (Some(state), None) if starting => tracing::info!(connector, state, "connector is starting"),
+            (Some(state), None) => tracing::warn!(connector, state, "connector does not run"),
+        }
+    }
+
+    /// Whether a restart would fail again. The diagnosis runs whenever a restart is due; a change of its result is logged.
+    async fn is_blocked(&mut self, failure: Option<&TaskFailure>, metrics: &MonitorMetrics) -> bool {
+        let found = match (&mut self.diagnosis, failure) {
+            (Some(diagnosis), Some(failure)) => diagnosis.find_blocker(failure).await,
             _ => None,
         };
         let connector = self.connector.name;
-        match (&self.obstacle, &found) {
-            (before, Some(obstacle)) if before.as_ref() != Some(obstacle) => {
-                tracing::error!(connector, %obstacle, "connector stands still until somebody mends this; see docs/OPERATING.md");
+        match (&self.blocker, &found) {
+            (before, Some(blocker)) if before.as_ref() != Some(blocker) => {
+                tracing::error!(connector, %blocker, "connector blocked; manual action needed, see docs/OPERATING.md");
             }
-            (Some(_), None) => {
-                tracing::info!(connector, "what kept the connector from going on is not there any more");
-            }
+            (Some(_), None) => tracing::info!(connector, "connector unblocked"),
             _ => {}
         }
-        metrics.refused(connector, found.is_some());
-        self.obstacle = found;
-        self.obstacle.is_some()
+        metrics.set_blocked(connector, found.is_some());
+        self.blocker = found;
+        self.blocker.is_some()
     }
 
-    fn show(&mut self, seen: &Seen, metrics: &SinkMetrics) {
-        let status = if let Seen::There(status) = seen { Some(status) } else { None };
-        metrics.show(self.connector.name, status);
-        if seen.trouble().is_none() && self.obstacle.take().is_some() {
-            metrics.refused(self.connector.name, false);
-        }
-        match (seen.trouble(), &self.obstacle) {
-            (None, _) => self.part.ready(),
-            (Some(trouble), None) => self.part.waiting(trouble),
-            (Some(trouble), Some(obstacle)) => self.part.waiting(format!("{trouble}: {obstacle}")),
-        }
-    }
-
-    /// Logs what is new, and says what is to be done.
-    fn take_in(&mut self, seen: Seen) -> Option<Action> {
-        let (trouble, cause, passing) = (seen.trouble(), seen.cause(), seen.is_passing());
-        let verdict = self.track.observe(seen, Instant::now().into_std());
-        let connector = self.connector.name;
-        if verdict.changed {
-            match (trouble, cause) {
-                (None, _) => tracing::info!(connector, "connector and tasks run"),
-                (Some(state), Some(cause)) => {
-                    tracing::error!(
-                        connector,
-                        state,
-                        %cause,
-                        "connector has failed"
-                    );
-                }
-                (Some(state), None) if passing => {
-                    tracing::info!(connector, state, "connector is not at work yet");
-                }
-                (Some(state), None) => tracing::warn!(connector, state, "connector does not work"),
-            }
-        }
-        verdict.action
-    }
-
-    async fn act(&self, action: Action, api: &ConnectApi, metrics: &SinkMetrics) {
+    async fn act(&self, action: RestartAction, connect: &Connect, metrics: &MonitorMetrics) {
         let connector = self.connector.name;
         match action {
-            Action::Restart => match api.restart_failed(connector).await {
+            RestartAction::Restart => match connect.api.restart_failed(connector).await {
                 Ok(()) => {
-                    metrics.restarted(connector);
-                    tracing::debug!(connector, "restarted what had failed");
+                    metrics.count_restart(connector);
+                    tracing::debug!(connector, "connector restarted");
                 }
                 Err(error) => tracing::warn!(connector, %error, "could not be restarted"),
             },
-            Action::Make => match apply(api, &self.connector).await {
-                Ok(applied) => metrics.applied(connector, &applied),
-                Err(error) => tracing::warn!(connector, %error, "could not be made anew"),
+            RestartAction::Apply => match apply(&connect.api, &self.connector).await {
+                Ok(outcome) => connect.metrics.count_update(connector, &outcome),
+                Err(error) => tracing::warn!(connector, %error, "could not be recreated"),
             },
         }
     }

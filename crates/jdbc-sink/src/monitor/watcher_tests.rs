@@ -4,28 +4,28 @@ use common::metrics::Metrics;
 use super::*;
 use crate::connect::fake::{FakeConnect, connector};
 
-struct Scene {
+struct Fixture {
     fake: FakeConnect,
     health: Health,
     registry: Metrics,
     watcher: Watcher,
 }
 
-async fn scene() -> Scene {
+async fn fixture() -> Fixture {
     let (fake, health, registry) = (FakeConnect::start().await, Health::new(), Metrics::new("jdbc_sink"));
-    let metrics = SinkMetrics::new(&registry);
-    let mut watcher = Watcher::new(fake.api(), Duration::from_secs(3), metrics);
+    let (connect_metrics, metrics) = (ConnectMetrics::new(&registry), MonitorMetrics::new(&registry));
+    let mut watcher = Watcher::new(fake.api(), Duration::from_secs(3), connect_metrics, metrics);
     let ours = connector();
-    fake.content().connectors.insert(ours.name.into(), ours.config.clone());
+    fake.state().connectors.insert(ours.name.into(), ours.config.clone());
     watcher.watch(ours, health.part("kstream-trades"), None);
-    Scene { fake, health, registry, watcher }
+    Fixture { fake, health, registry, watcher }
 }
 
 #[tokio::test]
 async fn ready_when_connector_and_tasks_run() {
-    let Scene { fake, health, registry, mut watcher } = scene().await;
+    let Fixture { fake, health, registry, mut watcher } = fixture().await;
     assert_eq!(health.waiting(), [("kstream-trades", "starting".into())]);
-    watcher.look().await;
+    watcher.poll().await;
     assert!(health.waiting().is_empty());
     let text = registry.render();
     assert!(
@@ -33,70 +33,78 @@ async fn ready_when_connector_and_tasks_run() {
         "{text}"
     );
     assert!(text.contains("jdbc_sink_connect_up 1"), "{text}");
-    assert!(fake.content().changes.is_empty());
+    assert!(fake.state().changes.is_empty());
 }
 
 #[tokio::test]
-async fn a_failed_task_is_restarted_and_only_what_failed() {
-    let Scene { fake, health, registry, mut watcher } = scene().await;
-    fake.content().tasks.insert("kstream-trades".into(), "FAILED");
-    watcher.look().await;
+async fn only_a_failed_task_is_restarted() {
+    let Fixture { fake, health, registry, mut watcher } = fixture().await;
+    fake.state().tasks.insert("kstream-trades".into(), "FAILED");
+    watcher.poll().await;
     assert_eq!(health.waiting(), [("kstream-trades", "RUNNING, task 0 FAILED".into())]);
-    assert_eq!(fake.content().changes, ["POST kstream-trades includeTasks=true&onlyFailed=true"]);
+    assert_eq!(fake.state().changes, ["POST kstream-trades includeTasks=true&onlyFailed=true"]);
     assert!(registry.render().contains("jdbc_sink_restarts_total{connector=\"kstream-trades\"} 1"));
-    watcher.look().await;
+    watcher.poll().await;
     assert!(health.waiting().is_empty());
 }
 
 #[tokio::test]
-async fn a_connector_that_somebody_deleted_is_made_anew() {
-    let Scene { fake, health, registry, mut watcher } = scene().await;
-    fake.content().connectors.clear();
-    watcher.look().await;
+async fn a_deleted_connector_is_recreated() {
+    let Fixture { fake, health, registry, mut watcher } = fixture().await;
+    fake.state().connectors.clear();
+    watcher.poll().await;
     assert_eq!(health.waiting(), [("kstream-trades", "missing".into())]);
-    assert_eq!(fake.content().changes, ["PUT kstream-trades"]);
-    assert!(registry.render().contains("jdbc_sink_connector_applied_total{connector=\"kstream-trades\"} 1"));
-    watcher.look().await;
+    assert_eq!(fake.state().changes, ["PUT kstream-trades"]);
+    assert!(
+        registry
+            .render()
+            .contains("jdbc_sink_connector_config_updates_total{connector=\"kstream-trades\"} 1")
+    );
+    watcher.poll().await;
     assert!(health.waiting().is_empty());
 }
 
 #[tokio::test]
-async fn a_connector_that_somebody_changed_is_put_back_while_we_run() {
-    let Scene { fake, health, registry, mut watcher } = scene().await;
-    fake.content().connectors.get_mut("kstream-trades").unwrap().insert("topics".into(), "other".into());
-    watcher.look().await;
+async fn a_changed_connector_is_corrected_while_the_service_runs() {
+    let Fixture { fake, health, registry, mut watcher } = fixture().await;
+    fake.state().connectors.get_mut("kstream-trades").unwrap().insert("topics".into(), "other".into());
+    watcher.poll().await;
     assert_eq!(health.waiting(), [("kstream-trades", "changed by hand: topics".into())]);
-    assert_eq!(fake.content().connectors["kstream-trades"], connector().config);
-    assert!(registry.render().contains("jdbc_sink_connector_applied_total{connector=\"kstream-trades\"} 1"));
-    watcher.look().await;
+    assert_eq!(fake.state().connectors["kstream-trades"], connector().config);
+    assert!(
+        registry
+            .render()
+            .contains("jdbc_sink_connector_config_updates_total{connector=\"kstream-trades\"} 1")
+    );
+    watcher.poll().await;
     assert!(health.waiting().is_empty());
 }
 
 #[tokio::test]
-async fn a_connector_that_no_worker_has_taken_yet_is_not_missing() {
-    let Scene { fake, health, mut watcher, .. } = scene().await;
-    fake.content().unstarted = true;
-    watcher.look().await;
+async fn a_connector_without_a_worker_is_not_missing() {
+    let Fixture { fake, health, mut watcher, .. } = fixture().await;
+    fake.state().unstarted = true;
+    watcher.poll().await;
     assert_eq!(health.waiting(), [("kstream-trades", "UNASSIGNED, no task".into())]);
-    assert!(fake.content().changes.is_empty());
+    assert!(fake.state().changes.is_empty());
 }
 
 #[tokio::test]
-async fn a_connector_that_somebody_paused_stays_paused_and_is_not_ready() {
-    let Scene { fake, health, mut watcher, .. } = scene().await;
-    fake.content().tasks.insert("kstream-trades".into(), "PAUSED");
-    watcher.look().await;
+async fn a_paused_connector_stays_paused_and_is_not_ready() {
+    let Fixture { fake, health, mut watcher, .. } = fixture().await;
+    fake.state().tasks.insert("kstream-trades".into(), "PAUSED");
+    watcher.poll().await;
     assert_eq!(health.waiting(), [("kstream-trades", "RUNNING, task 0 PAUSED".into())]);
-    assert!(fake.content().changes.is_empty());
+    assert!(fake.state().changes.is_empty());
 }
 
 #[tokio::test]
-async fn connect_being_away_is_shown_and_borne() {
-    let Scene { fake, health, registry, mut watcher } = scene().await;
-    watcher.look().await;
+async fn an_unavailable_connect_is_shown_and_then_watched_again() {
+    let Fixture { fake, health, registry, mut watcher } = fixture().await;
+    watcher.poll().await;
     for outage in [(503, "starting"), (404, "<html>its web server is up, its API is not</html>")] {
-        fake.content().outage = Some(outage);
-        watcher.look().await;
+        fake.state().outage = Some(outage);
+        watcher.poll().await;
         assert_eq!(health.waiting(), [("kstream-trades", "kafka connect does not answer".into())]);
     }
     let text = registry.render();
@@ -105,8 +113,8 @@ async fn connect_being_away_is_shown_and_borne() {
         text.contains("jdbc_sink_connector_state{connector=\"kstream-trades\",state=\"RUNNING\"} 0"),
         "{text}"
     );
-    fake.content().outage = None;
-    watcher.look().await;
+    fake.state().outage = None;
+    watcher.poll().await;
     assert!(health.waiting().is_empty());
-    assert!(fake.content().changes.is_empty());
+    assert!(fake.state().changes.is_empty());
 }

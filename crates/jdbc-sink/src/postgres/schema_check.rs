@@ -1,26 +1,31 @@
-//! Whether the tables are still as the migrations made them. What was changed by hand shows here, by name, instead of in a connector that
-//! fails at every record.
+//! Compares the tables with the migrations. Without this check, a change by hand would show only as a connector that fails at every
+//! record.
 
-use common::avro::schema::{MOVING_AVERAGE, TRADE};
 use serde_json::Value;
 use tokio_postgres::{Client, Error};
 
-use crate::table::{TRADES, Table};
+use crate::table::Table;
 
-/// A column: its name, its type as Postgres writes it, and whether it may be null.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Column {
     pub(super) name: String,
+    /// As Postgres formats it.
     pub(super) kind: String,
     pub(super) nullable: bool,
 }
 
-/// What the database says of a table.
+/// A table in the database.
 #[derive(Debug, Default)]
-struct Found {
-    /// With each, whether it fills itself where nothing is given.
-    columns: Vec<(Column, bool)>,
+struct TableSchema {
+    columns: Vec<FoundColumn>,
     key: Vec<String>,
+}
+
+#[derive(Debug)]
+struct FoundColumn {
+    column: Column,
+    /// A default or an identity: an insert need not give a value.
+    has_default: bool,
 }
 
 const COLUMNS: &str = "SELECT attname::text, format_type(atttypid, atttypmod), NOT attnotnull, atthasdef OR attidentity <> '' \
@@ -30,15 +35,12 @@ const KEY: &str = "SELECT a.attname::text FROM pg_index i CROSS JOIN LATERAL unn
      JOIN pg_attribute a ON a.attrelid = i.indrelid AND a.attnum = k.attnum \
      WHERE i.indrelid = to_regclass($1::text) AND i.indisprimary ORDER BY k.place";
 
-/// What of the table is not as the migrations made it, each in words; nothing if it is.
-///
-/// # Errors
-/// If the database does not answer.
-pub async fn changes(client: &Client, table: &Table) -> Result<Vec<String>, Error> {
-    let mut found = Found::default();
+/// Describes each difference between the table and the migrations.
+pub(crate) async fn changes(client: &Client, table: &Table) -> Result<Vec<String>, Error> {
+    let mut found = TableSchema::default();
     for row in client.query(COLUMNS, &[&table.name]).await? {
         let column = Column { name: row.try_get(0)?, kind: row.try_get(1)?, nullable: row.try_get(2)? };
-        found.columns.push((column, row.try_get(3)?));
+        found.columns.push(FoundColumn { column, has_default: row.try_get(3)? });
     }
     for row in client.query(KEY, &[&table.name]).await? {
         found.key.push(row.try_get(0)?);
@@ -46,15 +48,14 @@ pub async fn changes(client: &Client, table: &Table) -> Result<Vec<String>, Erro
     Ok(found.changes(table, &expected(table)))
 }
 
-/// The columns of a table: what gives back exactly what the Avro fields hold.
+/// The columns that hold exactly what the table's Avro fields hold.
 pub(super) fn expected(table: &Table) -> Vec<Column> {
-    let contract = if table == &TRADES { &TRADE } else { &MOVING_AVERAGE };
-    let schema: Value = serde_json::from_str(contract.text).expect("the contract's schemas are JSON");
-    schema.get("fields").and_then(Value::as_array).into_iter().flatten().map(Column::of).collect()
+    let schema: Value = serde_json::from_str(table.contract.text).expect("the contract's schemas are JSON");
+    schema.get("fields").and_then(Value::as_array).into_iter().flatten().map(Column::from_avro).collect()
 }
 
 impl Column {
-    fn of(field: &Value) -> Self {
+    fn from_avro(field: &Value) -> Self {
         let nullable = field["type"].is_array();
         let avro = match &field["type"] {
             Value::Array(union) => union.iter().find(|branch| *branch != "null").unwrap_or(&Value::Null),
@@ -80,32 +81,31 @@ impl std::fmt::Display for Column {
     }
 }
 
-impl Found {
+impl TableSchema {
     fn changes(&self, table: &Table, expected: &[Column]) -> Vec<String> {
         if self.columns.is_empty() {
-            return vec!["it is not there".into()];
+            return vec!["it does not exist".into()];
         }
         let mut changes = Vec::new();
         for wanted in expected {
-            match self.columns.iter().find(|(column, _)| column.name == wanted.name) {
-                None => changes.push(format!("column {} is not there", wanted.name)),
-                Some((column, _)) if column != wanted => {
-                    changes.push(format!("column {} is {column}, takes {wanted}", wanted.name));
+            match self.columns.iter().map(|found| &found.column).find(|column| column.name == wanted.name) {
+                None => changes.push(format!("column {} is missing", wanted.name)),
+                Some(column) if column != wanted => {
+                    changes.push(format!("column {} is {column}, expected {wanted}", wanted.name));
                 }
                 Some(_) => {}
             }
         }
-        let is_ours = |name: &str| expected.iter().any(|column| column.name == name);
-        let surplus = self
-            .columns
-            .iter()
-            .filter(|(column, fills)| !is_ours(&column.name) && !column.nullable && !fills);
-        changes.extend(surplus.map(|(column, _)| {
+        let is_expected = |name: &str| expected.iter().any(|column| column.name == name);
+        let unfilled = self.columns.iter().filter(|FoundColumn { column, has_default }| {
+            !is_expected(&column.name) && !column.nullable && !has_default
+        });
+        changes.extend(unfilled.map(|FoundColumn { column, .. }| {
             format!("column {} is NOT NULL without a default, and no record fills it", column.name)
         }));
         if self.key != table.key {
             changes.push(format!(
-                "its primary key is ({}), takes ({})",
+                "its primary key is ({}), expected ({})",
                 self.key.join(", "),
                 table.key.join(", ")
             ));
@@ -117,49 +117,53 @@ impl Found {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::table::MOVING_AVERAGES;
+    use crate::table::{MOVING_AVERAGES, TRADES};
 
-    fn as_made(table: &Table) -> Found {
-        let columns = expected(table).into_iter().map(|column| (column, false)).collect();
-        Found { columns, key: table.key.iter().map(|column| (*column).to_owned()).collect() }
+    fn found(column: Column) -> FoundColumn {
+        FoundColumn { column, has_default: false }
     }
 
-    fn changes(found: &Found) -> Vec<String> {
+    fn migrated(table: &Table) -> TableSchema {
+        let columns = expected(table).into_iter().map(found).collect();
+        TableSchema { columns, key: table.key.iter().map(|column| (*column).to_owned()).collect() }
+    }
+
+    fn changes(found: &TableSchema) -> Vec<String> {
         found.changes(&TRADES, &expected(&TRADES))
     }
 
     #[test]
-    fn a_table_as_it_was_made_has_no_changes() {
+    fn a_migrated_table_has_no_changes() {
         for table in [&TRADES, &MOVING_AVERAGES] {
-            assert_eq!(as_made(table).changes(table, &expected(table)), Vec::<String>::new());
+            assert_eq!(migrated(table).changes(table, &expected(table)), Vec::<String>::new());
         }
     }
 
     #[test]
-    fn what_was_changed_by_hand_is_named_with_what_it_ought_to_be() {
-        let mut found = as_made(&TRADES);
-        found.columns.retain(|(column, _)| column.name != "iv");
-        let price = found.columns.iter_mut().find(|(column, _)| column.name == "price").unwrap();
-        price.0.kind = "numeric(10,2)".into();
-        found.key.clear();
+    fn a_change_by_hand_is_named_with_what_is_expected() {
+        let mut table = migrated(&TRADES);
+        table.columns.retain(|found| found.column.name != "iv");
+        let price = table.columns.iter_mut().find(|found| found.column.name == "price").unwrap();
+        price.column.kind = "numeric(10,2)".into();
+        table.key.clear();
         assert_eq!(
-            changes(&found),
+            changes(&table),
             [
-                "column price is numeric(10,2) NOT NULL, takes double precision NOT NULL",
-                "column iv is not there",
-                "its primary key is (), takes (instrument_name, trade_seq)",
+                "column price is numeric(10,2) NOT NULL, expected double precision NOT NULL",
+                "column iv is missing",
+                "its primary key is (), expected (instrument_name, trade_seq)",
             ]
         );
-        assert_eq!(changes(&Found::default()), ["it is not there"]);
+        assert_eq!(changes(&TableSchema::default()), ["it does not exist"]);
     }
 
     #[test]
-    fn a_column_of_somebodys_own_is_borne_unless_no_row_could_be_written() {
-        let own = |nullable| Column { name: "note".into(), kind: "text".into(), nullable };
-        let mut found = as_made(&TRADES);
-        found.columns.push((own(true), false));
-        assert_eq!(changes(&found), Vec::<String>::new());
-        found.columns.push((own(false), false));
-        assert_eq!(changes(&found), ["column note is NOT NULL without a default, and no record fills it"]);
+    fn an_added_column_is_accepted_unless_it_prevents_every_insert() {
+        let added = |nullable| found(Column { name: "note".into(), kind: "text".into(), nullable });
+        let mut table = migrated(&TRADES);
+        table.columns.push(added(true));
+        assert_eq!(changes(&table), Vec::<String>::new());
+        table.columns.push(added(false));
+        assert_eq!(changes(&table), ["column note is NOT NULL without a default, and no record fills it"]);
     }
 }

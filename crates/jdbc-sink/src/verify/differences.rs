@@ -1,156 +1,159 @@
-//! Which rows differ, of instruments that are known to: a second, closer look.
+//! Finds the rows that differ: a second, closer pass over the mismatched instruments.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::pin::pin;
 
 use common::Failure;
 use futures_util::TryStreamExt as _;
-use tokio_postgres::Client;
+use rangemap::RangeInclusiveSet;
 use tokio_postgres::types::ToSql;
+use tokio_postgres::{Client, Error};
 
-use super::ranges::Ranges;
-use super::report::{Difference, Fault, SHOWN};
+use super::report::{Difference, DifferenceKind, SHOWN};
 use super::summary::Mismatch;
-use super::topic::{Topic, lost};
-use crate::kafka::reader::Range;
-use crate::record::Record;
-use crate::table::{Cell, Row, Table};
+use super::topic::TopicScanner;
+use crate::kafka::reader::OffsetRange;
+use crate::postgres::errors::connection_error;
+use crate::record::DecodedRecord;
+use crate::table::{Row, SqlValue, Table};
 
-/// So many rows are asked for at once.
+/// Rows of one query.
 const BATCH: usize = 500;
-/// So many instruments are looked at: their keys are kept meanwhile.
-const INSTRUMENTS: usize = 5;
+/// More instruments would need more memory for their keys.
+const MAX_INSTRUMENTS: usize = 5;
 
-/// A record that is to be compared.
-struct Waiting {
+/// A record whose row is not read yet.
+struct PendingRecord {
     partition: i32,
     offset: i64,
-    record: Record,
+    record: DecodedRecord,
 }
 
-/// One instrument of which topic and table do not hold the same.
-struct Inspection<'a> {
+/// One mismatched instrument.
+struct InstrumentComparison<'a> {
     database: &'a Client,
     table: &'static Table,
-    of: &'a Mismatch,
+    mismatch: &'a Mismatch,
     cutoff: i64,
-    keys: Ranges,
-    waiting: Vec<Waiting>,
+    /// The keys of its records so far: mostly neighbors, so few ranges.
+    keys: RangeInclusiveSet<i64>,
+    pending: Vec<PendingRecord>,
 }
 
-/// The first rows that are not as they ought to be.
-pub(super) async fn differences(
-    topic: &mut Topic,
+/// The first rows that differ.
+pub(super) async fn find_differences(
+    scanner: &mut TopicScanner,
     database: &Client,
-    (mismatches, extent): (&[Mismatch], &[Range]),
+    mismatches: &[Mismatch],
+    ranges: &[OffsetRange],
 ) -> Result<Vec<Difference>, Failure> {
-    let (table, cutoff, mut found) = (topic.pair.table, topic.cutoff, Vec::new());
-    let looked_at = mismatches.iter().take(INSTRUMENTS);
-    let partitions: BTreeSet<_> = looked_at.clone().filter_map(|mismatch| mismatch.partition).collect();
-    let mut inspections: BTreeMap<&str, Inspection<'_>> = looked_at
-        .map(|of| (of.instrument.as_str(), Inspection::new(database, table, (of, cutoff))))
+    let (table, cutoff, mut found) = (scanner.sink.table, scanner.cutoff, Vec::new());
+    let mismatches = mismatches.iter().take(MAX_INSTRUMENTS);
+    let partitions: BTreeSet<_> = mismatches.clone().filter_map(|mismatch| mismatch.partition).collect();
+    let mut comparisons: BTreeMap<&str, InstrumentComparison<'_>> = mismatches
+        .map(|mismatch| {
+            let comparison = InstrumentComparison::new(database, table, mismatch, cutoff);
+            (mismatch.instrument.as_str(), comparison)
+        })
         .collect();
-    for range in extent.iter().filter(|range| partitions.contains(&range.partition)) {
-        let compare = async |offset, record: Record| {
-            let Some(inspection) = inspections.get_mut(record.row().instrument()) else { return Ok(()) };
+    for range in ranges.iter().filter(|range| partitions.contains(&range.partition)) {
+        let compare = async |offset, record: DecodedRecord| {
+            let Some(comparison) = comparisons.get_mut(record.row().instrument()) else { return Ok(()) };
             if found.len() < SHOWN {
-                found.extend(inspection.take(Waiting { partition: range.partition, offset, record }).await?);
+                let pending = PendingRecord { partition: range.partition, offset, record };
+                found.extend(comparison.add(pending).await.map_err(|error| connection_error(&error))?);
             }
             Ok(())
         };
-        topic.each(*range, compare).await?;
+        scanner.for_each(*range, compare).await?;
     }
-    for inspection in inspections.values_mut() {
+    for comparison in comparisons.values_mut() {
         if found.len() < SHOWN {
-            found.extend(inspection.compare().await?);
-            found.extend(inspection.surplus().await?);
+            found.extend(comparison.compare().await.map_err(|error| connection_error(&error))?);
+            found.extend(comparison.surplus().await.map_err(|error| connection_error(&error))?);
         }
     }
     found.truncate(SHOWN);
     Ok(found)
 }
 
-impl<'a> Inspection<'a> {
-    fn new(database: &'a Client, table: &'static Table, (of, cutoff): (&'a Mismatch, i64)) -> Self {
-        Self { database, table, of, cutoff, keys: Ranges::default(), waiting: Vec::new() }
+impl<'a> InstrumentComparison<'a> {
+    fn new(database: &'a Client, table: &'static Table, mismatch: &'a Mismatch, cutoff: i64) -> Self {
+        Self { database, table, mismatch, cutoff, keys: RangeInclusiveSet::new(), pending: Vec::new() }
     }
 
-    /// Takes in a record, and compares when enough of them have come together.
-    async fn take(&mut self, waiting: Waiting) -> Result<Vec<Difference>, Failure> {
-        let key = waiting.record.row().rank(self.table);
-        if !self.keys.insert(key) {
-            let (partition, offset) = (waiting.partition, waiting.offset);
-            return Ok(vec![self.difference(key, Fault::Repeated { partition, offset })]);
+    /// Adds a record; compares once a batch is complete.
+    async fn add(&mut self, pending: PendingRecord) -> Result<Vec<Difference>, Error> {
+        let key = pending.record.row().sequence(self.table);
+        if self.keys.contains(&key) {
+            let (partition, offset) = (pending.partition, pending.offset);
+            return Ok(vec![self.difference(key, DifferenceKind::Repeated { partition, offset })]);
         }
-        self.waiting.push(waiting);
-        if self.waiting.len() < BATCH { Ok(Vec::new()) } else { self.compare().await }
+        self.keys.insert(key..=key);
+        self.pending.push(pending);
+        if self.pending.len() < BATCH { Ok(Vec::new()) } else { self.compare().await }
     }
 
-    async fn compare(&mut self) -> Result<Vec<Difference>, Failure> {
-        let (table, waiting) = (self.table, std::mem::take(&mut self.waiting));
-        let (column, at) = table.rising;
-        let keys: Vec<Cell<'_>> =
-            waiting.iter().filter_map(|waiting| waiting.record.row().cells.get(at).map(owned)).collect();
-        let sql = format!(
-            "SELECT {} FROM {} WHERE instrument_name = $1 AND {column} = ANY($2)",
-            table.column_list(),
-            table.name
-        );
-        let found = self.database.query(&sql, &[&self.of.instrument, &keys]).await;
-        let found = found.map_err(|error| lost(&error))?;
-        let rows: Result<Vec<_>, _> = found.iter().map(Row::of).collect();
-        let rows: BTreeMap<i64, Row<'_>> =
-            rows.map_err(|error| lost(&error))?.into_iter().map(|row| (row.rank(table), row)).collect();
-        let faults = waiting.iter().filter_map(|waiting| {
-            let record = waiting.record.row();
-            let key = record.rank(table);
-            Some(self.difference(key, fault(table, (waiting, &record), rows.get(&key))?))
+    async fn compare(&mut self) -> Result<Vec<Difference>, Error> {
+        let (table, records) = (self.table, std::mem::take(&mut self.pending));
+        let keys: Vec<SqlValue<'_>> = records
+            .iter()
+            .filter_map(|pending| pending.record.row().values.get(table.sequence.index).map(to_owned))
+            .collect();
+        let (columns, name, key) = (table.column_list(), table.name, table.sequence.name);
+        let sql = format!("SELECT {columns} FROM {name} WHERE instrument_name = $1 AND {key} = ANY($2)");
+        let found = self.database.query(&sql, &[&self.mismatch.instrument, &keys]).await?;
+        let rows: Result<Vec<_>, _> = found.iter().map(Row::from_sql).collect();
+        let rows: BTreeMap<i64, Row<'_>> = rows?.into_iter().map(|row| (row.sequence(table), row)).collect();
+        let differences = records.iter().filter_map(|pending| {
+            let key = pending.record.row().sequence(table);
+            Some(self.difference(key, compare_row(table, pending, rows.get(&key))?))
         });
-        Ok(faults.take(SHOWN).collect())
+        Ok(differences.take(SHOWN).collect())
     }
 
-    /// Rows between the first and the last record that no record stands behind.
-    async fn surplus(&self) -> Result<Vec<Difference>, Failure> {
-        let column = self.table.rising.0;
+    /// Rows without a record, between the first and the last record of the instrument.
+    async fn surplus(&self) -> Result<Vec<Difference>, Error> {
+        let (name, key, time) = (self.table.name, self.table.sequence.name, self.table.time.name);
         let sql = format!(
-            "SELECT {column} FROM {} WHERE instrument_name = $1 AND \"{}\" >= $2 ORDER BY {column}",
-            self.table.name, self.table.time.0
+            "SELECT {key} FROM {name} WHERE instrument_name = $1 AND \"{time}\" >= $2 ORDER BY {key}"
         );
-        let of: [&(dyn ToSql + Sync); 2] = [&self.of.instrument, &Cell::Time(self.cutoff)];
-        let rows = self.database.query_raw(&sql, of).await.map_err(|error| lost(&error))?;
-        let (mut rows, mut surplus) = (pin!(rows), Vec::new());
-        let known = self.of.topic.count > 0;
-        while let Some(row) = rows.try_next().await.map_err(|error| lost(&error))? {
-            let key: Cell<'_> = row.try_get(0).map_err(|error| lost(&error))?;
-            let key = key.rank().unwrap_or_default();
-            let compared = !known || (self.of.table.first..=self.of.topic.last).contains(&key);
-            if compared && surplus.len() < SHOWN && !self.keys.contains(key) {
-                surplus.push(self.difference(key, Fault::Surplus));
+        let params: [&(dyn ToSql + Sync); 2] = [&self.mismatch.instrument, &SqlValue::Timestamp(self.cutoff)];
+        let (mut rows, mut surplus) = (pin!(self.database.query_raw(&sql, params).await?), Vec::new());
+        let Mismatch { topic, table, .. } = self.mismatch;
+        while let Some(row) = rows.try_next().await? {
+            let key: SqlValue<'_> = row.try_get(0)?;
+            let key = key.as_i64().unwrap_or_default();
+            let compared = topic.count == 0 || (table.first..=topic.last).contains(&key);
+            if compared && surplus.len() < SHOWN && !self.keys.contains(&key) {
+                surplus.push(self.difference(key, DifferenceKind::Surplus));
             }
         }
         Ok(surplus)
     }
 
-    fn difference(&self, key: i64, fault: Fault) -> Difference {
-        Difference { instrument: self.of.instrument.clone(), key, fault }
+    fn difference(&self, key: i64, kind: DifferenceKind) -> Difference {
+        Difference { instrument: self.mismatch.instrument.clone(), key, kind }
     }
 }
 
-/// What is wrong with a record's row, if anything.
-fn fault(table: &Table, (at, record): (&Waiting, &Row<'_>), row: Option<&Row<'_>>) -> Option<Fault> {
-    let (partition, offset) = (at.partition, at.offset);
-    let Some(row) = row else { return Some(Fault::Missing { partition, offset }) };
-    let cells = table.columns.iter().zip(record.cells.iter().zip(&row.cells));
-    let (column, (topic, table)) = cells.into_iter().find(|(_, (topic, table))| topic != table)?;
+/// `None` if the row matches the record.
+fn compare_row(table: &Table, pending: &PendingRecord, row: Option<&Row<'_>>) -> Option<DifferenceKind> {
+    let PendingRecord { partition, offset, record } = pending;
+    let (partition, offset) = (*partition, *offset);
+    let Some(row) = row else { return Some(DifferenceKind::Missing { partition, offset }) };
+    let record = record.row();
+    let values = table.columns.iter().zip(record.values.iter().zip(&row.values));
+    let (column, (topic, table)) = values.into_iter().find(|(_, (topic, table))| topic != table)?;
     let (topic, table) = (topic.to_string(), table.to_string());
-    Some(Fault::Differs { partition, offset, column, topic, table })
+    Some(DifferenceKind::Differs { partition, offset, column, topic, table })
 }
 
-/// A key by itself: numbers and times borrow nothing.
-fn owned(cell: &Cell<'_>) -> Cell<'static> {
-    match cell {
-        Cell::Whole(number) => Cell::Whole(*number),
-        Cell::Time(micros) => Cell::Time(*micros),
-        _ => Cell::Null,
+/// A key that borrows nothing: keys are integers or timestamps.
+fn to_owned(key: &SqlValue<'_>) -> SqlValue<'static> {
+    match key {
+        SqlValue::Integer(number) => SqlValue::Integer(*number),
+        SqlValue::Timestamp(micros) => SqlValue::Timestamp(*micros),
+        _ => SqlValue::Null,
     }
 }

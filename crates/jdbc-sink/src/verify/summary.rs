@@ -1,21 +1,19 @@
-//! What topic and table hold of each instrument: little enough to keep for all of them at once.
+//! A digest of topic and table for each instrument, small enough to keep for all instruments at once.
 
 use std::collections::{HashMap, HashSet};
 
 use serde::{Serialize, Serializer};
 
-/// Some rows of one instrument.
+/// The rows of one instrument on one side.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
-pub struct Summary {
-    /// How many.
-    pub count: u64,
-    /// The lowest sequence, or end of a window in microseconds.
-    pub first: i64,
-    /// The highest.
-    pub last: i64,
-    /// The sum of their fingerprints, which no order changes; as text in JSON, whose numbers end at 53 bits for many.
+pub(super) struct Digest {
+    pub(super) count: u64,
+    /// The lowest sequence number, or end of a window in microseconds since 1970.
+    pub(super) first: i64,
+    pub(super) last: i64,
+    /// The sum of the fingerprints, so that order does not matter. A string in JSON, where many parsers keep only 53 bits of a number.
     #[serde(serialize_with = "hexadecimal")]
-    pub checksum: u64,
+    pub(super) checksum: u64,
 }
 
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde's shape")]
@@ -23,132 +21,124 @@ fn hexadecimal<S: Serializer>(checksum: &u64, serializer: S) -> Result<S::Ok, S:
     serializer.collect_str(&format_args!("{checksum:016x}"))
 }
 
-impl Summary {
-    fn add(&mut self, rank: i64, fingerprint: u64) {
+impl Digest {
+    fn add(&mut self, sequence: i64, fingerprint: u64) {
         if self.count == 0 {
-            (self.first, self.last) = (rank, rank);
+            (self.first, self.last) = (sequence, sequence);
         }
         self.count += 1;
-        self.first = self.first.min(rank);
-        self.last = self.last.max(rank);
+        self.first = self.first.min(sequence);
+        self.last = self.last.max(sequence);
         self.checksum = self.checksum.wrapping_add(fingerprint);
     }
 }
 
 #[derive(Debug, Default)]
-struct Entry {
+struct InstrumentSummary {
+    /// `None` without a record.
     partition: Option<i32>,
-    topic: Summary,
-    table: Summary,
+    topic: Digest,
+    table: Digest,
 }
 
-/// An instrument of which topic and table do not hold the same.
+/// An instrument whose two sides differ.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct Mismatch {
-    /// Its name.
-    pub instrument: String,
-    /// Where its records are; `None` if there are none.
-    pub partition: Option<i32>,
-    /// In the topic.
-    pub topic: Summary,
-    /// In the table.
-    pub table: Summary,
+pub(super) struct Mismatch {
+    pub(super) instrument: String,
+    /// `None` without a record.
+    pub(super) partition: Option<i32>,
+    pub(super) topic: Digest,
+    pub(super) table: Digest,
 }
 
-/// What is not compared.
+/// Rows and records that are not compared.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
-pub struct LeftOut {
-    /// Rows of records behind the stated offsets.
-    pub newer: u64,
-    /// Rows of records that the topic does not keep any more.
-    pub older: u64,
+pub(super) struct Skipped {
+    /// Rows of records after the compared offsets.
+    pub(super) newer: u64,
+    /// Rows of records that the topic no longer keeps.
+    pub(super) older: u64,
     /// Records whose rows retention may have deleted.
-    pub deleted: u64,
+    pub(super) deleted: u64,
 }
 
-/// Both sides, by instrument.
 #[derive(Debug, Default)]
-pub struct Tally {
-    instruments: HashMap<String, Entry>,
-    left_out: LeftOut,
+pub(super) struct Summary {
+    instruments: HashMap<String, InstrumentSummary>,
+    skipped: Skipped,
     /// The topic has lost its oldest records to retention.
     trimmed: bool,
 }
 
-impl Tally {
-    /// Nothing yet; `trimmed` topics say nothing about rows older than their first record.
-    #[must_use]
-    pub fn new(trimmed: bool) -> Self {
+impl Summary {
+    /// A `trimmed` topic proves nothing about rows older than its first record.
+    pub(super) fn new(trimmed: bool) -> Self {
         Self { trimmed, ..Self::default() }
     }
 
-    /// A record of the topic.
-    pub fn record(&mut self, instrument: &str, partition: i32, (rank, fingerprint): (i64, u64)) {
+    pub(super) fn add_record(&mut self, instrument: &str, partition: i32, sequence: i64, fingerprint: u64) {
         let entry = self.entry(instrument);
         entry.partition = Some(partition);
-        entry.topic.add(rank, fingerprint);
+        entry.topic.add(sequence, fingerprint);
     }
 
-    /// A row of the table; all records come before the first row.
-    pub fn row(&mut self, instrument: &str, (rank, fingerprint): (i64, u64)) {
+    /// All records must be added before the first row.
+    pub(super) fn add_row(&mut self, instrument: &str, sequence: i64, fingerprint: u64) {
         let trimmed = self.trimmed;
         let entry = self.entry(instrument);
         let known = entry.topic.count > 0;
-        if known && rank > entry.topic.last {
-            self.left_out.newer += 1;
-        } else if known && trimmed && rank < entry.topic.first {
-            self.left_out.older += 1;
+        if known && sequence > entry.topic.last {
+            self.skipped.newer += 1;
+        } else if known && trimmed && sequence < entry.topic.first {
+            self.skipped.older += 1;
         } else {
-            entry.table.add(rank, fingerprint);
+            entry.table.add(sequence, fingerprint);
         }
     }
 
-    /// A record whose row retention may have deleted.
-    pub fn leave_out(&mut self) {
-        self.left_out.deleted += 1;
+    /// Counts a record whose row retention may have deleted.
+    pub(super) fn skip_deleted(&mut self) {
+        self.skipped.deleted += 1;
     }
 
-    fn entry(&mut self, instrument: &str) -> &mut Entry {
-        // Two look-ups, but a name is copied only once.
+    fn entry(&mut self, instrument: &str) -> &mut InstrumentSummary {
+        // Two lookups, but a name is copied only once.
         if !self.instruments.contains_key(instrument) {
-            self.instruments.insert(instrument.to_owned(), Entry::default());
+            self.instruments.insert(instrument.to_owned(), InstrumentSummary::default());
         }
-        self.instruments.get_mut(instrument).expect("it has just been put there")
+        self.instruments.get_mut(instrument).expect("it was inserted above")
     }
 
-    /// Forgets the rows, to take them in anew.
-    pub fn forget_rows(&mut self) {
-        self.left_out = LeftOut { deleted: self.left_out.deleted, ..LeftOut::default() };
+    /// Removes all rows, so that the table can be read again.
+    pub(super) fn reset_rows(&mut self) {
+        self.skipped = Skipped { deleted: self.skipped.deleted, ..Skipped::default() };
         self.instruments.retain(|_, entry| entry.topic.count > 0);
         for entry in self.instruments.values_mut() {
-            entry.table = Summary::default();
+            entry.table = Digest::default();
         }
     }
 
-    /// Whether a row's instrument is not in the topic up to the stated offsets.
-    #[must_use]
-    pub fn has_strangers(&self) -> bool {
+    /// Whether a row has an instrument without a record in the compared offsets.
+    pub(super) fn has_unknown_instruments(&self) -> bool {
         self.instruments.values().any(|entry| entry.topic.count == 0)
     }
 
-    /// Leaves out rows of instruments that are not in the topic up to the stated offsets but, being `newer`, behind them; and of those
-    /// that a trimmed topic may have had.
-    pub fn excuse(&mut self, newer: &HashSet<String>) {
-        let (left_out, trimmed) = (&mut self.left_out, self.trimmed);
+    /// Skips the rows of instruments without a record in the compared offsets, if the instrument is `newer` or the topic trimmed.
+    pub(super) fn skip_unknown_instruments(&mut self, newer: &HashSet<String>) {
+        let (skipped, trimmed) = (&mut self.skipped, self.trimmed);
         self.instruments.retain(|instrument, entry| {
             let rows = if entry.topic.count == 0 { entry.table.count } else { 0 };
             match (rows, newer.contains(instrument)) {
-                (1.., true) => left_out.newer += rows,
-                (1.., false) if trimmed => left_out.older += rows,
+                (1.., true) => skipped.newer += rows,
+                (1.., false) if trimmed => skipped.older += rows,
                 _ => return true,
             }
             false
         });
     }
 
-    /// The instruments that differ, by name.
-    #[must_use]
-    pub fn mismatches(&self) -> Vec<Mismatch> {
+    /// Sorted by instrument.
+    pub(super) fn mismatches(&self) -> Vec<Mismatch> {
         let differing = self.instruments.iter().filter(|(_, entry)| entry.topic != entry.table);
         let mut all: Vec<_> = differing
             .map(|(instrument, entry)| Mismatch {
@@ -162,23 +152,22 @@ impl Tally {
         all
     }
 
-    /// How many instruments there are.
-    #[must_use]
-    pub fn instruments(&self) -> usize {
+    pub(super) fn instruments(&self) -> usize {
         self.instruments.len()
     }
 
-    /// Decoded records and compared rows.
-    #[must_use]
-    pub fn totals(&self) -> (u64, u64) {
-        let entries = self.instruments.values();
-        entries.fold((0, 0), |(records, rows), entry| (records + entry.topic.count, rows + entry.table.count))
+    /// The compared records.
+    pub(super) fn records(&self) -> u64 {
+        self.instruments.values().map(|entry| entry.topic.count).sum()
     }
 
-    /// Rows that were not compared.
-    #[must_use]
-    pub fn left_out(&self) -> LeftOut {
-        self.left_out
+    /// The compared rows.
+    pub(super) fn rows(&self) -> u64 {
+        self.instruments.values().map(|entry| entry.table.count).sum()
+    }
+
+    pub(super) fn skipped(&self) -> Skipped {
+        self.skipped
     }
 }
 
@@ -186,21 +175,25 @@ impl Tally {
 mod tests {
     use super::*;
 
-    fn filled(records: &[(&str, i64)], rows: &[(&str, i64)], trimmed: bool) -> Tally {
-        let mut tally = Tally::new(trimmed);
-        for (instrument, rank) in records {
-            tally.record(instrument, 3, (*rank, rank.unsigned_abs().wrapping_mul(0x9e37_79b9_7f4a_7c15)));
+    fn fingerprint(sequence: i64) -> u64 {
+        sequence.unsigned_abs().wrapping_mul(0x9e37_79b9_7f4a_7c15)
+    }
+
+    fn filled(records: &[(&str, i64)], rows: &[(&str, i64)], trimmed: bool) -> Summary {
+        let mut summary = Summary::new(trimmed);
+        for (instrument, sequence) in records {
+            summary.add_record(instrument, 3, *sequence, fingerprint(*sequence));
         }
-        for (instrument, rank) in rows {
-            tally.row(instrument, (*rank, rank.unsigned_abs().wrapping_mul(0x9e37_79b9_7f4a_7c15)));
+        for (instrument, sequence) in rows {
+            summary.add_row(instrument, *sequence, fingerprint(*sequence));
         }
-        tally
+        summary
     }
 
     #[test]
     fn the_order_of_the_rows_does_not_matter() {
-        let tally = filled(&[("A", 1), ("A", 2), ("A", 3)], &[("A", 3), ("A", 1), ("A", 2)], false);
-        assert_eq!((tally.mismatches(), tally.totals()), (vec![], (3, 3)));
+        let summary = filled(&[("A", 1), ("A", 2), ("A", 3)], &[("A", 3), ("A", 1), ("A", 2)], false);
+        assert_eq!((summary.mismatches(), summary.records(), summary.rows()), (vec![], 3, 3));
     }
 
     #[test]
@@ -211,38 +204,38 @@ mod tests {
             1
         );
         assert_eq!(filled(&[("A", 1)], &[("A", 1), ("B", 1)], false).mismatches()[0].instrument, "B");
-        let mut tally = Tally::new(false);
-        tally.record("A", 0, (1, 10));
-        tally.row("A", (1, 11));
-        let mismatches = tally.mismatches();
+        let mut summary = Summary::new(false);
+        summary.add_record("A", 0, 1, 10);
+        summary.add_row("A", 1, 11);
+        let mismatches = summary.mismatches();
         assert_eq!((mismatches[0].topic.count, mismatches[0].table.count), (1, 1));
     }
 
     #[test]
-    fn a_row_of_a_record_behind_the_stated_offsets_is_left_out() {
-        let mut tally = filled(&[("A", 1)], &[("A", 1), ("A", 2), ("B", 7)], false);
-        assert!(tally.has_strangers());
-        tally.excuse(&HashSet::from(["B".to_owned()]));
-        assert_eq!(tally.mismatches(), []);
-        assert_eq!(tally.left_out(), LeftOut { newer: 2, ..LeftOut::default() });
+    fn rows_of_records_after_the_compared_offsets_are_skipped() {
+        let mut summary = filled(&[("A", 1)], &[("A", 1), ("A", 2), ("B", 7)], false);
+        assert!(summary.has_unknown_instruments());
+        summary.skip_unknown_instruments(&HashSet::from(["B".to_owned()]));
+        assert_eq!(summary.mismatches(), []);
+        assert_eq!(summary.skipped(), Skipped { newer: 2, ..Skipped::default() });
     }
 
     #[test]
-    fn rows_older_than_a_trimmed_topic_are_left_out_and_those_of_a_whole_one_are_not() {
+    fn rows_older_than_a_trimmed_topic_are_skipped_and_those_of_a_complete_one_are_not() {
         let (records, rows) = ([("A", 5)], [("A", 4), ("A", 5), ("B", 1)]);
         let mut trimmed = filled(&records, &rows, true);
-        trimmed.excuse(&HashSet::new());
-        assert_eq!((trimmed.mismatches(), trimmed.left_out().older), (vec![], 2));
-        let mut whole = filled(&records, &rows, false);
-        whole.excuse(&HashSet::new());
-        assert_eq!(whole.mismatches().len(), 2);
+        trimmed.skip_unknown_instruments(&HashSet::new());
+        assert_eq!((trimmed.mismatches(), trimmed.skipped().older), (vec![], 2));
+        let mut complete = filled(&records, &rows, false);
+        complete.skip_unknown_instruments(&HashSet::new());
+        assert_eq!(complete.mismatches().len(), 2);
     }
 
     #[test]
-    fn rows_can_be_taken_in_anew() {
-        let mut tally = filled(&[("A", 1), ("A", 2)], &[("A", 1), ("B", 1)], false);
-        tally.forget_rows();
-        tally.row("A", (1, 0x9e37_79b9_7f4a_7c15));
-        assert_eq!((tally.instruments(), tally.totals()), (1, (2, 1)));
+    fn rows_can_be_added_again_after_a_reset() {
+        let mut summary = filled(&[("A", 1), ("A", 2)], &[("A", 1), ("B", 1)], false);
+        summary.reset_rows();
+        summary.add_row("A", 1, fingerprint(1));
+        assert_eq!((summary.instruments(), summary.records(), summary.rows()), (1, 2, 1));
     }
 }
