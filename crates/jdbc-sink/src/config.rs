@@ -7,31 +7,25 @@ use common::config::{
 use serde::Deserialize;
 
 use crate::connect::settings::{ConnectConfig, ConnectSettings};
-use crate::postgres::PostgresConfig;
+use crate::postgres::connection::PostgresConfig;
 use crate::postgres::retention::RetentionConfig;
 
 /// All sections.
 #[derive(Debug, Clone, Deserialize)]
 pub struct Config {
     /// Longest wait for Postgres, Kafka and Connect at the start.
-    pub startup_deadline: Duration,
+    pub(crate) startup_deadline: Duration,
     /// Longest time to stop.
-    pub shutdown_deadline: Duration,
-    /// `[connect]`
-    pub connect: ConnectConfig,
+    pub(crate) shutdown_deadline: Duration,
+    pub(crate) connect: ConnectConfig,
     /// `[postgres]`
     pub postgres: PostgresConfig,
-    /// `[retention]`
     #[serde(default)]
-    pub retention: RetentionConfig,
-    /// `[kafka]`
-    pub kafka: KafkaConfig,
-    /// `[schema_registry]`
-    pub schema_registry: SchemaRegistryConfig,
-    /// `[topics]`
-    pub topics: TopicsConfig,
-    /// `[admin]`
-    pub admin: AdminConfig,
+    pub(crate) retention: RetentionConfig,
+    pub(crate) kafka: KafkaConfig,
+    pub(crate) schema_registry: SchemaRegistryConfig,
+    pub(crate) topics: TopicsConfig,
+    pub(crate) admin: AdminConfig,
     /// `[log]`
     pub log: LogConfig,
     /// `[tracing]`

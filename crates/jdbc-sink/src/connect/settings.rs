@@ -6,22 +6,21 @@ use common::config::{Duration, Invalid, SchemaRegistryConfig};
 use serde::Deserialize;
 use url::Url;
 
-use crate::postgres::PostgresConfig;
+use crate::postgres::connection::PostgresConfig;
 use crate::postgres::url::PostgresUrl;
 
 /// `[connect]`
 #[derive(Debug, Clone, Deserialize)]
-pub struct ConnectConfig {
-    /// Its REST API.
-    pub url: Url,
+pub(crate) struct ConnectConfig {
+    pub(crate) url: Url,
     /// From one poll of the connectors to the next.
-    pub watch_interval: Duration,
+    pub(crate) watch_interval: Duration,
     /// Folder of the password files as Connect sees it.
-    pub secrets_dir: Option<String>,
+    pub(crate) secrets_dir: Option<String>,
     /// The database as Connect sees it.
-    pub postgres_url: Option<PostgresUrl>,
-    /// The registry's API, version 2, as Connect sees it.
-    pub registry_url: Option<Url>,
+    pub(crate) postgres_url: Option<PostgresUrl>,
+    /// Version 2 of Apicurio's own API as Connect sees it.
+    pub(crate) registry_url: Option<Url>,
 }
 
 impl ConnectConfig {

@@ -89,7 +89,7 @@ mod tests {
     }
 
     #[test]
-    fn a_record_that_decodes_is_brought_back_under_its_own_location() {
+    fn a_record_that_decodes_is_requeued_under_its_origin() {
         let decision = decide(Some(location("t")), good());
         assert_eq!((decision.reason, decision.location), (REQUEUED, location("t")));
         assert!(decision.record.is_some());

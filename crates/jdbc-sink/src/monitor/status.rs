@@ -8,14 +8,13 @@ use common::config::{KafkaConfig, SchemaRegistryConfig};
 use serde::Serialize;
 use tokio::time::timeout;
 
-use super::Diagnosis;
-use super::diagnosis::Blocker;
+use super::diagnosis::{Blocker, Diagnosis};
 use super::restart_policy::Observation;
 use crate::connect::api::ConnectApi;
 use crate::kafka::progress::{CommittedOffsets, Lag, lag, now_millis};
 use crate::kafka::reader::RangeReader;
-use crate::postgres::PostgresConfig;
 use crate::postgres::connection::Database;
+use crate::postgres::connection::PostgresConfig;
 use crate::sink::Sink;
 
 /// The command also ends if Kafka hangs.

@@ -1,5 +1,6 @@
 //! A connection to the database.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use common::backoff::Retryable;
@@ -8,15 +9,23 @@ use common::{Failure, http};
 use rustls::ClientConfig;
 use rustls_platform_verifier::ConfigVerifierExt as _;
 use secrecy::{ExposeSecret as _, SecretString};
+use serde::Deserialize;
 use tokio_postgres::config::SslMode;
 use tokio_postgres::error::SqlState;
 use tokio_postgres::{Client, NoTls};
 use tokio_postgres_rustls::MakeRustlsConnect;
 
-use super::PostgresConfig;
 use super::url::{PostgresUrl, TlsMode};
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// `[postgres]`
+#[derive(Debug, Clone, Deserialize)]
+pub struct PostgresConfig {
+    pub(crate) url: PostgresUrl,
+    /// File with the role's password.
+    pub password_file: PathBuf,
+}
 
 /// Why there is no connection.
 #[derive(Debug, thiserror::Error)]

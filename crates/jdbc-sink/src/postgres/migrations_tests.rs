@@ -1,7 +1,7 @@
 use std::collections::BTreeSet;
 
 use super::*;
-use crate::postgres::PostgresConfig;
+use crate::postgres::connection::PostgresConfig;
 use crate::postgres::schema_check::{Column, expected};
 use crate::postgres::url::PostgresUrl;
 

@@ -32,11 +32,11 @@ const STORE_CUTOFF: &str = "INSERT INTO retention_cutoffs (table_name, cutoff) V
 
 /// `[retention]`: a table without a value keeps its rows forever.
 #[derive(Debug, Clone, Default, Deserialize)]
-pub struct RetentionConfig {
+pub(crate) struct RetentionConfig {
     /// Of `trades`, by the time of the trade.
-    pub trades: Option<config::Duration>,
+    pub(crate) trades: Option<config::Duration>,
     /// Of `moving_averages`, by the end of the window.
-    pub moving_averages: Option<config::Duration>,
+    pub(crate) moving_averages: Option<config::Duration>,
 }
 
 /// A table whose rows are deleted at a certain age.

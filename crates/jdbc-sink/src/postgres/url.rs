@@ -7,22 +7,18 @@ use url::Url;
 
 /// `postgresql://ROLE@HOST:PORT/DATABASE?sslmode=…`, without a password: that is in a file of its own.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct PostgresUrl {
-    /// Role to log in as.
-    pub role: String,
+pub(crate) struct PostgresUrl {
+    pub(crate) role: String,
     /// Name or address; an IPv6 address without its brackets.
-    pub host: String,
-    /// TCP port.
-    pub port: u16,
-    /// Name of the database.
-    pub database: String,
-    /// From `sslmode`.
-    pub tls: TlsMode,
+    pub(crate) host: String,
+    pub(crate) port: u16,
+    pub(crate) database: String,
+    pub(crate) tls: TlsMode,
 }
 
 /// Whether the connection is encrypted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum TlsMode {
+pub(crate) enum TlsMode {
     /// `disable`, or no `sslmode`.
     Off,
     /// `prefer`: TLS if the server offers it. Our own connection then checks the certificate; the JDBC driver does not.

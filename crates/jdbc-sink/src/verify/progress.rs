@@ -57,7 +57,7 @@ impl ProgressLog {
 
 impl Drop for ProgressLog {
     fn drop(&mut self) {
-        if self.is_terminal {
+        if self.is_terminal && self.shown > self.started {
             write(ERASE_LINE);
         }
     }
