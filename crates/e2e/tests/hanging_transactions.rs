@@ -139,7 +139,7 @@ impl Watching {
         let runtime = tokio::runtime::Handle::current();
         let group = group.map(str::to_owned);
         let transactions = Transactions::new(kafka, "test", topics.to_vec(), group, &metrics, runtime);
-        tokio::spawn(transactions.monitor(health.part("transactions")).run(shutdown.clone()));
+        tokio::spawn(transactions.monitor(health.component("transactions")).run(shutdown.clone()));
         Self { metrics, shutdown }
     }
 

@@ -33,8 +33,8 @@ fn topics_and_tables_are_the_same_and_nothing_waits() {
     let report: Value =
         serde_json::from_slice(&output.stdout).unwrap_or_else(|error| panic!("{error}: {said}"));
     assert_eq!(output.status.code(), Some(0), "{report:#}");
-    assert_eq!(report["same"], true);
-    for pair in report["pairs"].as_array().unwrap() {
+    assert_eq!(report["match"], true);
+    for pair in report["sinks"].as_array().unwrap() {
         assert!(pair["records"].as_u64().unwrap() > 0, "{pair:#}");
         assert_eq!(pair["records"], pair["rows"]);
     }
@@ -83,11 +83,11 @@ async fn records_without_a_row_are_counted_by_reason_and_looked_for_among_the_de
     let output = run_to_end("jdbc-sink", &["verify", "--json", "--wait", "1s"], &environment).unwrap();
     let said = String::from_utf8_lossy(&output.stderr);
     assert_eq!(output.status.code(), Some(1), "{said}");
-    assert!(said.contains("topics and tables are not the same"), "{said}");
+    assert!(said.contains("topics and tables do not match"), "{said}");
     let report: Value = serde_json::from_slice(&output.stdout).unwrap();
-    let pair = &report["pairs"][0];
+    let pair = &report["sinks"][0];
     let expected =
         serde_json::json!({"malformed": 1, "not_wire_format": 1, "tombstone": 1, "unknown_schema": 1});
     assert_eq!(pair["undecodable"], expected, "{pair:#}");
-    assert_eq!(pair["without_dead_letter"], 4, "{pair:#}");
+    assert_eq!(pair["missing_dead_letters"], 4, "{pair:#}");
 }

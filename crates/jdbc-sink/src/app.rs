@@ -1,4 +1,4 @@
-//! How the parts are put together, and run.
+//! Builds the parts of the service, and runs them.
 
 use std::time::Duration;
 
@@ -12,108 +12,132 @@ use common::{Failure, backoff};
 use crate::Config;
 use crate::connect::api::ConnectApi;
 use crate::connect::apply::apply;
-use crate::connect::connector::{Connector, connectors, topics};
-use crate::connect::surroundings::Surroundings;
-use crate::letters::Desk;
-use crate::metrics::SinkMetrics;
-use crate::pair::Pair;
+use crate::connect::metrics::ConnectMetrics;
+use crate::connect::settings::ConnectSettings;
+use crate::connect::template::Connector;
+use crate::dead_letters::DeadLetterProcessor;
+use crate::dead_letters::metrics::DeadLetterMetrics;
+use crate::monitor::metrics::MonitorMetrics;
+use crate::monitor::{Diagnosis, Watcher};
+use crate::postgres::connection::Database;
+use crate::postgres::metrics::TableMetrics;
 use crate::postgres::migrations::migrate;
-use crate::postgres::retention::Sweeper;
-use crate::postgres::session::Database;
-use crate::watch::{Probe, Watcher};
+use crate::postgres::retention::RetentionJob;
+use crate::sink::Sink;
 
-/// A look at the connectors is some requests, each of which takes ten seconds at most.
-const LONGEST_LOOK: Duration = Duration::from_secs(120);
+/// Longest poll of the connectors: a few requests of at most ten seconds each, and a diagnosis.
+const MAX_POLL: Duration = Duration::from_secs(120);
 
-/// The service: tables, topics and connectors are in place, and the watching can begin.
+/// Names of the threads that process dead letters, in the order of the sinks.
+const PROCESSOR_NAMES: [&str; 2] = ["dead letters of trades", "dead letters of moving averages"];
+
+/// The service, once tables, topics and connectors exist.
 pub struct App {
     watcher: Watcher,
-    desks: Vec<(&'static str, Desk)>,
-    sweeper: Sweeper,
-    interval: Duration,
+    processors: Vec<DeadLetterProcessor>,
+    retention: RetentionJob,
+    watch_interval: Duration,
     heartbeat: Heartbeat,
     serving: Serving,
     shutdown_deadline: Duration,
 }
 
-/// What must be in place before there is anything to watch.
-struct Start {
+/// Creates what the watcher watches.
+struct Startup {
     deadline: Duration,
     database: Database,
-    tables: Component,
+    tables_health: Component,
+    table_metrics: TableMetrics,
     kafka: KafkaConfig,
     topics: Vec<TopicSpec>,
     api: ConnectApi,
     connectors: Vec<Connector>,
-    metrics: SinkMetrics,
+    connect_metrics: ConnectMetrics,
 }
 
 impl App {
-    /// Makes tables, topics and connectors what they ought to be. `/ready` tells what is waited for meanwhile; a request to stop cuts
-    /// it short.
+    /// Creates or updates tables, topics and connectors. Meanwhile `/ready` shows what is missing; a request to stop ends the wait.
     ///
     /// # Errors
-    /// [`Failure::Unavailable`] if Postgres, Kafka or Connect does not come within `startup_deadline`; [`Failure::Config`] for what they
-    /// refuse.
+    /// [`Failure::Unavailable`] if Postgres, Kafka or Connect is not available within `startup_deadline`; [`Failure::Config`] if one of them
+    /// rejects a request.
     pub async fn build(config: Config, shutdown: Shutdown) -> Result<Self, Failure> {
-        let surroundings = Surroundings::of(&config)
+        let settings = ConnectSettings::new(&config.connect, &config.postgres, &config.schema_registry)
             .map_err(|invalid| Failure::Config(format!("bad configuration: {invalid}")))?;
         let database = Database::new(&config.postgres)?;
         let admin = Admin::bind(&config.admin).await?;
-        let (registry, health) = (Metrics::new("jdbc_sink"), Health::new());
-        let metrics = SinkMetrics::new(&registry);
+        let (registry, health, sinks) = (Metrics::new("jdbc_sink"), Health::new(), Sink::all(&config.topics));
+        let connectors = sinks.each_ref().map(|sink| Connector::new(sink, &settings));
         let api = ConnectApi::new(&config.connect.url)?;
-        let mut watcher = Watcher::new(api.clone(), *config.connect.watch_interval, metrics.clone());
-        let connectors = connectors(&config.topics, &surroundings);
-        for (connector, pair) in connectors.iter().zip(Pair::all(&config.topics)) {
-            let probe = Probe::new(&config, pair)?;
-            watcher.watch(connector.clone(), health.component(connector.name), Some(probe));
+        let watch_interval = *config.connect.watch_interval;
+        let connect_metrics = ConnectMetrics::new(&registry);
+        let mut watcher = Watcher::new(
+            api.clone(),
+            watch_interval,
+            connect_metrics.clone(),
+            MonitorMetrics::new(&registry),
+        );
+        for (connector, sink) in connectors.iter().zip(&sinks) {
+            let diagnosis =
+                Diagnosis::new(sink.clone(), &config.kafka, &config.schema_registry, database.clone())?;
+            watcher.watch(connector.clone(), health.component(connector.name), Some(diagnosis));
         }
-        let sweeper = Sweeper::new(database.clone(), config.retention.kept(), metrics.clone());
-        let desks = desks(&config, &metrics)?;
-        let start = Start {
+        let table_metrics = TableMetrics::new(&registry);
+        let retention = RetentionJob::new(database.clone(), config.retention.tables(), table_metrics.clone());
+        let processors = processors(&config, &sinks, &database, &DeadLetterMetrics::new(&registry))?;
+        let startup = Startup {
             deadline: *config.startup_deadline,
             database,
-            tables: health.component("tables"),
+            tables_health: health.component("tables"),
+            table_metrics,
+            topics: sinks.iter().flat_map(|sink| sink.topic_specs(&config.topics)).collect(),
             kafka: config.kafka,
-            topics: topics(&config.topics),
             api,
-            connectors,
-            metrics,
+            connectors: connectors.into(),
+            connect_metrics,
         };
         let serving = admin.serve(health.clone(), registry, shutdown.clone());
-        // Nothing of it must be finished: a migration is rolled back, a request made again.
+        // The startup may be cut short: a migration is rolled back, a request repeated at the next start.
         tokio::select! {
             () = shutdown.requested() => {}
-            end = start.run() => end?,
+            end = startup.run() => end?,
         }
-        let heartbeat = health.heartbeat("watcher", *config.connect.watch_interval + LONGEST_LOOK);
-        let (interval, shutdown_deadline) = (*config.connect.watch_interval, *config.shutdown_deadline);
-        Ok(Self { watcher, desks, sweeper, interval, heartbeat, serving, shutdown_deadline })
+        let heartbeat = health.heartbeat("watcher", watch_interval + MAX_POLL);
+        let shutdown_deadline = *config.shutdown_deadline;
+        Ok(Self { watcher, processors, retention, watch_interval, heartbeat, serving, shutdown_deadline })
     }
 
-    /// Watches the connectors until asked to stop.
+    /// Runs until it is requested to stop.
     ///
     /// # Errors
-    /// What ended the service unasked.
+    /// The failure that ended the service.
     pub async fn run(self, shutdown: Shutdown) -> Result<(), Failure> {
-        let Self { mut watcher, desks, sweeper, interval, heartbeat, serving, shutdown_deadline } = self;
+        let Self {
+            mut watcher,
+            processors,
+            retention,
+            watch_interval,
+            heartbeat,
+            serving,
+            shutdown_deadline,
+        } = self;
         let mut tasks = Tasks::new(shutdown.clone());
-        for (name, mut desk) in desks {
-            spawn_alone(&mut tasks, (name, &shutdown), async move || desk.run(interval).await);
+        for (name, mut processor) in PROCESSOR_NAMES.into_iter().zip(processors) {
+            spawn_thread(&mut tasks, name, &shutdown, async move || processor.run(watch_interval).await);
         }
-        spawn_alone(&mut tasks, ("retention", &shutdown), async move || sweeper.run().await);
-        spawn_alone(&mut tasks, ("watcher", &shutdown), async move || watcher.run(&heartbeat).await);
+        spawn_thread(&mut tasks, "retention", &shutdown, async move || retention.run().await);
+        spawn_thread(&mut tasks, "watcher", &shutdown, async move || watcher.run(&heartbeat).await);
         let end = tasks.run_to_end(shutdown_deadline).await;
         drop(serving);
         end
     }
 }
 
-/// Runs `work` on a thread of its own until it is to stop: thousands of records to decode do not hold up the health checks.
-fn spawn_alone(
+/// Runs `work` on a thread of its own until shutdown: decoding thousands of records must not delay the health checks.
+fn spawn_thread(
     tasks: &mut Tasks,
-    (name, shutdown): (&'static str, &Shutdown),
+    name: &'static str,
+    shutdown: &Shutdown,
     work: impl AsyncFnOnce() + Send + 'static,
 ) {
     let shutdown = shutdown.clone();
@@ -129,43 +153,47 @@ fn spawn_alone(
     });
 }
 
-fn desks(config: &Config, metrics: &SinkMetrics) -> Result<Vec<(&'static str, Desk)>, Failure> {
-    let names = ["dead letters of trades", "dead letters of moving averages"];
-    let pairs = names.into_iter().zip(Pair::all(&config.topics));
-    pairs.map(|(name, pair)| Ok((name, Desk::new(config, pair, metrics.clone())?))).collect()
+fn processors(
+    config: &Config,
+    sinks: &[Sink],
+    database: &Database,
+    metrics: &DeadLetterMetrics,
+) -> Result<Vec<DeadLetterProcessor>, Failure> {
+    let processor = |sink: &Sink| {
+        let (database, metrics) = (database.clone(), metrics.clone());
+        DeadLetterProcessor::new(sink.clone(), &config.kafka, &config.schema_registry, database, metrics)
+    };
+    sinks.iter().map(processor).collect()
 }
 
-impl Start {
-    /// Tables and topics first: a connector that finds none fails.
+impl Startup {
+    /// Tables and topics first: a connector without them fails.
     async fn run(&self) -> Result<(), Failure> {
-        tokio::try_join!(self.make_tables(), self.make_topics(), self.await_connect())?;
+        tokio::try_join!(self.create_tables(), self.create_topics(), self.await_connect())?;
         for connector in &self.connectors {
-            let applied = backoff::until_deadline(&self.connect(), self.deadline, async || {
+            let outcome = backoff::until_deadline(&self.api.to_string(), self.deadline, async || {
                 apply(&self.api, connector).await
             })
             .await?;
-            self.metrics.applied(connector.name, &applied);
+            self.connect_metrics.count_update(connector.name, &outcome);
         }
         Ok(())
     }
 
-    async fn make_tables(&self) -> Result<(), Failure> {
+    async fn create_tables(&self) -> Result<(), Failure> {
         migrate(&self.database, self.deadline).await?;
-        self.tables.ready();
-        self.metrics.tables_ready.set(1);
+        self.tables_health.ready();
+        self.table_metrics.ready.set(1);
         Ok(())
     }
 
-    async fn make_topics(&self) -> Result<(), Failure> {
+    async fn create_topics(&self) -> Result<(), Failure> {
         ensure_topics(&self.kafka, Config::SERVICE.name(), &self.topics, self.deadline).await
     }
 
     async fn await_connect(&self) -> Result<(), Failure> {
-        backoff::until_deadline(&self.connect(), self.deadline, async || self.api.plugins().await).await?;
+        let what = self.api.to_string();
+        backoff::until_deadline(&what, self.deadline, async || self.api.plugins().await).await?;
         Ok(())
-    }
-
-    fn connect(&self) -> String {
-        format!("kafka connect at {}", self.api.base())
     }
 }

@@ -1,6 +1,4 @@
-//! The configuration of this service; its defaults stand in `config/jdbc-sink.toml`.
-
-use std::path::PathBuf;
+//! The configuration of this service; the defaults are in `config/jdbc-sink.toml`.
 
 use common::config::{
     AdminConfig, Duration, Invalid, KafkaConfig, LogConfig, SchemaRegistryConfig, Service, ServiceConfig,
@@ -8,97 +6,32 @@ use common::config::{
 };
 use serde::Deserialize;
 use serde::de::IgnoredAny;
-use url::Url;
 
-use crate::connect::surroundings::Surroundings;
-use crate::postgres::url::PostgresUrl;
-use crate::table::{MOVING_AVERAGES, TRADES, Table};
+use crate::connect::settings::{ConnectConfig, ConnectSettings};
+use crate::postgres::connection::PostgresConfig;
+use crate::postgres::retention::RetentionConfig;
 
-/// Everything that can be configured.
+/// All sections.
 #[derive(Debug, Clone, Deserialize)]
 pub struct Config {
-    /// How long Postgres, Kafka and Connect are waited for.
-    pub startup_deadline: Duration,
-    /// How long everything may take to end.
-    pub shutdown_deadline: Duration,
-    /// Kafka Connect.
-    pub connect: ConnectConfig,
-    /// The database.
+    /// Longest wait for Postgres, Kafka and Connect at the start.
+    pub(crate) startup_deadline: Duration,
+    /// Longest time to stop.
+    pub(crate) shutdown_deadline: Duration,
+    pub(crate) connect: ConnectConfig,
+    /// `[postgres]`
     pub postgres: PostgresConfig,
-    /// How long rows are kept.
     #[serde(default)]
-    pub retention: RetentionConfig,
-    /// Kafka.
-    pub kafka: KafkaConfig,
-    /// The schema registry.
-    pub schema_registry: SchemaRegistryConfig,
-    /// Names and shape of the topics.
-    pub topics: TopicsConfig,
-    /// The admin endpoints.
-    pub admin: AdminConfig,
-    /// The log.
+    pub(crate) retention: RetentionConfig,
+    pub(crate) kafka: KafkaConfig,
+    pub(crate) schema_registry: SchemaRegistryConfig,
+    pub(crate) topics: TopicsConfig,
+    pub(crate) admin: AdminConfig,
+    /// `[log]`
     pub log: LogConfig,
-    /// Traces.
+    /// `[tracing]`
     pub tracing: TracingConfig,
 }
-
-/// `[connect]`
-#[derive(Debug, Clone, Deserialize)]
-pub struct ConnectConfig {
-    /// Its REST API.
-    pub url: Url,
-    /// From one look at the connectors to the next.
-    pub watch_interval: Duration,
-    /// Folder of the password files as Connect sees it.
-    pub secrets_dir: Option<String>,
-    /// The database as Connect sees it.
-    pub postgres_url: Option<PostgresUrl>,
-    /// The registry's API, version 2, as Connect sees it.
-    pub registry_url: Option<Url>,
-}
-
-/// `[postgres]`
-#[derive(Debug, Clone, Deserialize)]
-pub struct PostgresConfig {
-    /// Role, server and database.
-    pub url: PostgresUrl,
-    /// File with the role's password.
-    pub password_file: PathBuf,
-}
-
-/// `[retention]`: what has none stays for ever.
-#[derive(Debug, Clone, Default, Deserialize)]
-pub struct RetentionConfig {
-    /// Of `trades`, by their time.
-    pub trades: Option<Duration>,
-    /// Of `moving_averages`, by the end of their window.
-    pub moving_averages: Option<Duration>,
-}
-
-impl RetentionConfig {
-    /// The tables that have one.
-    #[must_use]
-    pub fn kept(&self) -> Vec<(&'static Table, std::time::Duration)> {
-        let tables = [(&TRADES, self.trades), (&MOVING_AVERAGES, self.moving_averages)];
-        tables.into_iter().filter_map(|(table, kept)| Some((table, *kept?))).collect()
-    }
-
-    fn check(&self) -> Vec<Invalid> {
-        let short = self.kept().into_iter().filter(|(_, kept)| *kept < SHORTEST_RETENTION);
-        short
-            .map(|(table, kept)| {
-                Invalid::new(
-                    format!("retention.{}", table.name),
-                    Duration(kept),
-                    "an hour or more: rows that are gone come back only if the connector reads its topic anew",
-                )
-            })
-            .collect()
-    }
-}
-
-/// Anything shorter is a slip.
-const SHORTEST_RETENTION: std::time::Duration = std::time::Duration::from_secs(3600);
 
 impl ServiceConfig for Config {
     const SERVICE: Service = Service::JdbcSink;
@@ -116,29 +49,18 @@ impl ServiceConfig for Config {
     fn check(&self) -> Vec<Invalid> {
         let shared = self.kafka.check().into_iter().chain(self.topics.check());
         let own = self.connect.check().into_iter().chain(self.retention.check());
-        shared.chain(own).chain(Surroundings::of(self).err()).collect()
-    }
-}
-
-impl ConnectConfig {
-    fn check(&self) -> Vec<Invalid> {
-        let mut invalid = Vec::new();
-        if !matches!(self.url.scheme(), "http" | "https") {
-            invalid.push(Invalid::new("connect.url", &self.url, "an http:// or https:// URL"));
-        }
-        if !self.url.username().is_empty() || self.url.password().is_some() {
-            invalid.push(Invalid::new("connect.url", "a URL with a login in it", "one without"));
-        }
-        if self.watch_interval.is_zero() {
-            invalid.push(Invalid::new("connect.watch_interval", self.watch_interval, "more than nothing"));
-        }
-        invalid
+        let settings = ConnectSettings::new(&self.connect, &self.postgres, &self.schema_registry);
+        shared.chain(own).chain(settings.err()).collect()
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::path::PathBuf;
+
     use super::*;
+    use crate::postgres::retention::TableRetention;
+    use crate::table::MOVING_AVERAGES;
     use common::config::load_from;
 
     fn load(environment: &[(&str, &str)]) -> Result<Config, common::Failure> {
@@ -155,15 +77,15 @@ mod tests {
     }
 
     #[test]
-    fn rows_stay_for_ever_unless_told_otherwise() {
-        assert!(load(&[]).unwrap().retention.kept().is_empty());
+    fn rows_stay_forever_by_default() {
+        assert!(load(&[]).unwrap().retention.tables().is_empty());
         let config = load(&[("KSTREAM__RETENTION__MOVING_AVERAGES", "90d")]).unwrap();
-        let kept = config.retention.kept();
-        assert_eq!(kept, [(&MOVING_AVERAGES, std::time::Duration::from_secs(90 * 86_400))]);
+        let age = std::time::Duration::from_secs(90 * 86_400);
+        assert_eq!(config.retention.tables(), [TableRetention { table: &MOVING_AVERAGES, age }]);
     }
 
     #[test]
-    fn what_cannot_work_is_refused_with_key_value_and_what_is_allowed() {
+    fn an_invalid_value_is_rejected_with_key_value_and_what_is_allowed() {
         for (variable, value, expected) in [
             (
                 "CONNECT__URL",
@@ -190,9 +112,9 @@ mod tests {
             ("POSTGRES__URL", "mysql://kstream@h/kstream", "postgres.url"),
             ("SCHEMA_REGISTRY__URL", "http://h:8081", "connect.registry_url: no value; expected "),
         ] {
-            let refused = load(&[(&format!("KSTREAM__{variable}"), value)]).unwrap_err();
-            assert_eq!(refused.code(), 78);
-            let message = refused.to_string();
+            let failure = load(&[(&format!("KSTREAM__{variable}"), value)]).unwrap_err();
+            assert_eq!(failure.code(), 78);
+            let message = failure.to_string();
             assert!(message.contains(expected), "{message}");
             assert!(!message.contains("secret@"), "{message}");
         }

@@ -1,34 +1,32 @@
-//! Makes the tables and the Kafka Connect connectors that bring the topics into Postgres, and watches them.
+//! Applies the SQL migrations and the Kafka Connect connectors of the Postgres sink, and restarts what fails.
 //!
-//! | room | what is in it |
+//! | module | content |
 //! |---|---|
-//! | [`config`] | the service's configuration |
-//! | [`postgres`] | the database: its address, a connection, the migrations |
-//! | [`connect`] | Kafka Connect: its REST API, the connectors as they ought to be, what makes them so |
-//! | [`pair`], [`record`], [`table`] | topic and table, records and what they are as rows |
-//! | [`kafka`] | reading topics from end to end, and how far the connectors are |
-//! | [`status`] | how the connectors are and how far, asked once |
-//! | [`verify`] | the proof that a table holds what its topic holds |
-//! | [`letters`] | dead letters, decided |
-//! | [`watch`] | what is to be done when a connector fails or is gone, and the loop that does it |
-//! | [`metrics`] | tables, connectors and tasks for Prometheus |
-//! | [`cli`] | the command line |
-//! | [`app`] | how these are put together, and run |
+//! | `config` | all sections of the configuration; each section is defined by its module |
+//! | `sink` | topic, table, connector, consumer group and dead-letter topic of each sink |
+//! | `record`, `table` | decoded records, and their rows |
+//! | `postgres` | address, connection, migrations, schema check, retention |
+//! | `connect` | Kafka Connect's REST API, and the connector template |
+//! | `kafka` | bounded reading of topics, and the lag of a connector |
+//! | `monitor` | watcher, restart policy, diagnosis, and the command `status` |
+//! | `dead_letters` | requeues dead letters; the command `skip` |
+//! | `verify` | the command `verify`: proves that a table holds what its topic holds |
+//! | `labels` | metric labels that several modules share |
+//! | [`cli`], `app` | the command line, and the running service |
 
-pub mod app;
+mod app;
 pub mod cli;
-pub mod config;
-pub mod connect;
-pub mod kafka;
-pub mod letters;
-pub mod metrics;
-pub mod pair;
-pub mod postgres;
-pub mod record;
-pub mod status;
-pub mod table;
-pub mod verify;
-pub mod watch;
+mod config;
+mod connect;
+mod dead_letters;
+mod kafka;
+mod labels;
+mod monitor;
+mod postgres;
+mod record;
+mod sink;
+mod table;
+mod verify;
 
 pub use app::App;
 pub use config::Config;

@@ -1,4 +1,4 @@
-//! What a record of a topic is: a row, or none, and why.
+//! A record of a topic: its location, and its row or the reason why it has none.
 
 use std::time::Duration;
 
@@ -8,114 +8,127 @@ use common::avro::registry::{Registry, RegistryError};
 use common::avro::schema::{MOVING_AVERAGE, TRADE};
 use common::backoff::until_deadline;
 use common::model::{MovingAverage, Trade};
+use rdkafka::Message;
 
-use crate::pair::Pair;
+use crate::sink::Sink;
 use crate::table::{Row, TRADES};
 
-/// Why a record has no row.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize)]
+/// Where a record is in Kafka.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct RecordLocation {
+    pub(crate) topic: String,
+    pub(crate) partition: i32,
+    pub(crate) offset: i64,
+}
+
+impl RecordLocation {
+    pub(crate) fn of(message: &impl Message) -> Self {
+        Self { topic: message.topic().to_owned(), partition: message.partition(), offset: message.offset() }
+    }
+}
+
+/// Why a record has no row. The names are stored in the table `dead_letters`.
+#[derive(
+    Debug,
+    Clone,
+    Copy,
+    PartialEq,
+    Eq,
+    PartialOrd,
+    Ord,
+    Hash,
+    serde::Serialize,
+    strum::IntoStaticStr,
+    strum::VariantArray,
+)]
 #[serde(rename_all = "snake_case")]
-pub enum Reason {
+#[strum(serialize_all = "snake_case")]
+pub(crate) enum NoRowReason {
     /// It has no value.
     Tombstone,
     /// Its value is not in the wire format.
     NotWireFormat,
     /// The registry answered that it does not know the schema.
     UnknownSchema,
-    /// The value does not fit its schema, or the schema not the contract.
+    /// The value does not fit its schema, or the schema does not fit the contract.
     Malformed,
-    /// It decodes, but Postgres takes no such row.
-    RefusedByPostgres,
+    /// It decodes, but Postgres rejects the row.
+    #[serde(rename = "refused_by_postgres")]
+    #[strum(serialize = "refused_by_postgres")]
+    RejectedByPostgres,
 }
 
-impl Reason {
-    /// Every reason.
-    pub const ALL: [Self; 5] =
-        [Self::Tombstone, Self::NotWireFormat, Self::UnknownSchema, Self::Malformed, Self::RefusedByPostgres];
-
-    /// As labels have it.
-    #[must_use]
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Tombstone => "tombstone",
-            Self::NotWireFormat => "not_wire_format",
-            Self::UnknownSchema => "unknown_schema",
-            Self::Malformed => "malformed",
-            Self::RefusedByPostgres => "refused_by_postgres",
-        }
+impl NoRowReason {
+    pub(crate) fn name(self) -> &'static str {
+        self.into()
     }
 }
 
-/// A record that has no row.
+/// A value that does not decode.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Undecodable {
-    /// Of what kind.
-    pub reason: Reason,
-    /// In words.
-    pub detail: String,
+pub(crate) struct Undecodable {
+    pub(crate) reason: NoRowReason,
+    pub(crate) detail: String,
 }
 
-/// Makes rows of the values of a pair's topic.
-pub struct RowDecoder {
-    registry: Registry,
-    records: Records,
+/// The result of decoding a value for which the registry, if it was needed, answered.
+pub(crate) enum RecordOutcome {
+    Decoded(DecodedRecord),
+    Undecodable(Undecodable),
 }
 
-enum Records {
-    Trades(Decoder<Trade<'static>>),
-    Averages(Decoder<MovingAverage<'static>>),
-}
-
-/// A decoded record.
-pub enum Record {
-    /// A trade.
+pub(crate) enum DecodedRecord {
     Trade(Box<Trade<'static>>),
-    /// A window's averages.
-    Average(Box<MovingAverage<'static>>),
+    MovingAverage(Box<MovingAverage<'static>>),
 }
 
-impl Record {
-    /// Its row.
-    #[must_use]
-    pub fn row(&self) -> Row<'_> {
+impl DecodedRecord {
+    pub(crate) fn row(&self) -> Row<'_> {
         match self {
             Self::Trade(trade) => Row::from(&**trade),
-            Self::Average(average) => Row::from(&**average),
+            Self::MovingAverage(average) => Row::from(&**average),
         }
     }
+}
+
+/// Decodes the values of a sink's topic.
+pub(crate) struct RowDecoder {
+    registry: Registry,
+    values: ValueDecoder,
+}
+
+enum ValueDecoder {
+    Trades(Decoder<Trade<'static>>),
+    MovingAverages(Decoder<MovingAverage<'static>>),
 }
 
 impl RowDecoder {
-    /// A decoder for the pair's values.
-    #[must_use]
-    pub fn new(pair: &Pair, registry: Registry) -> Self {
-        let records = if pair.table == &TRADES {
-            Records::Trades(Decoder::new(&TRADE))
+    pub(crate) fn new(sink: &Sink, registry: Registry) -> Self {
+        let values = if sink.table == &TRADES {
+            ValueDecoder::Trades(Decoder::new(&TRADE))
         } else {
-            Records::Averages(Decoder::new(&MOVING_AVERAGE))
+            ValueDecoder::MovingAverages(Decoder::new(&MOVING_AVERAGE))
         };
-        Self { registry, records }
+        Self { registry, values }
     }
 
-    /// The record in `value`, or that there is none in it.
+    /// Decodes a value; asks the registry for a schema that is not known yet.
     ///
     /// # Errors
-    /// [`RegistryError`] if the registry must be asked and does not answer: that is no verdict.
-    pub async fn decode(
-        &mut self,
-        value: Option<&[u8]>,
-    ) -> Result<Result<Record, Undecodable>, RegistryError> {
+    /// [`RegistryError`] if the registry does not answer: the value may still be good.
+    pub(crate) async fn decode(&mut self, value: Option<&[u8]>) -> Result<RecordOutcome, RegistryError> {
         let Some(value) = value else {
-            return Ok(Err(Undecodable { reason: Reason::Tombstone, detail: "a null value".into() }));
+            let (reason, detail) = (NoRowReason::Tombstone, "a null value".to_owned());
+            return Ok(RecordOutcome::Undecodable(Undecodable { reason, detail }));
         };
-        let decoded = match self.records.decode(value) {
+        let decoded = match self.values.decode(value) {
             Err(DecodeError::UnknownSchema(id)) => match self.registry.schema(id).await {
                 Ok(schema) => {
-                    match &mut self.records {
-                        Records::Trades(decoder) => decoder.learn(id, schema),
-                        Records::Averages(decoder) => decoder.learn(id, schema),
+                    match &mut self.values {
+                        ValueDecoder::Trades(decoder) => decoder.learn(id, schema),
+                        ValueDecoder::MovingAverages(decoder) => decoder.learn(id, schema),
                     }
-                    self.records.decode(value)
+                    self.values.decode(value)
                 }
                 Err(RegistryError::UnknownId(id) | RegistryError::NotAvro { id, .. }) => {
                     Err(DecodeError::UnknownSchema(id))
@@ -124,21 +137,24 @@ impl RowDecoder {
             },
             decoded => decoded,
         };
-        Ok(decoded.map_err(undecodable))
+        Ok(match decoded {
+            Ok(record) => RecordOutcome::Decoded(record),
+            Err(error) => RecordOutcome::Undecodable(error.into()),
+        })
     }
 
-    /// The same, waiting for the registry at most for `deadline`.
+    /// Decodes a value; retries until `deadline` while the registry does not answer.
     ///
     /// # Errors
-    /// [`Failure::Unavailable`] without a registry, [`Failure::Config`] if it refuses us.
-    pub async fn decode_within(
+    /// [`Failure::Unavailable`] without a registry; [`Failure::Config`] if it rejects our requests.
+    pub(crate) async fn decode_within(
         &mut self,
         value: Option<&[u8]>,
         deadline: Duration,
-    ) -> Result<Result<Record, Undecodable>, Failure> {
+    ) -> Result<RecordOutcome, Failure> {
         match self.decode(value).await {
-            Ok(judged) => Ok(judged),
-            // Waiting has a price, which each of a billion records need not pay.
+            Ok(outcome) => Ok(outcome),
+            // A timer costs something, and a billion records do not need one.
             Err(_) => {
                 until_deadline("the schema registry", deadline, async || self.decode(value).await).await
             }
@@ -146,21 +162,22 @@ impl RowDecoder {
     }
 }
 
-#[expect(clippy::needless_pass_by_value, reason = "for map_err")]
-fn undecodable(error: DecodeError) -> Undecodable {
-    let reason = match error {
-        DecodeError::NotWireFormat(_) => Reason::NotWireFormat,
-        DecodeError::UnknownSchema(_) | DecodeError::NoSchema(_) => Reason::UnknownSchema,
-        DecodeError::Malformed(_) => Reason::Malformed,
-    };
-    Undecodable { reason, detail: error.to_string() }
+impl From<DecodeError> for Undecodable {
+    fn from(error: DecodeError) -> Self {
+        let reason = match error {
+            DecodeError::NotWireFormat(_) => NoRowReason::NotWireFormat,
+            DecodeError::UnknownSchema(_) | DecodeError::NoSchema(_) => NoRowReason::UnknownSchema,
+            DecodeError::Malformed(_) => NoRowReason::Malformed,
+        };
+        Self { reason, detail: error.to_string() }
+    }
 }
 
-impl Records {
-    fn decode(&self, value: &[u8]) -> Result<Record, DecodeError> {
+impl ValueDecoder {
+    fn decode(&self, value: &[u8]) -> Result<DecodedRecord, DecodeError> {
         Ok(match self {
-            Self::Trades(decoder) => Record::Trade(Box::new(decoder.decode(value)?)),
-            Self::Averages(decoder) => Record::Average(Box::new(decoder.decode(value)?)),
+            Self::Trades(decoder) => DecodedRecord::Trade(Box::new(decoder.decode(value)?)),
+            Self::MovingAverages(decoder) => DecodedRecord::MovingAverage(Box::new(decoder.decode(value)?)),
         })
     }
 }
@@ -170,35 +187,51 @@ mod tests {
     use super::*;
     use common::config::load_from;
 
-    fn decoder(pair: &Pair) -> RowDecoder {
+    fn decoder(sink: &Sink) -> RowDecoder {
         let config: crate::Config = load_from(
             None,
             [("KSTREAM__SCHEMA_REGISTRY__URL".into(), "http://127.0.0.1:1/apis/ccompat/v7".into())],
         )
         .unwrap();
-        RowDecoder::new(pair, Registry::new(&config.schema_registry).unwrap())
+        RowDecoder::new(sink, Registry::new(&config.schema_registry).unwrap())
     }
 
-    fn pairs() -> [Pair; 2] {
+    fn sinks() -> [Sink; 2] {
         let config: crate::Config = load_from(None, []).unwrap();
-        Pair::all(&config.topics)
+        Sink::all(&config.topics)
     }
 
-    #[tokio::test]
-    async fn a_tombstone_and_other_bytes_are_judged_without_asking_anybody() {
-        for pair in &pairs() {
-            let mut decoder = decoder(pair);
-            let judged = decoder.decode(None).await.unwrap();
-            assert_eq!(judged.err().unwrap().reason, Reason::Tombstone);
-            let judged = decoder.decode(Some(b"{}")).await.unwrap();
-            assert_eq!(judged.err().unwrap().reason, Reason::NotWireFormat);
+    fn reason(outcome: &RecordOutcome) -> Option<NoRowReason> {
+        match outcome {
+            RecordOutcome::Decoded(_) => None,
+            RecordOutcome::Undecodable(Undecodable { reason, .. }) => Some(*reason),
         }
     }
 
     #[tokio::test]
-    async fn a_registry_that_does_not_answer_is_no_verdict() {
-        let mut decoder = decoder(&pairs()[0]);
-        let asked = decoder.decode(Some(&[0, 0, 0, 0, 7, 1])).await;
-        assert!(matches!(asked, Err(RegistryError::Unavailable { .. })));
+    async fn a_tombstone_and_foreign_bytes_need_no_registry() {
+        for sink in &sinks() {
+            let mut decoder = decoder(sink);
+            let outcome = decoder.decode(None).await.unwrap();
+            assert_eq!(reason(&outcome), Some(NoRowReason::Tombstone));
+            let outcome = decoder.decode(Some(b"{}")).await.unwrap();
+            assert_eq!(reason(&outcome), Some(NoRowReason::NotWireFormat));
+        }
+    }
+
+    #[tokio::test]
+    async fn an_unavailable_registry_decides_nothing() {
+        let mut decoder = decoder(&sinks()[0]);
+        let outcome = decoder.decode(Some(&[0, 0, 0, 0, 7, 1])).await;
+        assert!(matches!(outcome, Err(RegistryError::Unavailable { .. })));
+    }
+
+    #[test]
+    fn reasons_have_one_name_in_metrics_reports_and_the_database() {
+        use strum::VariantArray as _;
+        let names: Vec<_> = NoRowReason::VARIANTS.iter().map(|reason| reason.name()).collect();
+        let expected = ["tombstone", "not_wire_format", "unknown_schema", "malformed", "refused_by_postgres"];
+        assert_eq!(names, expected);
+        assert_eq!(serde_json::to_value(NoRowReason::VARIANTS).unwrap(), serde_json::json!(expected));
     }
 }

@@ -93,7 +93,7 @@ async fn well(sink: &Sink) -> anyhow::Result<()> {
 
 /// How often the watcher has made the connector of the trades what it ought to be.
 async fn applied(sink: &Sink) -> anyhow::Result<f64> {
-    let count = sink.metric("jdbc_sink_connector_applied_total{connector=\"kstream-trades\"}").await?;
+    let count = sink.metric("jdbc_sink_connector_config_updates_total{connector=\"kstream-trades\"}").await?;
     Ok(count.unwrap_or_default())
 }
 
@@ -121,7 +121,7 @@ async fn connect_killed(sink: &Sink) -> anyhow::Result<()> {
 
 /// Restarted connectors have converters that know no schema yet; what they read now becomes dead letters, and is brought back.
 async fn registry_away(sink: &Sink) -> anyhow::Result<()> {
-    const BACK: &str = "jdbc_sink_dead_letters_brought_back{connector=\"kstream-trades\"}";
+    const BACK: &str = "jdbc_sink_dead_letters_requeued{connector=\"kstream-trades\"}";
     let before = sink.metric(BACK).await?.unwrap_or_default();
     let letters = dead_letters(sink)?;
     sink.stack.fault(Action::Stop, "registry")?;
@@ -247,16 +247,16 @@ async fn config_topic_lost(sink: &Sink) -> anyhow::Result<()> {
 
 /// A table that takes no trade that is sold: told with the record's place, and not hammered.
 async fn record_refused(sink: &Sink) -> anyhow::Result<()> {
-    const REFUSED: &str = "jdbc_sink_refused{connector=\"kstream-trades\"}";
+    const REFUSED: &str = "jdbc_sink_connector_blocked{connector=\"kstream-trades\"}";
     const RESTARTS: &str = "jdbc_sink_restarts_total{connector=\"kstream-trades\"}";
     let client = sink.database().await?;
     client
         .batch_execute("ALTER TABLE trades ADD CONSTRAINT by_hand CHECK (direction <> 'sell') NOT VALID")
         .await?;
-    waits_for(sink, "postgres refuses the record of").await?;
+    waits_for(sink, "postgres rejects the record of").await?;
     ensure!(sink.metric(REFUSED).await? == Some(1.0), "the metric does not say so");
     let (_, status) = sink.ask(&["status", "--json"])?;
-    ensure!(status["connectors"][0]["obstacle"]["kind"] == "record", "status does not say so: {status:#}");
+    ensure!(status["connectors"][0]["blocked_by"]["kind"] == "record", "status does not say so: {status:#}");
     let restarts = sink.metric(RESTARTS).await?;
     tokio::time::sleep(Duration::from_secs(3)).await;
     ensure!(sink.metric(RESTARTS).await? == restarts, "it is restarted all the same");
@@ -281,7 +281,7 @@ async fn record_unstorable(sink: &Sink) -> anyhow::Result<()> {
     };
     let (partition, offset) = (number("in partition ")?, number("at offset ")?);
     let place = ["--topic", &sink.trades, "--partition", &partition, "--offset", &offset];
-    let output = sink.run(&[&["pass-over"], &place[..]].concat())?;
+    let output = sink.run(&[&["skip"], &place[..]].concat())?;
     ensure!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     well(sink).await
 }
@@ -289,7 +289,7 @@ async fn record_unstorable(sink: &Sink) -> anyhow::Result<()> {
 /// A record whose schema gets into the registry after it: a dead letter at first, which is brought back then, once.
 async fn schema_registered_later(sink: &Sink) -> anyhow::Result<()> {
     const CONNECTOR: &str = "connector=\"kstream-moving-averages\"";
-    let back = format!("jdbc_sink_dead_letters_brought_back{{{CONNECTOR}}}");
+    let back = format!("jdbc_sink_dead_letters_requeued{{{CONNECTOR}}}");
     let unknown = format!("jdbc_sink_dead_letters{{{CONNECTOR},reason=\"unknown_schema\"}}");
     let (backs, unknowns) = (sink.metric(&back).await?.unwrap_or(0.0), sink.metric(&unknown).await?);
     let (number, registry) = (now().unsigned_abs(), sink.stack.registry()?);

@@ -78,7 +78,7 @@ async fn tables_have_what_the_topics_have_whatever_breaks() {
     println!("faults tried: {tried:?}");
     println!("records compared: {} trades, {} averages; lost 0, doubled 0", records[0], records[1]);
     println!("rows compared with the exchange: {traded}, each field of each");
-    let at = "jdbc_sink_last_verify_same{table=\"trades\"}";
+    let at = "jdbc_sink_last_verify_success{table=\"trades\"}";
     sink.until("the last verify is in the metrics", async || Ok(sink.metric(at).await? == Some(1.0)))
         .await
         .unwrap();
@@ -111,8 +111,8 @@ async fn old_rows_go_and_are_not_missed(sink: &Sink, (old, all): (u64, u64)) {
     .await
     .unwrap();
     let report = check(&sink.ask(&["verify", "--json", "--wait", "30s"]).unwrap());
-    let pair = &report["pairs"][1];
-    assert_eq!((&pair["records"], &pair["left_out"]["deleted"]), (&left.into(), &old.into()), "{pair:#}");
+    let pair = &report["sinks"][1];
+    assert_eq!((&pair["records"], &pair["skipped"]["deleted"]), (&left.into(), &old.into()), "{pair:#}");
     drop(service);
 }
 
@@ -129,12 +129,12 @@ async fn what_was_changed_by_hand_is_refused(sink: &Sink) {
             "INSERT INTO refinery_schema_history SELECT 9999, 'later', applied_on, checksum \
              FROM refinery_schema_history WHERE version = 1",
             "DELETE FROM refinery_schema_history WHERE version = 9999",
-            "is ahead: it has migration V9999__later",
+            "is newer than this version: it has migration V9999__later",
         ),
         (
             "UPDATE refinery_schema_history SET checksum = '1' WHERE version = 1",
             "SELECT 1",
-            "was migrated by another V1__",
+            "has migration V1__trades_and_moving_averages with checksum 1,",
         ),
     ] {
         client.batch_execute(change).await.unwrap();
@@ -225,7 +225,7 @@ impl Struck<'_> {
 }
 
 fn check((code, report): &(Option<i32>, Value)) -> Value {
-    assert_eq!((*code, &report["same"]), (Some(0), &Value::Bool(true)), "{report:#}");
+    assert_eq!((*code, &report["match"]), (Some(0), &Value::Bool(true)), "{report:#}");
     report.clone()
 }
 
@@ -235,12 +235,12 @@ fn compare(report: &Value, passed_over: u32) -> [u64; 2] {
     let mut with_those = poison.clone();
     with_those["refused_by_postgres"] = passed_over.into();
     [with_those, poison].map({
-        let mut pairs = report["pairs"].as_array().unwrap().iter();
+        let mut pairs = report["sinks"].as_array().unwrap().iter();
         move |poison| {
             let pair = pairs.next().unwrap();
             assert_eq!(pair["records"], pair["rows"], "{pair:#}");
             assert_eq!(
-                (&pair["undecodable"], &pair["without_dead_letter"]),
+                (&pair["undecodable"], &pair["missing_dead_letters"]),
                 (&poison, &0.into()),
                 "{pair:#}"
             );

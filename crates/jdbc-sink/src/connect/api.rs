@@ -7,219 +7,189 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use url::Url;
 
-use super::answers::{Complaint, Instance, Plugin, State, Status, Validation};
-use super::connector::{Connector, ConnectorConfig};
+use super::responses::{ConfigInfos, ConfigProblem, ConnectorStateInfo, InstanceState, PluginInfo, RunState};
+use super::template::{Connector, ConnectorConfig};
 
-/// Why Connect did not do what it was asked.
+/// Why a request failed.
 #[derive(Debug, Clone, thiserror::Error)]
-pub enum ConnectError {
-    /// It did not answer, or that it cannot now.
+pub(crate) enum ConnectApiError {
+    /// Connect does not respond, or cannot serve the request for now.
     #[error("{detail}")]
-    Away {
-        /// What happened.
-        detail: String,
-    },
-    /// It will not, ever.
-    #[error("kafka connect refuses {request}: {detail}")]
-    Refused {
-        /// Method and path.
-        request: String,
-        /// What it said.
-        detail: String,
-    },
+    Unavailable { detail: String },
+    /// Another attempt changes nothing. `request` is method and path.
+    #[error("kafka connect rejects {request}: {detail}")]
+    Rejected { request: String, detail: String },
 }
 
-impl Retryable for ConnectError {
+impl Retryable for ConnectApiError {
     fn is_retryable(&self) -> bool {
-        matches!(self, Self::Away { .. })
+        matches!(self, Self::Unavailable { .. })
     }
 }
 
-impl From<ConnectError> for Failure {
-    fn from(error: ConnectError) -> Self {
+impl From<ConnectApiError> for Failure {
+    fn from(error: ConnectApiError) -> Self {
         match error {
-            ConnectError::Away { .. } => Self::Other(error.into()),
-            ConnectError::Refused { .. } => Self::Config(error.to_string()),
+            ConnectApiError::Unavailable { .. } => Self::Other(error.into()),
+            ConnectApiError::Rejected { .. } => Self::Config(error.to_string()),
         }
     }
 }
 
-/// Kafka Connect, at one address.
+/// A client for the REST API at one address.
 #[derive(Debug, Clone)]
-pub struct ConnectApi {
+pub(crate) struct ConnectApi {
     base: String,
     client: reqwest::Client,
 }
 
+impl std::fmt::Display for ConnectApi {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "kafka connect at {}", self.base)
+    }
+}
+
 impl ConnectApi {
-    /// A client for the API at `url`; asks nothing yet.
-    ///
-    /// # Errors
-    /// If an HTTP client cannot be made.
-    pub fn new(url: &Url) -> Result<Self, Failure> {
+    /// Sends no request yet.
+    pub(crate) fn new(url: &Url) -> Result<Self, Failure> {
         Ok(Self { base: url.as_str().trim_end_matches('/').to_owned(), client: http::client()? })
     }
 
-    /// Its address.
-    #[must_use]
-    pub fn base(&self) -> &str {
-        &self.base
+    /// The connector plugins below Connect's `plugin.path`.
+    pub(crate) async fn plugins(&self) -> Result<Vec<PluginInfo>, ConnectApiError> {
+        let found = self.send_for_json(Method::GET, "/connector-plugins", NO_BODY).await?;
+        found.ok_or_else(|| self.not_connect("nothing at /connector-plugins"))
     }
 
-    /// The connector plugins that it has.
-    ///
-    /// # Errors
-    /// [`ConnectError`].
-    pub async fn plugins(&self) -> Result<Vec<Plugin>, ConnectError> {
-        let found = self.read(Method::GET, "/connector-plugins", NOTHING).await?;
-        found.ok_or_else(|| self.strange("nothing at /connector-plugins"))
-    }
-
-    /// What it finds wrong with the connector's configuration, in its own judgement.
-    ///
-    /// # Errors
-    /// [`ConnectError`].
-    pub async fn validate(&self, connector: &Connector) -> Result<Vec<Complaint>, ConnectError> {
+    /// The errors that Connect's own validation finds in the configuration.
+    pub(crate) async fn validate(
+        &self,
+        connector: &Connector,
+    ) -> Result<Vec<ConfigProblem>, ConnectApiError> {
         let path = format!("/connector-plugins/{}/config/validate", connector.class());
-        let found: Option<Validation> = self.read(Method::PUT, &path, Some(&connector.config)).await?;
-        let validation = found.ok_or_else(|| self.strange(&format!("nothing at {path}")))?;
-        Ok(validation.complaints())
+        let infos: Option<ConfigInfos> =
+            self.send_for_json(Method::PUT, &path, Some(&connector.config)).await?;
+        let infos = infos.ok_or_else(|| self.not_connect(&format!("nothing at {path}")))?;
+        Ok(infos.problems())
     }
 
     /// The connector's configuration; `None` if there is no such connector.
-    ///
-    /// # Errors
-    /// [`ConnectError`].
-    pub async fn config(&self, name: &str) -> Result<Option<ConnectorConfig>, ConnectError> {
-        self.read(Method::GET, &format!("/connectors/{name}/config"), NOTHING).await
+    pub(crate) async fn config(&self, name: &str) -> Result<Option<ConnectorConfig>, ConnectApiError> {
+        self.send_for_json(Method::GET, &format!("/connectors/{name}/config"), NO_BODY).await
     }
 
-    /// Makes the connector, or changes it to this configuration.
-    ///
-    /// # Errors
-    /// [`ConnectError`].
-    pub async fn put_config(&self, connector: &Connector) -> Result<(), ConnectError> {
+    /// Creates the connector, or replaces its configuration.
+    pub(crate) async fn put_config(&self, connector: &Connector) -> Result<(), ConnectApiError> {
         let path = format!("/connectors/{}/config", connector.name);
-        self.ask(Method::PUT, &path, Some(&connector.config)).await.map(drop)
+        self.send(Method::PUT, &path, Some(&connector.config)).await.map(drop)
     }
 
-    /// How the connector and its tasks are; `None` if there is no such connector.
-    ///
-    /// # Errors
-    /// [`ConnectError`].
-    pub async fn status(&self, name: &str) -> Result<Option<Status>, ConnectError> {
-        if let Some(status) = self.read(Method::GET, &format!("/connectors/{name}/status"), NOTHING).await? {
+    /// State of the connector and its tasks; `None` if there is no such connector.
+    pub(crate) async fn status(&self, name: &str) -> Result<Option<ConnectorStateInfo>, ConnectApiError> {
+        let path = format!("/connectors/{name}/status");
+        if let Some(status) = self.send_for_json(Method::GET, &path, NO_BODY).await? {
             return Ok(Some(status));
         }
-        // One that has just been made has no status until a worker takes it.
-        let made = self.config(name).await?;
-        let unassigned = Instance { state: State::Unassigned, trace: None };
-        Ok(made.map(|_| Status { connector: unassigned, tasks: Vec::new() }))
+        // A new connector has no status until a worker takes it.
+        let config = self.config(name).await?;
+        let unassigned = InstanceState { state: RunState::Unassigned, trace: None };
+        Ok(config.map(|_| ConnectorStateInfo { connector: unassigned, tasks: Vec::new() }))
     }
 
-    /// Restarts what has failed of the connector and its tasks; nothing happens if there is no such connector.
-    ///
-    /// # Errors
-    /// [`ConnectError`].
-    pub async fn restart_failed(&self, name: &str) -> Result<(), ConnectError> {
+    /// Restarts the connector and its tasks where they have failed; does nothing if there is no such connector.
+    pub(crate) async fn restart_failed(&self, name: &str) -> Result<(), ConnectApiError> {
         let path = format!("/connectors/{name}/restart?includeTasks=true&onlyFailed=true");
-        self.ask(Method::POST, &path, NOTHING).await.map(drop)
+        self.send(Method::POST, &path, NO_BODY).await.map(drop)
     }
 
-    /// Takes its tasks from the connector, until it is resumed.
-    ///
-    /// # Errors
-    /// [`ConnectError`].
-    pub async fn stop(&self, name: &str) -> Result<(), ConnectError> {
-        self.ask(Method::PUT, &format!("/connectors/{name}/stop"), NOTHING).await.map(drop)
+    /// Ends the connector's tasks until it is resumed.
+    pub(crate) async fn stop(&self, name: &str) -> Result<(), ConnectApiError> {
+        self.send(Method::PUT, &format!("/connectors/{name}/stop"), NO_BODY).await.map(drop)
     }
 
-    /// Lets a stopped or paused connector go on.
-    ///
-    /// # Errors
-    /// [`ConnectError`].
-    pub async fn resume(&self, name: &str) -> Result<(), ConnectError> {
-        self.ask(Method::PUT, &format!("/connectors/{name}/resume"), NOTHING).await.map(drop)
+    /// Starts a stopped or paused connector again.
+    pub(crate) async fn resume(&self, name: &str) -> Result<(), ConnectApiError> {
+        self.send(Method::PUT, &format!("/connectors/{name}/resume"), NO_BODY).await.map(drop)
     }
 
-    /// Has a stopped sink go on at this offset of a partition.
-    ///
-    /// # Errors
-    /// [`ConnectError`].
-    pub async fn move_to(
+    /// Sets the next offset that a stopped sink reads of a partition.
+    pub(crate) async fn set_offset(
         &self,
         name: &str,
-        (topic, partition, offset): (&str, i32, i64),
-    ) -> Result<(), ConnectError> {
-        let place = serde_json::json!({"kafka_topic": topic, "kafka_partition": partition});
-        let body = serde_json::json!({"offsets": [{"partition": place, "offset": {"kafka_offset": offset}}]});
-        self.ask(Method::PATCH, &format!("/connectors/{name}/offsets"), Some(&body)).await.map(drop)
+        topic: &str,
+        partition: i32,
+        offset: i64,
+    ) -> Result<(), ConnectApiError> {
+        let partition = serde_json::json!({"kafka_topic": topic, "kafka_partition": partition});
+        let body =
+            serde_json::json!({"offsets": [{"partition": partition, "offset": {"kafka_offset": offset}}]});
+        self.send(Method::PATCH, &format!("/connectors/{name}/offsets"), Some(&body)).await.map(drop)
     }
 
-    async fn read<T: DeserializeOwned>(
+    async fn send_for_json<T: DeserializeOwned>(
         &self,
         method: Method,
         path: &str,
         body: Option<&impl Serialize>,
-    ) -> Result<Option<T>, ConnectError> {
-        let Some(text) = self.ask(method, path, body).await? else { return Ok(None) };
-        serde_json::from_str(&text).map(Some).map_err(|error| self.strange(&format!("{path}: {error}")))
+    ) -> Result<Option<T>, ConnectApiError> {
+        let Some(text) = self.send(method, path, body).await? else { return Ok(None) };
+        serde_json::from_str(&text).map(Some).map_err(|error| self.not_connect(&format!("{path}: {error}")))
     }
 
-    /// The body of a good answer; `None` for 404.
-    async fn ask(
+    /// The body of a successful response; `None` for 404.
+    async fn send(
         &self,
         method: Method,
         path: &str,
         body: Option<&impl Serialize>,
-    ) -> Result<Option<String>, ConnectError> {
+    ) -> Result<Option<String>, ConnectApiError> {
         let mut request = self.client.request(method.clone(), format!("{}{path}", self.base));
         if let Some(body) = body {
             request = request.json(body);
         }
-        let away = |error: reqwest::Error| ConnectError::Away {
+        let unavailable = |error: reqwest::Error| ConnectApiError::Unavailable {
             detail: format!("{:#}", anyhow::Error::from(error)),
         };
-        let answer = request.send().await.map_err(away)?;
-        let status = answer.status();
-        let text = answer.text().await.map_err(away)?;
-        let detail = || format!("{status}: {}", said(&text).unwrap_or_else(|| shortened(&text)));
+        let response = request.send().await.map_err(unavailable)?;
+        let status = response.status();
+        let text = response.text().await.map_err(unavailable)?;
+        let detail = || format!("{status}: {}", error_message(&text).unwrap_or_else(|| excerpt(&text)));
         match status {
             _ if status.is_success() => Ok(Some(text)),
-            StatusCode::NOT_FOUND if said(&text).is_some() => Ok(None),
-            // Its web server's own page, before its API is there.
-            StatusCode::NOT_FOUND => Err(self.strange(&format!("nothing at {path}"))),
-            // It answers 409 while its workers share out the work anew.
+            StatusCode::NOT_FOUND if error_message(&text).is_some() => Ok(None),
+            // Connect's web server answers before its API is available.
+            StatusCode::NOT_FOUND => Err(self.not_connect(&format!("nothing at {path}"))),
+            // Connect responds with 409 during a rebalance of its workers.
             StatusCode::CONFLICT | StatusCode::REQUEST_TIMEOUT | StatusCode::TOO_MANY_REQUESTS => {
-                Err(ConnectError::Away { detail: detail() })
+                Err(ConnectApiError::Unavailable { detail: detail() })
             }
             _ if status.is_client_error() => {
-                Err(ConnectError::Refused { request: format!("{method} {path}"), detail: detail() })
+                Err(ConnectApiError::Rejected { request: format!("{method} {path}"), detail: detail() })
             }
-            _ => Err(ConnectError::Away { detail: detail() }),
+            _ => Err(ConnectApiError::Unavailable { detail: detail() }),
         }
     }
 
-    fn strange(&self, detail: &str) -> ConnectError {
+    fn not_connect(&self, detail: &str) -> ConnectApiError {
         let base = &self.base;
-        ConnectError::Away {
-            detail: format!("what answers at {base} is not Kafka Connect, or not yet: {detail}"),
+        ConnectApiError::Unavailable {
+            detail: format!("the server at {base} is not Kafka Connect, or has not started yet: {detail}"),
         }
     }
 }
 
-const NOTHING: Option<&()> = None;
+const NO_BODY: Option<&()> = None;
 
-/// Connect's message, without the JSON around it; `None` if it is not Connect that speaks.
-fn said(text: &str) -> Option<String> {
+/// The message in an error response of Connect; `None` if the response is not Connect's.
+fn error_message(text: &str) -> Option<String> {
     #[derive(Deserialize)]
-    struct Error {
+    struct ErrorResponse {
         message: String,
     }
-    serde_json::from_str(text).ok().map(|error: Error| error.message)
+    serde_json::from_str(text).ok().map(|error: ErrorResponse| error.message)
 }
 
-/// Enough of a page to recognise whose it is.
-fn shortened(page: &str) -> String {
+/// Enough of a page to recognize its server.
+fn excerpt(page: &str) -> String {
     page.trim().chars().take(200).collect()
 }

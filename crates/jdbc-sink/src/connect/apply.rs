@@ -1,49 +1,30 @@
-//! Makes a connector what it ought to be.
+//! Creates a connector, or corrects its configuration.
 
 use common::Failure;
 use common::backoff::Retryable;
 
-use super::answers::Complaint;
-use super::api::{ConnectApi, ConnectError};
-use super::connector::Connector;
+use super::api::{ConnectApi, ConnectApiError};
+use super::responses::ConfigProblem;
+use super::template::Connector;
 
-/// What was done.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Applied {
-    /// It was as it ought to be.
+pub(crate) enum ApplyOutcome {
     Unchanged,
-    /// There was none of its name.
-    Made,
-    /// These keys were otherwise.
-    Changed(Vec<String>),
+    Created,
+    /// The keys whose values differed, sorted.
+    Updated(Vec<String>),
 }
 
-/// Why a connector could not be made what it ought to be.
 #[derive(Debug, thiserror::Error)]
-pub enum ApplyError {
-    /// Connect does not answer, or refuses.
+pub(crate) enum ApplyError {
     #[error(transparent)]
-    Connect(#[from] ConnectError),
-    /// A plugin is missing.
+    Connect(#[from] ConnectApiError),
     #[error(
         "connector {connector}: kafka connect has no plugin {class}, it has {installed}; install it below Connect's plugin.path"
     )]
-    NoPlugin {
-        /// The connector's name.
-        connector: &'static str,
-        /// The plugin's class.
-        class: String,
-        /// What is there.
-        installed: String,
-    },
-    /// Connect finds the configuration wrong.
-    #[error("connector {connector}: kafka connect refuses its configuration: {}", list(complaints))]
-    Invalid {
-        /// The connector's name.
-        connector: &'static str,
-        /// What it finds.
-        complaints: Vec<Complaint>,
-    },
+    NoPlugin { connector: &'static str, class: String, installed: String },
+    #[error("connector {connector}: kafka connect rejects its configuration: {}", list(problems))]
+    Invalid { connector: &'static str, problems: Vec<ConfigProblem> },
 }
 
 impl Retryable for ApplyError {
@@ -61,41 +42,41 @@ impl From<ApplyError> for Failure {
     }
 }
 
-fn list(complaints: &[Complaint]) -> String {
-    let lines: Vec<_> = complaints.iter().map(|found| format!("{}: {}", found.key, found.message)).collect();
+fn list(problems: &[ConfigProblem]) -> String {
+    let lines: Vec<_> = problems.iter().map(|found| format!("{}: {}", found.key, found.message)).collect();
     lines.join("; ")
 }
 
-/// Checks the connector's configuration by Connect's own judgement, and makes or changes the connector where it differs.
+/// Has Connect validate the configuration, then creates the connector, or updates it if a key differs.
 ///
 /// # Errors
-/// [`ApplyError`]; nothing has changed then.
-pub async fn apply(api: &ConnectApi, connector: &Connector) -> Result<Applied, ApplyError> {
+/// [`ApplyError`]; then nothing has changed.
+pub(crate) async fn apply(api: &ConnectApi, connector: &Connector) -> Result<ApplyOutcome, ApplyError> {
     check(api, connector).await?;
     let found = api.config(connector.name).await?;
-    let applied = match &found {
-        None => Applied::Made,
+    let outcome = match &found {
+        None => ApplyOutcome::Created,
         Some(found) => match connector.differences(found) {
-            keys if keys.is_empty() => return Ok(Applied::Unchanged),
-            keys => Applied::Changed(keys),
+            keys if keys.is_empty() => return Ok(ApplyOutcome::Unchanged),
+            keys => ApplyOutcome::Updated(keys),
         },
     };
     api.put_config(connector).await?;
-    tell(connector.name, &applied);
-    Ok(applied)
+    log_outcome(connector.name, &outcome);
+    Ok(outcome)
 }
 
-/// Keys only: a value that somebody put there by hand may be a secret.
-fn tell(connector: &str, applied: &Applied) {
-    match applied {
-        Applied::Unchanged => {}
-        Applied::Made => tracing::info!(connector, "connector made"),
-        Applied::Changed(keys) => tracing::info!(connector, keys = keys.join(", "), "connector changed"),
+/// Logs keys only: a value that a user set by hand may be a secret.
+fn log_outcome(connector: &str, outcome: &ApplyOutcome) {
+    match outcome {
+        ApplyOutcome::Unchanged => {}
+        ApplyOutcome::Created => tracing::info!(connector, "connector created"),
+        ApplyOutcome::Updated(keys) => tracing::info!(connector, keys = keys.join(", "), "connector updated"),
     }
 }
 
 async fn check(api: &ConnectApi, connector: &Connector) -> Result<(), ApplyError> {
-    // Asked for a class that it does not have, its validation answers 500, as for something passing.
+    // For a class that it does not have, validation responds with 500, as for a temporary error.
     let installed = api.plugins().await?;
     if !installed.iter().any(|plugin| plugin.class == connector.class()) {
         let classes: Vec<_> = installed.into_iter().map(|plugin| plugin.class).collect();
@@ -107,7 +88,7 @@ async fn check(api: &ConnectApi, connector: &Connector) -> Result<(), ApplyError
         });
     }
     match api.validate(connector).await? {
-        complaints if complaints.is_empty() => Ok(()),
-        complaints => Err(ApplyError::Invalid { connector: connector.name, complaints }),
+        problems if problems.is_empty() => Ok(()),
+        problems => Err(ApplyError::Invalid { connector: connector.name, problems }),
     }
 }

@@ -1,73 +1,58 @@
-//! A stand-in for Kafka Connect with its REST API's answers as data.
+//! A fake Kafka Connect: it keeps connectors in memory and responds as the REST API does.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard};
 
-use axum::extract::{Path, RawQuery, State};
-use axum::http::StatusCode;
-use axum::response::{IntoResponse, Response};
-use axum::routing::{get, post, put};
-use axum::{Json, Router};
 use serde_json::{Value, json};
-use url::Url;
+use wiremock::{Mock, MockServer, Request, Respond, ResponseTemplate, matchers};
 
 use super::api::ConnectApi;
-use super::connector::{Connector, ConnectorConfig};
+use super::template::{Connector, ConnectorConfig};
 
-/// What the stand-in holds, and what it was asked to change.
+pub(crate) const JDBC_SINK: &str = "io.debezium.connector.jdbc.JdbcSinkConnector";
+
 #[derive(Default)]
-pub(crate) struct Content {
+pub(crate) struct FakeState {
     pub(crate) connectors: BTreeMap<String, ConnectorConfig>,
-    /// State of each connector's only task; a connector without one here runs.
+    /// State of each connector's only task; RUNNING without an entry.
     pub(crate) tasks: BTreeMap<String, &'static str>,
     /// No worker has taken the connectors yet.
     pub(crate) unstarted: bool,
     pub(crate) plugins: Vec<&'static str>,
-    /// Key and message of what validation finds.
-    pub(crate) complaints: Vec<(&'static str, &'static str)>,
-    /// Answered to everything, if set.
+    /// Key and message of each error that validation finds.
+    pub(crate) problems: Vec<(&'static str, &'static str)>,
+    /// Status and body of every response, if set.
     pub(crate) outage: Option<(u16, &'static str)>,
-    /// `METHOD path` of every request that changes something.
+    /// `METHOD connector` of every request that changes something.
     pub(crate) changes: Vec<String>,
 }
 
-/// A stand-in on a port of its own.
-#[derive(Clone)]
 pub(crate) struct FakeConnect {
-    content: Arc<Mutex<Content>>,
-    url: Url,
+    state: SharedState,
+    server: MockServer,
 }
 
-pub(crate) const JDBC_SINK: &str = "io.debezium.connector.jdbc.JdbcSinkConnector";
+#[derive(Clone, Default)]
+struct SharedState(Arc<Mutex<FakeState>>);
 
 impl FakeConnect {
     pub(crate) async fn start() -> Self {
-        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let url = format!("http://{}/", listener.local_addr().unwrap()).parse().unwrap();
-        let content = Content { plugins: vec![JDBC_SINK], ..Content::default() };
-        let fake = Self { content: Arc::new(Mutex::new(content)), url };
-        let router = Router::new()
-            .route("/connector-plugins", get(plugins))
-            .route("/connector-plugins/{class}/config/validate", put(validate))
-            .route("/connectors/{name}/config", get(config).put(put_config))
-            .route("/connectors/{name}/status", get(status))
-            .route("/connectors/{name}/restart", post(restart))
-            .layer(axum::middleware::from_fn_with_state(fake.clone(), outage))
-            .with_state(fake.clone());
-        tokio::spawn(async move { axum::serve(listener, router).await.unwrap() });
-        fake
+        let (state, server) = (SharedState::default(), MockServer::start().await);
+        state.0.lock().unwrap().plugins.push(JDBC_SINK);
+        Mock::given(matchers::any()).respond_with(state.clone()).mount(&server).await;
+        Self { state, server }
     }
 
     pub(crate) fn api(&self) -> ConnectApi {
-        ConnectApi::new(&self.url).unwrap()
+        ConnectApi::new(&self.server.uri().parse().unwrap()).unwrap()
     }
 
-    pub(crate) fn content(&self) -> MutexGuard<'_, Content> {
-        self.content.lock().unwrap()
+    pub(crate) fn state(&self) -> MutexGuard<'_, FakeState> {
+        self.state.0.lock().unwrap()
     }
 }
 
-/// A connector such as ours, small enough to look at.
+/// A connector like those of the sinks, with few keys.
 pub(crate) fn connector() -> Connector {
     let config = [("connector.class", JDBC_SINK), ("name", "kstream-trades"), ("topics", "t")];
     Connector {
@@ -76,82 +61,80 @@ pub(crate) fn connector() -> Connector {
     }
 }
 
-async fn outage(
-    State(fake): State<FakeConnect>,
-    request: axum::extract::Request,
-    next: axum::middleware::Next,
-) -> Response {
-    let outage = fake.content().outage;
-    match outage {
-        Some((status, body)) => (StatusCode::from_u16(status).unwrap(), body).into_response(),
-        None => next.run(request).await,
+impl Respond for SharedState {
+    fn respond(&self, request: &Request) -> ResponseTemplate {
+        let mut state = self.0.lock().unwrap();
+        if let Some((status, body)) = state.outage {
+            return ResponseTemplate::new(status).set_body_string(body);
+        }
+        let path: Vec<_> = request.url.path().trim_start_matches('/').split('/').collect();
+        match (request.method.as_str(), &path[..]) {
+            ("GET", ["connector-plugins"]) => state.plugins(),
+            ("PUT", ["connector-plugins", _, "config", "validate"]) => state.validate(request),
+            ("GET", ["connectors", name, "config"]) => state.config(name),
+            ("PUT", ["connectors", name, "config"]) => state.put_config(name, request),
+            ("GET", ["connectors", name, "status"]) => state.status(name),
+            ("POST", ["connectors", name, "restart"]) => state.restart(name, request),
+            _ => not_found("HTTP 404 Not Found"),
+        }
     }
 }
 
-async fn plugins(State(fake): State<FakeConnect>) -> Json<Value> {
-    let plugins = fake.content().plugins.clone();
-    Json(
-        plugins
-            .into_iter()
-            .map(|class| json!({"class": class, "type": "sink", "version": "3.6.0"}))
-            .collect(),
-    )
-}
-
-async fn validate(State(fake): State<FakeConnect>, Json(given): Json<ConnectorConfig>) -> Json<Value> {
-    let found = fake.content().complaints.clone();
-    let values = given.keys().map(|key| {
-        let errors: Vec<_> = found.iter().filter(|(at, _)| at == key).map(|(_, message)| message).collect();
-        json!({"definition": {"name": key}, "value": {"name": key, "value": null, "errors": errors}})
-    });
-    Json(json!({"name": JDBC_SINK, "error_count": found.len(), "configs": values.collect::<Vec<_>>()}))
-}
-
-async fn config(State(fake): State<FakeConnect>, Path(name): Path<String>) -> Response {
-    let found = fake.content().connectors.get(&name).cloned();
-    found.map_or_else(
-        || not_found(&format!("Connector {name} not found")),
-        |config| Json(config).into_response(),
-    )
-}
-
-async fn put_config(
-    State(fake): State<FakeConnect>,
-    Path(name): Path<String>,
-    Json(given): Json<ConnectorConfig>,
-) -> StatusCode {
-    let mut content = fake.content();
-    content.changes.push(format!("PUT {name}"));
-    content.connectors.insert(name, given);
-    StatusCode::CREATED
-}
-
-async fn status(State(fake): State<FakeConnect>, Path(name): Path<String>) -> Response {
-    let content = fake.content();
-    if content.unstarted || !content.connectors.contains_key(&name) {
-        return not_found(&format!("No status found for connector {name}"));
+impl FakeState {
+    fn plugins(&self) -> ResponseTemplate {
+        let plugin = |class| json!({"class": class, "type": "sink", "version": "3.6.0"});
+        ok(&self.plugins.iter().map(plugin).collect())
     }
-    let state = content.tasks.get(&name).copied().unwrap_or("RUNNING");
-    let mut task = json!({"id": 0, "state": state, "worker_id": "127.0.0.1:8083"});
-    if state == "FAILED" {
-        task["trace"] =
-            "org.apache.X: outer\n\tat a.b\nCaused by: java.net.ConnectException: refused\n".into();
+
+    fn validate(&self, request: &Request) -> ResponseTemplate {
+        let given: ConnectorConfig = request.body_json().unwrap();
+        let values = given.keys().map(|key| {
+            let problems = self.problems.iter().filter(|(at, _)| at == key);
+            let errors: Vec<_> = problems.map(|(_, message)| message).collect();
+            json!({"definition": {"name": key}, "value": {"name": key, "value": null, "errors": errors}})
+        });
+        let configs: Vec<_> = values.collect();
+        ok(&json!({"name": JDBC_SINK, "error_count": self.problems.len(), "configs": configs}))
     }
-    let connector = json!({"state": "RUNNING", "worker_id": "127.0.0.1:8083"});
-    Json(json!({"name": name, "connector": connector, "tasks": [task], "type": "sink"})).into_response()
+
+    fn config(&self, name: &str) -> ResponseTemplate {
+        match self.connectors.get(name) {
+            Some(config) => ok(&json!(config)),
+            None => not_found(&format!("Connector {name} not found")),
+        }
+    }
+
+    fn put_config(&mut self, name: &str, request: &Request) -> ResponseTemplate {
+        self.changes.push(format!("PUT {name}"));
+        self.connectors.insert(name.to_owned(), request.body_json().unwrap());
+        ResponseTemplate::new(201)
+    }
+
+    fn status(&self, name: &str) -> ResponseTemplate {
+        if self.unstarted || !self.connectors.contains_key(name) {
+            return not_found(&format!("No status found for connector {name}"));
+        }
+        let state = self.tasks.get(name).copied().unwrap_or("RUNNING");
+        let mut task = json!({"id": 0, "state": state, "worker_id": "127.0.0.1:8083"});
+        if state == "FAILED" {
+            task["trace"] =
+                "org.apache.X: outer\n\tat a.b\nCaused by: java.net.ConnectException: refused\n".into();
+        }
+        let connector = json!({"state": "RUNNING", "worker_id": "127.0.0.1:8083"});
+        ok(&json!({"name": name, "connector": connector, "tasks": [task], "type": "sink"}))
+    }
+
+    fn restart(&mut self, name: &str, request: &Request) -> ResponseTemplate {
+        self.changes.push(format!("POST {name} {}", request.url.query().unwrap_or_default()));
+        self.tasks.remove(name);
+        ResponseTemplate::new(202)
+    }
 }
 
-async fn restart(
-    State(fake): State<FakeConnect>,
-    Path(name): Path<String>,
-    RawQuery(query): RawQuery,
-) -> StatusCode {
-    let mut content = fake.content();
-    content.changes.push(format!("POST {name} {}", query.unwrap_or_default()));
-    content.tasks.remove(&name);
-    StatusCode::ACCEPTED
+fn ok(body: &Value) -> ResponseTemplate {
+    ResponseTemplate::new(200).set_body_json(body)
 }
 
-fn not_found(message: &str) -> Response {
-    (StatusCode::NOT_FOUND, Json(json!({"error_code": 404, "message": message}))).into_response()
+fn not_found(message: &str) -> ResponseTemplate {
+    ResponseTemplate::new(404).set_body_json(json!({"error_code": 404, "message": message}))
 }

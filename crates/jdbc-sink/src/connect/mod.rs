@@ -1,10 +1,11 @@
-//! Kafka Connect: its REST API, and what we want there.
+//! Kafka Connect: its REST API, and the connectors that this service keeps there.
 
-pub mod answers;
-pub mod api;
-pub mod apply;
-pub mod connector;
-pub mod surroundings;
+pub(crate) mod api;
+pub(crate) mod apply;
+pub(crate) mod metrics;
+pub(crate) mod responses;
+pub(crate) mod settings;
+pub(crate) mod template;
 
 #[cfg(test)]
 pub(crate) mod fake;

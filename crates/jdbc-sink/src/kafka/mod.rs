@@ -1,19 +1,18 @@
-//! Reading topics from one offset to another, and how far the connectors are.
+//! Reads offset ranges of a topic, and measures the lag of a connector.
 
-pub mod letter;
-pub mod progress;
-pub mod reader;
+pub(crate) mod progress;
+pub(crate) mod reader;
 
 use common::Failure;
 
-/// What Kafka did not do.
-pub(crate) fn failed(doing: &str, error: impl std::fmt::Display) -> Failure {
-    Failure::Other(anyhow::anyhow!("kafka: {doing}: {error}"))
+/// `step` is what Kafka was asked to do.
+pub(crate) fn kafka_error(step: &str, error: impl std::fmt::Display) -> Failure {
+    Failure::Other(anyhow::anyhow!("kafka: {step}: {error}"))
 }
 
-/// librdkafka's questions block, and everything else of the service is on one thread.
-pub(crate) async fn blocking<T: Send + 'static>(
-    question: impl FnOnce() -> Result<T, Failure> + Send + 'static,
+/// Runs a blocking call of librdkafka away from the async thread.
+pub(crate) async fn run_blocking<T: Send + 'static>(
+    call: impl FnOnce() -> Result<T, Failure> + Send + 'static,
 ) -> Result<T, Failure> {
-    tokio::task::spawn_blocking(question).await.map_err(|error| Failure::Internal(error.to_string()))?
+    tokio::task::spawn_blocking(call).await.map_err(|error| Failure::Internal(error.to_string()))?
 }

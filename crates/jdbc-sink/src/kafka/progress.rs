@@ -1,92 +1,93 @@
-//! How far a connector is: what its group has committed, against what is there.
+//! The progress of a connector: its committed offsets against what its topic holds.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use common::Failure;
-use common::config::{KafkaConfig, ServiceConfig as _};
+use common::config::{KafkaConfig, Service};
 use common::kafka::client::{Role, config};
 use rdkafka::consumer::{BaseConsumer, Consumer as _};
 use rdkafka::{Offset, TopicPartitionList};
 use serde::Serialize;
 
-use super::reader::{Range, Reader};
-use super::{blocking, failed};
-use crate::Config;
-use crate::pair::Pair;
+use super::reader::{OffsetRange, RangeReader};
+use super::{kafka_error, run_blocking};
+use crate::sink::Sink;
 
-const ANSWER_WITHIN: Duration = Duration::from_secs(5);
+const RESPONSE_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// What waits for a connector.
+/// The lag of a connector.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
-pub struct Lag {
-    /// Records that it has not committed; markers of transactions between them count, those behind the last do not.
-    pub records: i64,
-    /// How long ago the oldest of them was traded or, of averages, its window ended; 0 without any.
-    pub seconds: i64,
+pub(crate) struct Lag {
+    /// Offsets that the connector has not committed, with the transaction markers between records; a partition without a record left
+    /// counts 0.
+    pub(crate) records: i64,
+    /// The age of the oldest of these records; 0 without any. Its time is the trade's, or the end of the window.
+    pub(crate) seconds: i64,
 }
 
-/// What a connector's group has committed.
-pub struct Progress {
+/// Observes the committed offsets of a connector's group.
+pub(crate) struct CommittedOffsets {
     consumer: Arc<BaseConsumer>,
     topic: String,
 }
 
-impl Progress {
-    /// Asks nothing yet.
-    ///
-    /// # Errors
-    /// If the configuration is not librdkafka's.
-    pub fn new(kafka: &KafkaConfig, pair: &Pair) -> Result<Self, Failure> {
-        let role = Role::GroupObserver { group_id: pair.group() };
-        let consumer = config(kafka, Config::SERVICE.name(), &role).create();
-        let consumer: BaseConsumer = consumer.map_err(|error| failed("its settings", error))?;
-        Ok(Self { consumer: Arc::new(consumer), topic: pair.topic.clone() })
+impl CommittedOffsets {
+    /// Sends no request yet.
+    pub(crate) fn new(kafka: &KafkaConfig, sink: &Sink) -> Result<Self, Failure> {
+        let role = Role::GroupObserver { group_id: sink.consumer_group() };
+        let consumer = config(kafka, Service::JdbcSink.name(), &role).create();
+        let consumer: BaseConsumer = consumer.map_err(|error| kafka_error("client settings", error))?;
+        Ok(Self { consumer: Arc::new(consumer), topic: sink.topic().to_owned() })
     }
 
-    /// What of `extent` the group has not committed, in each partition.
-    ///
-    /// # Errors
-    /// If Kafka does not answer.
-    pub async fn waiting(&self, extent: &[Range]) -> Result<Vec<Range>, Failure> {
-        let (consumer, mut asked) = (Arc::clone(&self.consumer), TopicPartitionList::new());
-        for range in extent {
-            asked.add_partition(&self.topic, range.partition);
+    /// The part of each range that the group has not committed.
+    pub(crate) async fn uncommitted(&self, ranges: &[OffsetRange]) -> Result<Vec<OffsetRange>, Failure> {
+        let (consumer, mut partitions) = (Arc::clone(&self.consumer), TopicPartitionList::new());
+        for range in ranges {
+            partitions.add_partition(&self.topic, range.partition);
         }
-        let answered = blocking(move || {
-            let answered = consumer.committed_offsets(asked, ANSWER_WITHIN);
-            answered.map_err(|error| failed("the connector's committed offsets", error))
+        let committed = run_blocking(move || {
+            let committed = consumer.committed_offsets(partitions, RESPONSE_TIMEOUT);
+            committed.map_err(|error| kafka_error("the connector's committed offsets", error))
         })
         .await?;
-        let waiting = |range: &Range| {
-            let element = answered.find_partition(&self.topic, range.partition);
-            Range { from: first_waiting(*range, element.map(|element| element.offset())), ..*range }
+        let uncommitted = |range: &OffsetRange| {
+            let element = committed.find_partition(&self.topic, range.partition);
+            OffsetRange { from: first_uncommitted(*range, element.map(|element| element.offset())), ..*range }
         };
-        Ok(extent.iter().map(waiting).collect())
+        Ok(ranges.iter().map(uncommitted).collect())
     }
 }
 
-/// Records that are gone cannot wait, and without a commit all do.
-fn first_waiting(range: Range, committed: Option<Offset>) -> i64 {
+/// Not before the range: deleted records cannot be pending. Without a commit, the whole range is.
+fn first_uncommitted(range: OffsetRange, committed: Option<Offset>) -> i64 {
     match committed {
         Some(Offset::Offset(next)) => next.max(range.from),
         _ => range.from,
     }
 }
 
-/// The lag of a pair's connector at `now`, in milliseconds since 1970.
-///
-/// # Errors
-/// If Kafka does not answer.
-pub async fn lag(reader: &Reader, progress: &Progress, now: i64) -> Result<Lag, Failure> {
+/// The lag at `now`, in milliseconds since 1970.
+pub(crate) async fn lag(
+    reader: &RangeReader,
+    committed: &CommittedOffsets,
+    now: i64,
+) -> Result<Lag, Failure> {
     let mut lag = Lag::default();
-    for waiting in progress.waiting(&reader.extent().await?).await? {
-        if let Some(oldest) = reader.first(waiting).await? {
-            lag.records += waiting.to - waiting.from;
+    for range in committed.uncommitted(&reader.ranges().await?).await? {
+        if let Some(oldest) = reader.first_timestamp(range).await? {
+            lag.records += range.to - range.from;
             lag.seconds = lag.seconds.max((now - oldest) / 1000);
         }
     }
     Ok(lag)
+}
+
+/// Milliseconds since 1970.
+pub(crate) fn now_millis() -> i64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
 }
 
 #[cfg(test)]
@@ -94,15 +95,15 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_waits_begins_at_the_commit_but_never_before_what_is_still_there() {
-        let range = Range { partition: 0, from: 10, to: 20 };
+    fn uncommitted_offsets_begin_at_the_commit_but_not_before_the_range() {
+        let range = OffsetRange { partition: 0, from: 10, to: 20 };
         for (committed, expected) in [
             (Some(Offset::Offset(15)), 15),
             (Some(Offset::Offset(3)), 10),
             (Some(Offset::Invalid), 10),
             (None, 10),
         ] {
-            assert_eq!(first_waiting(range, committed), expected, "{committed:?}");
+            assert_eq!(first_uncommitted(range, committed), expected, "{committed:?}");
         }
     }
 }

@@ -1,95 +1,90 @@
-//! A topic's committed records, partition by partition, up to stated ends.
+//! Reads committed records of a topic, one bounded range of a partition at a time.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use common::Failure;
-use common::config::{KafkaConfig, ServiceConfig as _};
+use common::config::{KafkaConfig, Service};
 use common::kafka::client::{Role, config};
 use rdkafka::consumer::{Consumer as _, StreamConsumer};
 use rdkafka::message::{BorrowedMessage, Message as _};
 use rdkafka::{Offset, TopicPartitionList};
 use tokio::time::{Instant, timeout};
 
-use super::{blocking, failed};
-use crate::Config;
+use super::{kafka_error, run_blocking};
 
-/// How long an answer may take.
-const ANSWER_WITHIN: Duration = Duration::from_secs(5);
-/// How long nothing may come of what is there.
-const STANDSTILL: Duration = Duration::from_secs(60);
-/// From one look at the position to the next while nothing comes.
-const PAUSE: Duration = Duration::from_millis(20);
+const RESPONSE_TIMEOUT: Duration = Duration::from_secs(5);
+/// Longest time without a record before the end of a range.
+const STALL_TIMEOUT: Duration = Duration::from_secs(60);
+/// From one check of the position to the next while no record comes.
+const POLL_TIMEOUT: Duration = Duration::from_millis(20);
 
 /// Offsets of a partition, `[from, to)`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
-pub struct Range {
-    /// The partition.
-    pub partition: i32,
-    /// The first offset.
-    pub from: i64,
-    /// The first offset behind it. Below it everything is decided: committed or aborted.
-    pub to: i64,
+pub(crate) struct OffsetRange {
+    pub(crate) partition: i32,
+    pub(crate) from: i64,
+    /// Exclusive. Every transaction below it has ended.
+    pub(crate) to: i64,
 }
 
-/// A reader of one topic.
-pub struct Reader {
+/// Reads one topic.
+pub(crate) struct RangeReader {
     consumer: Arc<StreamConsumer>,
     topic: String,
 }
 
-impl Reader {
-    /// A reader that asks nothing yet.
-    ///
-    /// # Errors
-    /// If the configuration is not librdkafka's.
-    pub fn new(kafka: &KafkaConfig, topic: &str) -> Result<Self, Failure> {
-        let consumer = config(kafka, Config::SERVICE.name(), &Role::Reader).create();
-        let consumer: StreamConsumer = consumer.map_err(|error| failed("its settings", error))?;
+impl RangeReader {
+    /// Sends no request yet.
+    pub(crate) fn new(kafka: &KafkaConfig, topic: &str) -> Result<Self, Failure> {
+        let consumer = config(kafka, Service::JdbcSink.name(), &Role::Reader).create();
+        let consumer: StreamConsumer = consumer.map_err(|error| kafka_error("client settings", error))?;
         Ok(Self { consumer: Arc::new(consumer), topic: topic.to_owned() })
     }
 
-    /// All that is there and decided, in each partition.
+    /// The readable offsets of each partition.
     ///
     /// # Errors
-    /// If Kafka does not answer, or has no such topic.
-    pub async fn extent(&self) -> Result<Vec<Range>, Failure> {
+    /// If Kafka does not respond, or has no such topic.
+    pub(crate) async fn ranges(&self) -> Result<Vec<OffsetRange>, Failure> {
         let (consumer, topic) = (Arc::clone(&self.consumer), self.topic.clone());
-        blocking(move || extent(&consumer, &topic)).await
+        run_blocking(move || ranges(&consumer, &topic)).await
     }
 
-    /// Hands out each record of the range, in order.
+    /// Calls `each` with each record of the range, in order.
     ///
     /// # Errors
-    /// What `each` says, or if Kafka gives nothing for a minute.
-    pub async fn read(
+    /// The error of `each`, or if no record comes for a minute.
+    pub(crate) async fn read(
         &self,
-        range: Range,
+        range: OffsetRange,
         mut each: impl AsyncFnMut(&BorrowedMessage<'_>) -> Result<(), Failure>,
     ) -> Result<(), Failure> {
         if range.from >= range.to {
             return Ok(());
         }
-        let doing = format!("reading {} partition {}", self.topic, range.partition);
+        let step = format!("reading {} partition {}", self.topic, range.partition);
         let mut assignment = TopicPartitionList::new();
         let assigned =
             assignment.add_partition_offset(&self.topic, range.partition, Offset::Offset(range.from));
-        assigned.and_then(|()| self.consumer.assign(&assignment)).map_err(|error| failed(&doing, error))?;
+        assigned
+            .and_then(|()| self.consumer.assign(&assignment))
+            .map_err(|error| kafka_error(&step, error))?;
         let mut last = Instant::now();
-        // Markers of transactions take offsets too, so that the position tells the end, not the last record.
+        // Transaction markers take offsets too. So the position tells the end, not the last record.
         while self.position()? < range.to {
-            let Ok(message) = timeout(PAUSE, self.consumer.recv()).await else {
-                if last.elapsed() > STANDSTILL {
-                    return Err(failed(&doing, format!("no record for {STANDSTILL:?}")));
+            let Ok(message) = timeout(POLL_TIMEOUT, self.consumer.recv()).await else {
+                if last.elapsed() > STALL_TIMEOUT {
+                    return Err(kafka_error(&step, format!("no record for {STALL_TIMEOUT:?}")));
                 }
                 continue;
             };
             last = Instant::now();
             let message = match message {
                 Ok(message) => message,
-                // librdkafka is connecting anew; it goes on where it was.
-                Err(error) if is_passing(&error) => continue,
-                Err(error) => return Err(failed(&doing, error)),
+                // librdkafka reconnects, and continues at its position.
+                Err(error) if is_temporary(&error) => continue,
+                Err(error) => return Err(kafka_error(&step, error)),
             };
             if message.offset() >= range.to {
                 break;
@@ -99,14 +94,11 @@ impl Reader {
         Ok(())
     }
 
-    /// The first record of the range, if there is any.
-    ///
-    /// # Errors
-    /// As [`Reader::read`].
-    pub async fn first(&self, range: Range) -> Result<Option<i64>, Failure> {
+    /// The timestamp of the first record of the range, in milliseconds since 1970; `None` without a record.
+    pub(crate) async fn first_timestamp(&self, range: OffsetRange) -> Result<Option<i64>, Failure> {
         let mut first = None;
-        // Nothing stops a reading early: it is cut to the few offsets in which a record stands if there is one.
-        let few = Range { to: range.to.min(range.from.saturating_add(FEW)), ..range };
+        // `read` does not stop early. So it gets only the few offsets in which the first record must be.
+        let few = OffsetRange { to: range.to.min(range.from.saturating_add(MAX_MARKERS)), ..range };
         self.read(few, async |message| {
             first = first.or(message.timestamp().to_millis());
             Ok(())
@@ -116,7 +108,7 @@ impl Reader {
     }
 
     fn position(&self) -> Result<i64, Failure> {
-        let position = self.consumer.position().map_err(|error| failed("its position", error))?;
+        let position = self.consumer.position().map_err(|error| kafka_error("the position", error))?;
         Ok(
             match position
                 .elements()
@@ -130,25 +122,25 @@ impl Reader {
     }
 }
 
-fn extent(consumer: &StreamConsumer, topic: &str) -> Result<Vec<Range>, Failure> {
-    let doing = format!("the offsets of topic {topic}");
+fn ranges(consumer: &StreamConsumer, topic: &str) -> Result<Vec<OffsetRange>, Failure> {
+    let step = format!("offsets of topic {topic}");
     let metadata =
-        consumer.fetch_metadata(Some(topic), ANSWER_WITHIN).map_err(|error| failed(&doing, error))?;
+        consumer.fetch_metadata(Some(topic), RESPONSE_TIMEOUT).map_err(|error| kafka_error(&step, error))?;
     let partitions = metadata.topics().first().map(rdkafka::metadata::MetadataTopic::partitions);
     let partitions = partitions.filter(|partitions| !partitions.is_empty());
-    let partitions = partitions.ok_or_else(|| failed(&doing, "there is no such topic"))?;
+    let partitions = partitions.ok_or_else(|| kafka_error(&step, "the topic does not exist"))?;
     let range = |partition: i32| {
-        let found = consumer.fetch_watermarks(topic, partition, ANSWER_WITHIN);
-        let (from, to) = found.map_err(|error| failed(&doing, error))?;
-        Ok(Range { partition, from, to })
+        let found = consumer.fetch_watermarks(topic, partition, RESPONSE_TIMEOUT);
+        let (from, to) = found.map_err(|error| kafka_error(&step, error))?;
+        Ok(OffsetRange { partition, from, to })
     };
     partitions.iter().map(|partition| range(partition.id())).collect()
 }
 
-/// Between two records there are no more markers than this but in odd cases.
-const FEW: i64 = 64;
+/// More transaction markers in a row come only in rare cases.
+const MAX_MARKERS: i64 = 64;
 
-fn is_passing(error: &rdkafka::error::KafkaError) -> bool {
+fn is_temporary(error: &rdkafka::error::KafkaError) -> bool {
     use rdkafka::types::RDKafkaErrorCode as Code;
     matches!(
         error.rdkafka_error_code(),

@@ -1,4 +1,4 @@
-//! The tables: the migrations of `connect/migrations`, each applied once and in order.
+//! Applies the migrations of `connect/migrations`, each once and in order.
 
 use std::error::Error;
 use std::time::Duration;
@@ -9,12 +9,12 @@ use refinery::{Migration, Runner};
 use tokio_postgres::Client;
 use tokio_postgres::error::SqlState;
 
-use super::said::{database_error, said};
-use super::session::{Database, SessionError};
-use super::shape;
+use super::connection::{Database, DatabaseConnectError};
+use super::errors::{connection_error, find_db_error};
+use super::schema_check;
 use crate::table::{MOVING_AVERAGES, TRADES};
 
-/// Every migration by its file's name, which a test compares with the folder.
+/// Name and text of each migration file; a test compares them with the folder.
 const MIGRATIONS: [(&str, &str); 5] = [
     (
         "V1__trades_and_moving_averages",
@@ -29,35 +29,33 @@ const MIGRATIONS: [(&str, &str); 5] = [
     ("V5__reader", include_str!("../../../../connect/migrations/V5__reader.sql")),
 ];
 
-/// Two that start at once wait for each other. The number is any: "kstream" read as one.
-const TAKE_TURNS: &str = "SET lock_timeout = '10s'; SELECT pg_advisory_lock(30244766480687469)";
+/// Two processes that start at once must not migrate at once. The number is arbitrary: "kstream" read as a number.
+const LOCK_MIGRATIONS: &str = "SET lock_timeout = '10s'; SELECT pg_advisory_lock(30244766480687469)";
 
-/// Brings the database's tables up to date, waiting for the server at most for `deadline`.
+/// Applies what is missing; waits for the server at most for `deadline`.
 ///
 /// # Errors
-/// [`Failure::Unavailable`] without a server; [`Failure::Config`] if it refuses us, or if the database was migrated by a newer version or
-/// by other files than ours.
-pub async fn migrate(database: &Database, deadline: Duration) -> Result<(), Failure> {
-    let what = format!("postgres at {}", database.url().address());
+/// [`Failure::Unavailable`] without a server. [`Failure::Config`] if it rejects the login, or if the database was migrated by a newer
+/// version or by other files.
+pub(crate) async fn migrate(database: &Database, deadline: Duration) -> Result<(), Failure> {
+    let what = database.to_string();
     let mut client = backoff::until_deadline(&what, deadline, async || connect(database).await).await?;
     let report = runner().run_async(&mut client).await.map_err(|error| explain(database, error.kind()))?;
     for migration in report.applied_migrations() {
         tracing::info!(%migration, "migration applied");
     }
-    check_shape(&client, database).await?;
+    check_schema(&client, database).await?;
     tracing::info!(database = %database.url(), version = MIGRATIONS.len(), "tables are up to date");
     Ok(())
 }
 
-/// The history says what ran, not what somebody did to the tables since.
-async fn check_shape(client: &Client, database: &Database) -> Result<(), Failure> {
+/// The history tells which migrations ran, not what was done to the tables since.
+async fn check_schema(client: &Client, database: &Database) -> Result<(), Failure> {
     for table in [&TRADES, &MOVING_AVERAGES] {
-        let changes = shape::changes(client, table).await;
-        let changes =
-            changes.map_err(|error| Failure::Other(anyhow::anyhow!("postgres: {}", said(&error))))?;
+        let changes = schema_check::changes(client, table).await.map_err(|error| connection_error(&error))?;
         if !changes.is_empty() {
             return Err(Failure::Config(format!(
-                "table {} of {} was changed by hand: {}; put it back, or name another database by postgres.url",
+                "table {} of {} was changed by hand: {}; restore it, or set postgres.url to another database",
                 table.name,
                 database.url(),
                 changes.join("; ")
@@ -67,11 +65,11 @@ async fn check_shape(client: &Client, database: &Database) -> Result<(), Failure
     Ok(())
 }
 
-/// A connection that nobody else migrates beside; closing it lets the next in.
-async fn connect(database: &Database) -> Result<Client, SessionError> {
+/// A connection with the lock on migrations; closing it releases the lock.
+async fn connect(database: &Database) -> Result<Client, DatabaseConnectError> {
     let client = database.connect().await?;
-    let turn = client.batch_execute(TAKE_TURNS).await;
-    turn.map_err(|error| SessionError::Away(format!("{:#}", anyhow::Error::from(error))))?;
+    let locked = client.batch_execute(LOCK_MIGRATIONS).await;
+    locked.map_err(|error| DatabaseConnectError::Unavailable(format!("{:#}", anyhow::Error::from(error))))?;
     Ok(client)
 }
 
@@ -86,40 +84,41 @@ fn explain(database: &Database, kind: &Kind) -> Failure {
     let url = database.url();
     match kind {
         Kind::MissingVersion(migration) if migration.applied_on().is_some() => Failure::Config(format!(
-            "the database {url} is ahead: it has migration {migration}, this version ends at V{}; start the version that made \
-             it, or a newer one, or name another database by postgres.url",
+            "the database {url} is newer than this version: it has migration {migration}, this version ends at V{}; start the \
+             version that applied it, or a newer one, or set postgres.url to another database",
             MIGRATIONS.len()
         )),
         Kind::MissingVersion(migration) => Failure::Config(format!(
             "the database {url} lacks migration {migration} but has later ones: its table refinery_schema_history was changed by \
-             hand; restore it, or name another database by postgres.url"
+             hand; restore it, or set postgres.url to another database"
         )),
         Kind::DivergentVersion(applied, ours) => Failure::Config(format!(
-            "the database {url} was migrated by another {applied} (checksum {}) than ours, {ours} (checksum {}): one of them was \
-             changed by hand; put it back and make a new migration of the change, or name another database by postgres.url",
+            "the database {url} has migration {applied} with checksum {}, this version has {ours} with checksum {}: one of them was \
+             changed by hand; restore it and add a new migration for the change, or set postgres.url to another database",
             applied.checksum(),
             ours.checksum()
         )),
-        Kind::Connection(doing, error) => explain_refusal(database, doing, error.as_ref()),
+        Kind::Connection(step, error) => explain_statement(database, step, error.as_ref()),
         other => Failure::Internal(other.to_string()),
     }
 }
 
-fn explain_refusal(database: &Database, doing: &str, error: &(dyn Error + 'static)) -> Failure {
+fn explain_statement(database: &Database, step: &str, error: &(dyn Error + 'static)) -> Failure {
     let url = database.url();
-    let Some(said) = database_error(error) else {
-        return Failure::Other(anyhow::anyhow!("postgres at {}: {doing}: {error}", url.address()));
+    let Some(db_error) = find_db_error(error) else {
+        return Failure::Other(anyhow::anyhow!("{database}: {step}: {error}"));
     };
-    match *said.code() {
+    match *db_error.code() {
         SqlState::INSUFFICIENT_PRIVILEGE => Failure::Config(format!(
-            "{doing} in {url}: {said}; GRANT CREATE ON SCHEMA public TO {}, or make it the database's owner; have an administrator \
-             CREATE ROLE kstream_reader NOLOGIN if it may make no roles",
+            "{step} in {url}: {db_error}; GRANT CREATE ON SCHEMA public TO {}, or make it the database's owner; if it cannot create \
+             roles, an administrator must run CREATE ROLE kstream_reader NOLOGIN",
             url.role
         )),
         SqlState::DUPLICATE_TABLE => Failure::Config(format!(
-            "{doing} in {url}: {said}, and no migration of ours made it; rename or drop it, or name another database by postgres.url"
+            "{step} in {url}: {db_error}, and no migration of this service created it; rename or drop it, or set postgres.url to \
+             another database"
         )),
-        _ => Failure::Other(anyhow::anyhow!("{doing} in {url}: {said}")),
+        _ => Failure::Other(anyhow::anyhow!("{step} in {url}: {db_error}")),
     }
 }
 

@@ -1,16 +1,15 @@
 use std::collections::BTreeSet;
 
 use super::*;
-use crate::postgres::shape::{Column, expected};
+use crate::postgres::connection::PostgresConfig;
+use crate::postgres::schema_check::{Column, expected};
+use crate::postgres::url::PostgresUrl;
 
 fn database() -> Database {
-    let password_file = std::env::temp_dir().join(format!("jdbc-sink-migrations-{}", fastrand::u64(..)));
+    let password_file = tempfile::NamedTempFile::new().unwrap();
     std::fs::write(&password_file, "hunter2").unwrap();
-    let url = crate::postgres::url::PostgresUrl::parse("postgresql://kstream@h/db").unwrap();
-    let database =
-        Database::new(&crate::config::PostgresConfig { url, password_file: password_file.clone() });
-    std::fs::remove_file(password_file).unwrap();
-    database.unwrap()
+    let url = PostgresUrl::parse("postgresql://kstream@h/db").unwrap();
+    Database::new(&PostgresConfig { url, password_file: password_file.path().to_owned() }).unwrap()
 }
 
 fn migration(name: &str) -> Migration {
@@ -29,7 +28,7 @@ fn every_file_of_the_folder_is_a_migration_and_they_count_up_from_one() {
     assert_eq!(versions, (1..=i32::try_from(MIGRATIONS.len()).unwrap()).collect::<Vec<_>>());
 }
 
-/// Name and type of each column that the migrations give the table, in order.
+/// The columns that the migrations give the table, in order.
 fn columns(table: &str) -> Vec<Column> {
     let sql: String = MIGRATIONS.iter().map(|(_, sql)| *sql).collect();
     let (_, behind) = sql.split_once(&format!("CREATE TABLE {table} (\n")).unwrap();
@@ -70,27 +69,29 @@ fn each_column_is_named_and_typed_as_its_avro_field_and_has_a_comment() {
 }
 
 #[test]
-fn a_database_that_is_ahead_names_what_it_has_and_what_to_start() {
+fn a_newer_database_is_rejected_with_its_migration_and_the_version_to_start() {
     let mut newer = migration("V7__views");
     newer.set_applied();
     let failure = explain(&database(), &Kind::MissingVersion(newer));
     assert_eq!(failure.code(), 78);
     let message = failure.to_string();
     assert!(
-        message.contains("postgresql://kstream@h:5432/db is ahead: it has migration V7__views"),
+        message.contains(
+            "postgresql://kstream@h:5432/db is newer than this version: it has migration V7__views"
+        ),
         "{message}"
     );
 }
 
 #[test]
-fn a_history_with_a_hole_is_told_from_one_that_is_ahead() {
+fn a_history_with_a_gap_has_a_message_of_its_own() {
     let failure = explain(&database(), &Kind::MissingVersion(migration("V1__x")));
     assert_eq!(failure.code(), 78);
     assert!(failure.to_string().contains("lacks migration V1__x"), "{failure}");
 }
 
 #[test]
-fn a_migration_changed_by_hand_is_refused_with_both_checksums() {
+fn a_migration_changed_by_hand_is_rejected_with_both_checksums() {
     let (ours, applied) = (migration("V1__x"), Migration::unapplied("V1__x", "SELECT 2").unwrap());
     let sums = [ours.checksum().to_string(), applied.checksum().to_string()];
     let failure = explain(&database(), &Kind::DivergentVersion(applied, ours));
@@ -101,7 +102,7 @@ fn a_migration_changed_by_hand_is_refused_with_both_checksums() {
 }
 
 #[test]
-fn a_connection_lost_midway_is_no_mistake_of_the_configuration() {
+fn a_connection_lost_midway_is_not_a_configuration_error() {
     let lost = std::io::Error::other("connection reset");
     let failure = explain(&database(), &Kind::Connection("error applying migration".into(), Box::new(lost)));
     assert_eq!(failure.code(), 1);

@@ -1,8 +1,9 @@
 //! The database: its address, a connection to it, its tables, and what its errors mean.
 
-pub mod migrations;
-pub mod retention;
-pub mod said;
-pub mod session;
-pub mod shape;
-pub mod url;
+pub(crate) mod connection;
+pub(crate) mod errors;
+pub(crate) mod metrics;
+pub(crate) mod migrations;
+pub(crate) mod retention;
+pub(crate) mod schema_check;
+pub(crate) mod url;

@@ -1,60 +1,52 @@
-//! Which database, as which role, and how safely.
+//! The address of the database, with role and TLS mode.
 
 use std::fmt;
 
 use serde::{Deserialize, Deserializer, de};
 use url::Url;
 
-/// `postgresql://ROLE@HOST:PORT/DATABASE?sslmode=…`, without a password: that stands in a file.
+/// `postgresql://ROLE@HOST:PORT/DATABASE?sslmode=…`, without a password: that is in a file of its own.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct PostgresUrl {
-    /// The role to log in as.
-    pub role: String,
+pub(crate) struct PostgresUrl {
+    pub(crate) role: String,
     /// Name or address; an IPv6 address without its brackets.
-    pub host: String,
-    /// TCP port.
-    pub port: u16,
-    /// The database.
-    pub database: String,
-    /// What `sslmode` asks for.
-    pub tls: Tls,
+    pub(crate) host: String,
+    pub(crate) port: u16,
+    pub(crate) database: String,
+    pub(crate) tls: TlsMode,
 }
 
 /// Whether the connection is encrypted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Tls {
+pub(crate) enum TlsMode {
     /// `disable`, or no `sslmode`.
     Off,
-    /// `prefer`: if the server offers it; our own connection checks the certificate then, the JDBC driver does not.
+    /// `prefer`: TLS if the server offers it. Our own connection then checks the certificate; the JDBC driver does not.
     Prefer,
-    /// `require` or `verify-full`, which mean the same here: encrypted, and the certificate checked.
+    /// `require` or `verify-full`; both mean the same here: encrypted, and the certificate is checked.
     Require,
 }
 
 const ALLOWED: &str =
-    "postgresql://role@host:5432/database, with ?sslmode=disable, prefer or require behind it if need be";
+    "postgresql://role@host:5432/database, optionally with ?sslmode=disable, prefer or require";
 
 impl PostgresUrl {
-    /// Reads the URL's text.
-    ///
     /// # Errors
-    /// What is wrong with it, never a password that is in it.
-    pub fn parse(text: &str) -> Result<Self, String> {
+    /// A message that never contains a password from the URL.
+    pub(crate) fn parse(text: &str) -> Result<Self, String> {
         let url = Url::parse(text).map_err(|error| format!("{error}; expected {ALLOWED}"))?;
         if url.password().is_some() {
-            return Err(
-                "a password in it; expected none: it belongs in the file of postgres.password_file".into()
-            );
+            return Err("the URL contains a password; put it into the file of postgres.password_file".into());
         }
-        let refused = || format!("invalid value {text:?}; expected {ALLOWED}");
-        let host = url.host_str().filter(|host| !host.is_empty()).ok_or_else(refused)?;
+        let invalid = || format!("invalid value {text:?}; expected {ALLOWED}");
+        let host = url.host_str().filter(|host| !host.is_empty()).ok_or_else(invalid)?;
         let (role, database) = (url.username(), url.path().trim_start_matches('/'));
         if !matches!(url.scheme(), "postgresql" | "postgres") || !is_plain(role) || !is_plain(database) {
-            return Err(refused());
+            return Err(invalid());
         }
-        let mut tls = Tls::Off;
+        let mut tls = TlsMode::Off;
         for (name, value) in url.query_pairs() {
-            tls = Tls::parse(&name, &value).ok_or_else(refused)?;
+            tls = TlsMode::parse(&name, &value).ok_or_else(invalid)?;
         }
         Ok(Self {
             role: role.to_owned(),
@@ -65,9 +57,8 @@ impl PostgresUrl {
         })
     }
 
-    /// `host:port`, with brackets where they are due.
-    #[must_use]
-    pub fn address(&self) -> String {
+    /// `host:port`, with brackets around an IPv6 address.
+    pub(crate) fn address(&self) -> String {
         if self.host.contains(':') {
             format!("[{}]:{}", self.host, self.port)
         } else {
@@ -75,16 +66,15 @@ impl PostgresUrl {
         }
     }
 
-    /// The same as PostgreSQL's JDBC driver takes it; the role is not part of it.
+    /// The URL for PostgreSQL's JDBC driver, without the role.
     ///
-    /// Its own `require` would take any certificate, so that what we mean by it has another name there, and the certificate
-    /// authorities are those of Connect's Java.
-    #[must_use]
-    pub fn jdbc(&self) -> String {
+    /// The driver's own `require` accepts any certificate. So our `require` becomes its `verify-full`, with the certificate authorities of
+    /// Connect's Java.
+    pub(crate) fn jdbc(&self) -> String {
         let tls = match self.tls {
-            Tls::Off => "disable",
-            Tls::Prefer => "prefer",
-            Tls::Require => "verify-full&sslfactory=org.postgresql.ssl.DefaultJavaSSLFactory",
+            TlsMode::Off => "disable",
+            TlsMode::Prefer => "prefer",
+            TlsMode::Require => "verify-full&sslfactory=org.postgresql.ssl.DefaultJavaSSLFactory",
         };
         format!(
             "jdbc:postgresql://{}/{}?sslmode={tls}&reWriteBatchedInserts=true",
@@ -106,7 +96,7 @@ impl<'de> Deserialize<'de> for PostgresUrl {
     }
 }
 
-impl Tls {
+impl TlsMode {
     fn parse(name: &str, value: &str) -> Option<Self> {
         match (name, value) {
             ("sslmode", "disable") => Some(Self::Off),
@@ -117,7 +107,7 @@ impl Tls {
     }
 }
 
-/// A name that stands in both kinds of URL as it is.
+/// Whether the name needs no escaping in either kind of URL.
 fn is_plain(name: &str) -> bool {
     !name.is_empty() && name.bytes().all(|b| b.is_ascii_alphanumeric() || b"_-.".contains(&b))
 }
@@ -129,7 +119,7 @@ mod tests {
     #[test]
     fn a_url_without_port_and_sslmode_means_5432_and_no_tls() {
         let url = PostgresUrl::parse("postgres://kstream@db/kstream").unwrap();
-        assert_eq!((url.port, url.tls), (5432, Tls::Off));
+        assert_eq!((url.port, url.tls), (5432, TlsMode::Off));
         assert_eq!(url.to_string(), "postgresql://kstream@db:5432/kstream");
         assert_eq!(
             url.jdbc(),
@@ -138,10 +128,10 @@ mod tests {
     }
 
     #[test]
-    fn the_certificate_is_checked_on_both_ways_when_tls_is_required() {
+    fn required_tls_checks_the_certificate_here_and_in_the_connector() {
         for mode in ["require", "verify-full"] {
             let url = PostgresUrl::parse(&format!("postgresql://me@[::1]:1/x?sslmode={mode}")).unwrap();
-            assert_eq!((url.host.as_str(), url.tls), ("::1", Tls::Require));
+            assert_eq!((url.host.as_str(), url.tls), ("::1", TlsMode::Require));
             assert_eq!(
                 url.jdbc(),
                 "jdbc:postgresql://[::1]:1/x?sslmode=verify-full&sslfactory=org.postgresql.ssl.DefaultJavaSSLFactory\
@@ -149,12 +139,12 @@ mod tests {
             );
         }
         let url = PostgresUrl::parse("postgresql://me@h/x?sslmode=prefer").unwrap();
-        assert_eq!(url.tls, Tls::Prefer);
+        assert_eq!(url.tls, TlsMode::Prefer);
         assert!(url.jdbc().contains("?sslmode=prefer&"));
     }
 
     #[test]
-    fn what_is_no_url_of_ours_is_refused_with_the_form_that_is() {
+    fn an_invalid_url_is_rejected_with_the_expected_form() {
         for text in [
             "kstream",
             "http://kstream@h/db",
@@ -165,14 +155,14 @@ mod tests {
             "postgresql://me@h/db?sslmode=verify-ca",
             "postgresql://me@h/db?connect_timeout=3",
         ] {
-            let refused = PostgresUrl::parse(text).unwrap_err();
-            assert!(refused.contains("expected postgresql://role@host:5432/database"), "{text}: {refused}");
+            let error = PostgresUrl::parse(text).unwrap_err();
+            assert!(error.contains("expected postgresql://role@host:5432/database"), "{text}: {error}");
         }
     }
 
     #[test]
-    fn a_password_in_the_url_is_refused_and_not_shown() {
-        let refused = PostgresUrl::parse("postgresql://me:hunter2@h/db").unwrap_err();
-        assert!(refused.contains("postgres.password_file") && !refused.contains("hunter2"), "{refused}");
+    fn a_password_in_the_url_is_rejected_and_not_shown() {
+        let error = PostgresUrl::parse("postgresql://me:hunter2@h/db").unwrap_err();
+        assert!(error.contains("postgres.password_file") && !error.contains("hunter2"), "{error}");
     }
 }

@@ -1,30 +1,48 @@
-//! The two tables as this service sees them: their columns, and what a record's row in them is.
+//! The two tables as this service knows them: their columns, and the row of each record.
 
-mod cell;
+mod value;
 
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
+use std::sync::LazyLock;
 
+use common::avro::schema::{Contract, MOVING_AVERAGE, TRADE};
 use common::model::{MovingAverage, Trade};
+use tokio_postgres::types::ToSql;
 
-pub use cell::Cell;
+pub(crate) use value::SqlValue;
 
 /// A table that a connector fills.
-#[derive(Debug, PartialEq, Eq)]
-pub struct Table {
-    /// Its name.
-    pub name: &'static str,
-    /// Its columns, in the order of a [`Row`]'s cells; the first is the instrument's name.
-    pub columns: &'static [&'static str],
-    /// The columns of its primary key.
-    pub key: &'static [&'static str],
-    /// The column that rises from record to record of an instrument, and where it stands in a row.
-    pub rising: (&'static str, usize),
-    /// The column by which a row is old, and where it stands in a row.
-    pub time: (&'static str, usize),
+#[derive(Debug)]
+pub(crate) struct Table {
+    pub(crate) name: &'static str,
+    /// In the order of a [`Row`]'s values; the first is the instrument's name.
+    pub(crate) columns: &'static [&'static str],
+    /// The columns of the primary key.
+    pub(crate) key: &'static [&'static str],
+    /// The column that rises from record to record of an instrument.
+    pub(crate) sequence: ColumnRef,
+    /// The column by which retention measures a row's age.
+    pub(crate) time: ColumnRef,
+    /// The Avro type of its records.
+    pub(crate) contract: &'static LazyLock<Contract>,
 }
 
-/// `trades`
-pub static TRADES: Table = Table {
+/// A column, and its index in a [`Row`].
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct ColumnRef {
+    pub(crate) name: &'static str,
+    pub(crate) index: usize,
+}
+
+impl PartialEq for Table {
+    fn eq(&self, other: &Self) -> bool {
+        self.name == other.name
+    }
+}
+
+impl Eq for Table {}
+
+pub(crate) static TRADES: Table = Table {
     name: "trades",
     columns: &[
         "instrument_name",
@@ -48,12 +66,12 @@ pub static TRADES: Table = Table {
         "block_rfq_id",
     ],
     key: &["instrument_name", "trade_seq"],
-    rising: ("trade_seq", 1),
-    time: ("timestamp", 3),
+    sequence: ColumnRef { name: "trade_seq", index: 1 },
+    time: ColumnRef { name: "timestamp", index: 3 },
+    contract: &TRADE,
 };
 
-/// `moving_averages`
-pub static MOVING_AVERAGES: Table = Table {
+pub(crate) static MOVING_AVERAGES: Table = Table {
     name: "moving_averages",
     columns: &[
         "instrument_name",
@@ -70,20 +88,19 @@ pub static MOVING_AVERAGES: Table = Table {
         "volume",
     ],
     key: &["instrument_name", "window_start", "window_end"],
-    rising: ("window_end", 2),
-    time: ("window_end", 2),
+    sequence: ColumnRef { name: "window_end", index: 2 },
+    time: ColumnRef { name: "window_end", index: 2 },
+    contract: &MOVING_AVERAGE,
 };
 
 impl Table {
-    /// Its columns for a statement.
-    #[must_use]
-    pub fn column_list(&self) -> String {
+    /// The columns, quoted, for a statement.
+    pub(crate) fn column_list(&self) -> String {
         list(self.columns.iter().map(|column| quoted(column)))
     }
 
-    /// The statement that makes a row or makes it anew, as the connector does it; its parameters are a [`Row`]'s cells.
-    #[must_use]
-    pub fn upsert(&self) -> String {
+    /// The connector's own upsert; its parameters are [`Row::params`].
+    pub(crate) fn upsert(&self) -> String {
         let values = list((1..=self.columns.len()).map(|number| format!("${number}")));
         let rest =
             self.columns.iter().filter(|column| !self.key.contains(column)).map(|column| quoted(column));
@@ -105,104 +122,108 @@ fn list(items: impl Iterator<Item = String>) -> String {
     items.collect::<Vec<_>>().join(", ")
 }
 
-/// A row of a table.
+/// One value for each column of its table.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Row<'a> {
-    /// One for each column of the table.
-    pub cells: Vec<Cell<'a>>,
+pub(crate) struct Row<'a> {
+    pub(crate) values: Vec<SqlValue<'a>>,
 }
 
 impl<'a> Row<'a> {
-    /// Of a row of the database, whose columns are the table's.
+    /// From a row of the database, selected by [`Table::column_list`].
     ///
     /// # Errors
-    /// If a column is of another type than the migrations made it.
-    pub fn of(row: &'a tokio_postgres::Row) -> Result<Self, tokio_postgres::Error> {
-        let cells: Result<_, _> = (0..row.len()).map(|at| row.try_get(at)).collect();
-        Ok(Self { cells: cells? })
+    /// If a column has another type than in the migrations.
+    pub(crate) fn from_sql(row: &'a tokio_postgres::Row) -> Result<Self, tokio_postgres::Error> {
+        let values: Result<_, _> = (0..row.len()).map(|index| row.try_get(index)).collect();
+        Ok(Self { values: values? })
     }
 
-    /// The instrument's name; empty if it has none, which the tables do not allow.
-    #[must_use]
-    pub fn instrument(&self) -> &str {
-        match self.cells.first() {
-            Some(Cell::Text(name)) => name,
+    /// The parameters of [`Table::upsert`].
+    pub(crate) fn params(&self) -> Vec<&(dyn ToSql + Sync)> {
+        self.values.iter().map(|value| value as _).collect()
+    }
+
+    /// Empty if there is none, which the tables do not allow.
+    pub(crate) fn instrument(&self) -> &str {
+        match self.values.first() {
+            Some(SqlValue::Text(name)) => name,
             _ => "",
         }
     }
 
-    /// Sequence number of a trade, end of a window in microseconds.
-    #[must_use]
-    pub fn rank(&self, table: &Table) -> i64 {
-        self.cells.get(table.rising.1).and_then(Cell::rank).unwrap_or_default()
+    /// The sequence number of a trade; the end of a window in microseconds since 1970.
+    pub(crate) fn sequence(&self, table: &Table) -> i64 {
+        self.number(table.sequence)
     }
 
-    /// When it was traded, when its window ended, in microseconds since 1970.
-    #[must_use]
-    pub fn time(&self, table: &Table) -> i64 {
-        self.cells.get(table.time.1).and_then(Cell::rank).unwrap_or_default()
+    /// The time of a trade, the end of a window, in microseconds since 1970.
+    pub(crate) fn time(&self, table: &Table) -> i64 {
+        self.number(table.time)
     }
 
-    /// A number that differs if any bit of the row does, but for chance.
-    #[must_use]
-    pub fn fingerprint(&self) -> u64 {
+    /// 0 if there is none: both columns are part of the contract, and neither may be null.
+    fn number(&self, column: ColumnRef) -> i64 {
+        self.values.get(column.index).and_then(SqlValue::as_i64).unwrap_or_default()
+    }
+
+    /// A hash of every bit of the row.
+    pub(crate) fn fingerprint(&self) -> u64 {
         let mut hasher = DefaultHasher::new();
-        self.cells.hash(&mut hasher);
+        self.values.hash(&mut hasher);
         hasher.finish()
     }
 }
 
 impl<'a> From<&'a Trade<'_>> for Row<'a> {
     fn from(trade: &'a Trade<'_>) -> Self {
-        let cells = vec![
-            Cell::text(&trade.instrument_name),
-            Cell::Whole(trade.trade_seq),
-            Cell::text(&trade.trade_id),
-            Cell::millis(trade.timestamp),
-            Cell::Double(trade.price),
-            Cell::Double(trade.amount),
-            Cell::Double(trade.index_price),
-            Cell::text(&trade.direction),
-            Cell::Whole(trade.tick_direction.into()),
-            Cell::Time(trade.received_at),
-            Cell::maybe_double(trade.mark_price),
-            Cell::maybe_double(trade.contracts),
-            Cell::maybe_double(trade.iv),
-            Cell::maybe_text(trade.liquidation.as_deref()),
-            Cell::maybe_text(trade.block_trade_id.as_deref()),
-            Cell::maybe_text(trade.combo_id.as_deref()),
-            Cell::maybe_text(trade.combo_trade_id.as_deref()),
-            Cell::maybe_whole(trade.block_trade_leg_count),
-            Cell::maybe_whole(trade.block_rfq_id),
+        let values = vec![
+            SqlValue::text(&trade.instrument_name),
+            SqlValue::Integer(trade.trade_seq),
+            SqlValue::text(&trade.trade_id),
+            SqlValue::millis(trade.timestamp),
+            SqlValue::Double(trade.price),
+            SqlValue::Double(trade.amount),
+            SqlValue::Double(trade.index_price),
+            SqlValue::text(&trade.direction),
+            SqlValue::Integer(trade.tick_direction.into()),
+            SqlValue::Timestamp(trade.received_at),
+            SqlValue::optional_double(trade.mark_price),
+            SqlValue::optional_double(trade.contracts),
+            SqlValue::optional_double(trade.iv),
+            SqlValue::optional_text(trade.liquidation.as_deref()),
+            SqlValue::optional_text(trade.block_trade_id.as_deref()),
+            SqlValue::optional_text(trade.combo_id.as_deref()),
+            SqlValue::optional_text(trade.combo_trade_id.as_deref()),
+            SqlValue::optional_integer(trade.block_trade_leg_count),
+            SqlValue::optional_integer(trade.block_rfq_id),
         ];
-        Self { cells }
+        Self { values }
     }
 }
 
 impl<'a> From<&'a MovingAverage<'_>> for Row<'a> {
     fn from(average: &'a MovingAverage<'_>) -> Self {
-        let cells = vec![
-            Cell::text(&average.instrument_name),
-            Cell::millis(average.window_start),
-            Cell::millis(average.window_end),
-            Cell::Whole(average.trade_count),
-            Cell::Double(average.sma),
-            Cell::Double(average.ema),
-            Cell::Double(average.vwap),
-            Cell::Double(average.open),
-            Cell::Double(average.high),
-            Cell::Double(average.low),
-            Cell::Double(average.close),
-            Cell::Double(average.volume),
+        let values = vec![
+            SqlValue::text(&average.instrument_name),
+            SqlValue::millis(average.window_start),
+            SqlValue::millis(average.window_end),
+            SqlValue::Integer(average.trade_count),
+            SqlValue::Double(average.sma),
+            SqlValue::Double(average.ema),
+            SqlValue::Double(average.vwap),
+            SqlValue::Double(average.open),
+            SqlValue::Double(average.high),
+            SqlValue::Double(average.low),
+            SqlValue::Double(average.close),
+            SqlValue::Double(average.volume),
         ];
-        Self { cells }
+        Self { values }
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use common::avro::schema::{Contract, MOVING_AVERAGE, TRADE};
 
     fn average() -> MovingAverage<'static> {
         MovingAverage {
@@ -222,27 +243,26 @@ mod tests {
     }
 
     #[test]
-    fn the_columns_are_the_contracts_fields_and_the_key_is_among_them() {
-        for (table, contract) in [(&TRADES, &TRADE), (&MOVING_AVERAGES, &MOVING_AVERAGE)] {
-            let contract: &Contract = contract;
-            let schema: serde_json::Value = serde_json::from_str(contract.text).unwrap();
+    fn the_columns_are_the_fields_of_the_contract_and_include_the_key() {
+        for table in [&TRADES, &MOVING_AVERAGES] {
+            let schema: serde_json::Value = serde_json::from_str(table.contract.text).unwrap();
             let fields: Vec<_> =
                 schema["fields"].as_array().unwrap().iter().map(|f| f["name"].as_str().unwrap()).collect();
             assert_eq!(table.columns, fields);
             assert!(table.key.iter().all(|column| table.columns.contains(column)));
-            assert_eq!(table.columns[table.rising.1], table.rising.0);
-            assert_eq!(table.columns[table.time.1], table.time.0);
+            assert_eq!(table.columns[table.sequence.index], table.sequence.name);
+            assert_eq!(table.columns[table.time.index], table.time.name);
         }
     }
 
     #[test]
-    fn a_row_has_a_cell_for_each_column_in_its_order() {
+    fn a_row_has_one_value_for_each_column_in_order() {
         let average = average();
         let row = Row::from(&average);
-        assert_eq!(row.cells.len(), MOVING_AVERAGES.columns.len());
-        assert_eq!((row.instrument(), row.rank(&MOVING_AVERAGES)), ("A", 2_000));
-        assert_eq!(row.cells[4], Cell::Double(4.0));
-        assert_eq!(row.cells[11], Cell::Double(11.0));
+        assert_eq!(row.values.len(), MOVING_AVERAGES.columns.len());
+        assert_eq!((row.instrument(), row.sequence(&MOVING_AVERAGES)), ("A", 2_000));
+        assert_eq!(row.values[4], SqlValue::Double(4.0));
+        assert_eq!(row.values[11], SqlValue::Double(11.0));
     }
 
     #[test]

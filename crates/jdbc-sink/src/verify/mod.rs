@@ -1,155 +1,164 @@
-//! The proof that a table holds what its topic holds: every decodable record once, every number bit for bit, and every other record in
-//! the dead-letter topic.
+//! The command `verify`: proves that a table holds what its topic holds. Every decodable record has one row, bit for bit, and every other
+//! record is in the dead-letter topic.
 //!
-//! The topic is read up to where it ended at the start, then the table; of each instrument both sides give a count, a first, a last and
-//! a checksum. Only where these differ a second look says which rows. While the stream runs, rows of later records are told by their
-//! sequence, which rises with the offset within an instrument, and left out.
+//! First the topic is read up to its end at the start, then the table. Each side gives a count, a first, a last and a checksum for each
+//! instrument. Only where these differ, a second pass finds the rows. The stream may continue meanwhile: the sequence rises with the offset
+//! within an instrument, so rows of later records are recognized and skipped.
 
-mod detail;
-mod ranges;
-pub mod report;
-mod sides;
-pub mod tally;
-mod ticker;
+mod differences;
+mod progress;
+mod report;
+mod summary;
+mod table;
+mod topic;
 
-use std::collections::HashMap;
 use std::time::Duration;
 
-use common::avro::registry::Registry;
+use common::config::{KafkaConfig, SchemaRegistryConfig};
 use common::{Failure, backoff};
 use tokio::time::Instant;
 use tokio_postgres::Client;
 
-use self::report::{PairReport, Report, SHOWN, Unreadable};
-use self::sides::{Topic, Undecodable, lost, read_table, refused};
-use self::tally::{Mismatch, Tally};
-use self::ticker::say;
-use crate::Config;
-use crate::kafka::progress::Progress;
-use crate::kafka::reader::{Range, Reader};
-use crate::pair::Pair;
-use crate::postgres::retention::hold;
-use crate::postgres::said::said;
-use crate::postgres::session::Database;
-use crate::record::RowDecoder;
+use self::differences::find_differences;
+use self::progress::note;
+use self::report::{SHOWN, SinkReport, UndecodableRecord, VerifyReport};
+use self::summary::{Mismatch, Summary};
+use self::topic::{LastOffsets, TopicScan, TopicScanner, UndecodableRecords};
+use crate::kafka::progress::CommittedOffsets;
+use crate::kafka::reader::OffsetRange;
+use crate::postgres::connection::Database;
+use crate::postgres::errors::{connection_error, sql_message};
+use crate::postgres::retention::lock_rows;
+use crate::sink::Sink;
 
-/// Compares each topic with its table; rows that the connector has not brought yet are waited for, at most for `wait`.
+/// From one check of the connector's progress to the next.
+const WAIT_INTERVAL: Duration = Duration::from_millis(500);
+
+/// Compares each topic with its table. Waits at most `wait` for rows that the connectors have not written yet, and at most
+/// `startup_deadline` for the servers.
 ///
 /// # Errors
-/// If a comparison could not be made; that something differs is no error but in the report.
-pub async fn verify(config: &Config, wait: Duration) -> Result<Report, Failure> {
-    let database = Database::new(&config.postgres)?;
-    let what = format!("postgres at {}", database.url().address());
-    let client =
-        backoff::until_deadline(&what, *config.startup_deadline, async || database.connect().await).await?;
-    let mut pairs = Vec::new();
-    for pair in Pair::all(&config.topics) {
-        let found = Box::pin(Verification::begin(config, &pair, &client).await?.run(wait)).await?;
-        if let Err(error) = remember(&client, &found).await {
-            say(&format!("the result could not be kept for the metrics: {}", said(&error)));
+/// If a comparison failed. A difference is no error; it is in the report.
+pub(crate) async fn verify(
+    sinks: &[Sink],
+    kafka: &KafkaConfig,
+    registry: &SchemaRegistryConfig,
+    database: &Database,
+    startup_deadline: Duration,
+    wait: Duration,
+) -> Result<VerifyReport, Failure> {
+    let what = database.to_string();
+    let client = backoff::until_deadline(&what, startup_deadline, async || database.connect().await).await?;
+    let mut reports = Vec::new();
+    for sink in sinks {
+        let comparison = Comparison::begin(sink, kafka, registry, &client, startup_deadline).await?;
+        let report = Box::pin(comparison.run(wait)).await?;
+        if let Err(error) = store_result(&client, &report).await {
+            note(&format!("could not store the result for the metrics: {}", sql_message(&error)));
         }
-        pairs.push(found);
+        reports.push(report);
     }
-    Ok(Report::of(pairs))
+    Ok(VerifyReport::new(reports))
 }
 
-const REMEMBER: &str = "INSERT INTO verifications (table_name, finished_at, same, records) VALUES ($1, now(), $2, $3) \
+const STORE_RESULT: &str = "INSERT INTO verifications (table_name, finished_at, same, records) VALUES ($1, now(), $2, $3) \
      ON CONFLICT (table_name) DO UPDATE \
      SET finished_at = EXCLUDED.finished_at, same = EXCLUDED.same, records = EXCLUDED.records";
 
-/// For the running service's metrics.
-async fn remember(client: &Client, found: &PairReport) -> Result<(), tokio_postgres::Error> {
-    let records = i64::try_from(found.records).unwrap_or(i64::MAX);
-    client.execute(REMEMBER, &[&found.table, &found.same, &records]).await.map(drop)
+/// The running service shows it in its metrics.
+async fn store_result(client: &Client, report: &SinkReport) -> Result<(), tokio_postgres::Error> {
+    let records = i64::try_from(report.records).unwrap_or(i64::MAX);
+    client.execute(STORE_RESULT, &[&report.table, &report.matches, &records]).await.map(drop)
 }
 
-struct Verification<'a> {
-    topic: Topic,
-    progress: Progress,
+/// The comparison of one sink.
+struct Comparison<'a> {
+    scanner: TopicScanner,
+    committed: CommittedOffsets,
     database: &'a Client,
-    extent: Vec<Range>,
-    tally: Tally,
+    ranges: Vec<OffsetRange>,
+    summary: Summary,
 }
 
-/// What the connector has to bring: each partition's last offset with a record.
-type Due = HashMap<i32, i64>;
-
-impl<'a> Verification<'a> {
-    async fn begin(config: &Config, pair: &Pair, database: &'a Client) -> Result<Self, Failure> {
-        let cutoff = hold(database, pair.table).await.map_err(|error| lost(&error))?;
-        let reader = Reader::new(&config.kafka, &pair.topic)?;
-        let extent = reader.extent().await?;
-        let trimmed = extent.iter().any(|range| range.from > 0);
-        let topic = Topic {
-            reader,
-            letters: Reader::new(&config.kafka, &pair.dead_letters())?,
-            decoder: RowDecoder::new(pair, Registry::new(&config.schema_registry)?),
-            deadline: *config.startup_deadline,
-            pair: pair.clone(),
-            refused: refused(database, &pair.topic).await?,
-            cutoff,
-        };
-        let progress = Progress::new(&config.kafka, pair)?;
-        Ok(Self { topic, progress, database, extent, tally: Tally::new(trimmed) })
+impl<'a> Comparison<'a> {
+    async fn begin(
+        sink: &Sink,
+        kafka: &KafkaConfig,
+        registry: &SchemaRegistryConfig,
+        database: &'a Client,
+        registry_deadline: Duration,
+    ) -> Result<Self, Failure> {
+        let cutoff = lock_rows(database, sink.table).await.map_err(|error| connection_error(&error))?;
+        let rejected = table::rejected_records(database, sink.topic()).await;
+        let rejected = rejected.map_err(|error| connection_error(&error))?;
+        let scanner = TopicScanner::new(sink, kafka, registry, registry_deadline, rejected, cutoff)?;
+        let ranges = scanner.ranges().await?;
+        let trimmed = ranges.iter().any(|range| range.from > 0);
+        let committed = CommittedOffsets::new(kafka, sink)?;
+        Ok(Self { scanner, committed, database, ranges, summary: Summary::new(trimmed) })
     }
 
-    async fn run(mut self, wait: Duration) -> Result<PairReport, Failure> {
-        let (undecodable, due) = self.topic.read(&self.extent, &mut self.tally).await?;
+    async fn run(mut self, wait: Duration) -> Result<SinkReport, Failure> {
+        let TopicScan { undecodable, last_offsets } =
+            self.scanner.scan(&self.ranges, &mut self.summary).await?;
         let end = Instant::now() + wait;
         loop {
-            // Before the table is looked at: what is brought behind that look would be missed.
-            let brought = self.is_brought(&due).await?;
-            self.tally.forget_rows();
-            read_table(self.database, &self.topic, &mut self.tally).await?;
-            if self.tally.has_strangers() {
-                self.tally.excuse(&self.topic.newer(&self.extent).await?);
+            // Before the table is read: a row written after that would be missed.
+            let written = self.is_written(&last_offsets).await?;
+            self.summary.reset_rows();
+            table::scan(self.database, &self.scanner, &mut self.summary).await?;
+            if self.summary.has_unknown_instruments() {
+                let newer = self.scanner.newer_instruments(&self.ranges).await?;
+                self.summary.skip_unknown_instruments(&newer);
             }
-            let without_letter = self.topic.without_letter(&undecodable).await?;
-            let mismatches = self.tally.mismatches();
-            let same = mismatches.is_empty() && without_letter.is_empty();
-            if same || brought || Instant::now() >= end {
-                return self.report(undecodable, mismatches, without_letter).await;
+            let missing = self.scanner.missing_dead_letters(&undecodable).await?;
+            let mismatches = self.summary.mismatches();
+            let matches = mismatches.is_empty() && missing.is_empty();
+            if matches || written || Instant::now() >= end {
+                return self.report(undecodable, mismatches, missing).await;
             }
-            say(&format!("{} has not brought everything yet, waiting", self.topic.pair.connector));
-            while !self.is_brought(&due).await? && Instant::now() < end {
-                tokio::time::sleep(Duration::from_millis(500)).await;
+            note(&format!("{} has not written all records yet; waiting", self.scanner.sink.connector));
+            while !self.is_written(&last_offsets).await? && Instant::now() < end {
+                tokio::time::sleep(WAIT_INTERVAL).await;
             }
         }
     }
 
-    async fn is_brought(&self, due: &Due) -> Result<bool, Failure> {
-        let waiting = self.progress.waiting(&self.extent).await?;
-        Ok(waiting.iter().all(|range| due.get(&range.partition).is_none_or(|last| range.from > *last)))
+    /// Whether the connector has committed every record.
+    async fn is_written(&self, last_offsets: &LastOffsets) -> Result<bool, Failure> {
+        let uncommitted = self.committed.uncommitted(&self.ranges).await?;
+        let is_committed =
+            |range: &OffsetRange| last_offsets.get(&range.partition).is_none_or(|last| range.from > *last);
+        Ok(uncommitted.iter().all(is_committed))
     }
 
     async fn report(
         mut self,
-        undecodable: Undecodable,
+        undecodable: UndecodableRecords,
         mut mismatches: Vec<Mismatch>,
-        mut without_letter: Vec<Unreadable>,
-    ) -> Result<PairReport, Failure> {
+        mut missing: Vec<UndecodableRecord>,
+    ) -> Result<SinkReport, Failure> {
         let differences =
-            Box::pin(detail::differences(&mut self.topic, self.database, (&mismatches, &self.extent)))
-                .await?;
-        let (instruments_that_differ, lost) = (mismatches.len(), without_letter.len());
+            Box::pin(find_differences(&mut self.scanner, self.database, &mismatches, &self.ranges)).await?;
+        let (mismatched_instruments, missing_dead_letters) = (mismatches.len(), missing.len());
         mismatches.truncate(SHOWN);
-        without_letter.truncate(SHOWN);
-        let (records, rows) = self.tally.totals();
-        Ok(PairReport {
-            topic: self.topic.pair.topic.clone(),
-            table: self.topic.pair.table.name,
-            same: instruments_that_differ == 0 && lost == 0,
-            offsets: self.extent,
-            instruments: self.tally.instruments(),
-            records,
-            rows,
-            left_out: self.tally.left_out(),
+        missing.truncate(SHOWN);
+        let sink = &self.scanner.sink;
+        Ok(SinkReport {
+            topic: sink.topic().to_owned(),
+            table: sink.table.name,
+            matches: mismatched_instruments == 0 && missing_dead_letters == 0,
+            offsets: self.ranges,
+            instruments: self.summary.instruments(),
+            records: self.summary.records(),
+            rows: self.summary.rows(),
+            skipped: self.summary.skipped(),
             undecodable: undecodable.by_reason,
             first_undecodable: undecodable.first,
-            without_dead_letter: u64::try_from(lost).unwrap_or(u64::MAX),
-            first_without_dead_letter: without_letter,
-            instruments_that_differ,
-            first_that_differ: mismatches,
+            missing_dead_letters,
+            first_missing_dead_letters: missing,
+            mismatched_instruments,
+            first_mismatches: mismatches,
             differences,
         })
     }

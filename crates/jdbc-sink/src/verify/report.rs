@@ -1,180 +1,125 @@
-//! What was found, for people and for programs.
+//! The result of `verify`, as text and as JSON.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
 use serde::Serialize;
 
-use super::tally::{LeftOut, Mismatch};
-use crate::kafka::reader::Range;
-use crate::record::Reason;
+use super::summary::{Mismatch, Skipped};
+use crate::kafka::reader::OffsetRange;
+use crate::record::NoRowReason;
 
-/// Of anything that may be many, as much is shown.
-pub const SHOWN: usize = 10;
+/// Entries shown of each list.
+pub(super) const SHOWN: usize = 10;
 
-/// A record that has no row, by its place.
+/// A record without a row.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct Unreadable {
-    /// Its partition.
-    pub partition: i32,
-    /// Its offset.
-    pub offset: i64,
-    /// Why it has none.
-    pub reason: Reason,
-    /// In words.
-    pub detail: String,
+pub(super) struct UndecodableRecord {
+    pub(super) partition: i32,
+    pub(super) offset: i64,
+    pub(super) reason: NoRowReason,
+    pub(super) detail: String,
 }
 
-/// What is wrong with a row.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case", tag = "kind")]
-pub enum Fault {
+pub(super) enum DifferenceKind {
     /// The record has no row.
-    Missing {
-        /// Where the record is.
-        partition: i32,
-        /// Where the record is.
-        offset: i64,
-    },
+    Missing { partition: i32, offset: i64 },
     /// The row has no record.
     Surplus,
-    /// The topic holds the key more than once.
-    Repeated {
-        /// Where the later record is.
-        partition: i32,
-        /// Where the later record is.
-        offset: i64,
-    },
-    /// A column is not what the record says.
-    Differs {
-        /// Where the record is.
-        partition: i32,
-        /// Where the record is.
-        offset: i64,
-        /// The first such column.
-        column: &'static str,
-        /// In the topic.
-        topic: String,
-        /// In the table.
-        table: String,
-    },
+    /// The topic holds the key more than once; the location is that of the later record.
+    Repeated { partition: i32, offset: i64 },
+    /// `column` is the first one whose values differ.
+    Differs { partition: i32, offset: i64, column: &'static str, topic: String, table: String },
 }
 
-/// A row that is not as it ought to be.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct Difference {
-    /// The instrument.
-    pub instrument: String,
-    /// Sequence number, or end of the window in microseconds.
-    pub key: i64,
-    /// What is wrong.
+pub(super) struct Difference {
+    pub(super) instrument: String,
+    /// Sequence number, or end of the window in microseconds since 1970.
+    pub(super) key: i64,
     #[serde(flatten)]
-    pub fault: Fault,
+    pub(super) kind: DifferenceKind,
 }
 
-/// A topic against its table.
+/// One topic and its table.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct PairReport {
-    /// The topic.
-    pub topic: String,
-    /// The table.
-    pub table: &'static str,
-    /// Nothing is missing, nothing differs.
-    pub same: bool,
-    /// What was compared.
-    pub offsets: Vec<Range>,
-    /// Instruments.
-    pub instruments: usize,
-    /// Decoded records.
-    pub records: u64,
-    /// Rows that were compared with them.
-    pub rows: u64,
-    /// Rows that were not.
-    pub left_out: LeftOut,
-    /// Records without a row, by reason.
-    pub undecodable: BTreeMap<Reason, u64>,
-    /// The first of them.
-    pub first_undecodable: Vec<Unreadable>,
-    /// How many of them are missing from the dead-letter topic.
-    pub without_dead_letter: u64,
-    /// The first of these.
-    pub first_without_dead_letter: Vec<Unreadable>,
-    /// How many instruments differ.
-    pub instruments_that_differ: usize,
-    /// The first of them.
-    pub first_that_differ: Vec<Mismatch>,
-    /// The first rows that are not as they ought to be.
-    pub differences: Vec<Difference>,
+pub(super) struct SinkReport {
+    pub(super) topic: String,
+    pub(super) table: &'static str,
+    #[serde(rename = "match")]
+    pub(super) matches: bool,
+    /// The compared offsets.
+    pub(super) offsets: Vec<OffsetRange>,
+    pub(super) instruments: usize,
+    /// Compared records.
+    pub(super) records: u64,
+    /// Compared rows.
+    pub(super) rows: u64,
+    pub(super) skipped: Skipped,
+    /// Records without a row.
+    pub(super) undecodable: BTreeMap<NoRowReason, u64>,
+    pub(super) first_undecodable: Vec<UndecodableRecord>,
+    /// Records without a row that are not in the dead-letter topic either.
+    pub(super) missing_dead_letters: usize,
+    pub(super) first_missing_dead_letters: Vec<UndecodableRecord>,
+    pub(super) mismatched_instruments: usize,
+    pub(super) first_mismatches: Vec<Mismatch>,
+    /// The first rows that differ.
+    pub(super) differences: Vec<Difference>,
 }
 
-/// Both pairs.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct Report {
-    /// Both are the same.
-    pub same: bool,
-    /// Each of them.
-    pub pairs: Vec<PairReport>,
+pub(crate) struct VerifyReport {
+    #[serde(rename = "match")]
+    pub(crate) matches: bool,
+    sinks: Vec<SinkReport>,
 }
 
-impl Report {
-    /// Of these pairs.
-    #[must_use]
-    pub fn of(pairs: Vec<PairReport>) -> Self {
-        Self { same: pairs.iter().all(|pair| pair.same), pairs }
+impl VerifyReport {
+    pub(super) fn new(sinks: Vec<SinkReport>) -> Self {
+        Self { matches: sinks.iter().all(|sink| sink.matches), sinks }
     }
 
-    /// For people.
-    #[must_use]
-    pub fn text(&self) -> String {
-        self.pairs.iter().map(PairReport::text).collect()
+    pub(crate) fn text(&self) -> String {
+        self.sinks.iter().map(SinkReport::text).collect()
     }
 }
 
-impl PairReport {
+impl SinkReport {
     fn text(&self) -> String {
         let mut lines = vec![format!(
-            "{} and table {}: {}: {} records, {} rows, {} instruments, every number compared bit for bit",
+            "{} and table {} {}: {} records, {} rows, {} instruments, every value compared bit for bit",
             self.topic,
             self.table,
-            if self.same { "the same" } else { "NOT the same" },
+            if self.matches { "match" } else { "DO NOT match" },
             self.records,
             self.rows,
             self.instruments
         )];
-        let LeftOut { newer, older, deleted } = self.left_out;
+        let Skipped { newer, older, deleted } = self.skipped;
         if newer > 0 {
-            lines.push(format!("left out: {newer} rows of records that came meanwhile"));
+            lines.push(format!("skipped: {newer} rows of records that came during the comparison"));
         }
         if older > 0 {
-            lines.push(format!("left out: {older} rows older than what the topic keeps"));
+            lines.push(format!("skipped: {older} rows older than the first record of the topic"));
         }
         if deleted > 0 {
-            lines.push(format!("left out: {deleted} records whose rows retention has deleted, or may"));
+            lines.push(format!("skipped: {deleted} records old enough for retention to delete their rows"));
         }
         for (reason, count) in &self.undecodable {
             lines.push(format!("{count} records without a row: {}", reason.name()));
         }
         lines.extend(self.first_undecodable.iter().map(|record| format!("  {record}")));
-        if self.without_dead_letter > 0 {
-            lines.push(format!("{} of them are not in the dead-letter topic:", self.without_dead_letter));
-            lines.extend(self.first_without_dead_letter.iter().map(|record| format!("  {record}")));
+        if self.missing_dead_letters > 0 {
+            lines.push(format!("{} of them are not in the dead-letter topic:", self.missing_dead_letters));
+            lines.extend(self.first_missing_dead_letters.iter().map(|record| format!("  {record}")));
         }
-        if self.instruments_that_differ > 0 {
-            lines.push(format!("{} instruments differ:", self.instruments_that_differ));
+        if self.mismatched_instruments > 0 {
+            lines.push(format!("{} instruments differ:", self.mismatched_instruments));
         }
-        lines.extend(self.first_that_differ.iter().map(|found| {
-            let Mismatch { instrument, topic, table, .. } = found;
-            format!(
-                "  {instrument}: topic {} from {} to {}, table {} from {} to {}{}",
-                topic.count,
-                topic.first,
-                topic.last,
-                table.count,
-                table.first,
-                table.last,
-                if topic.checksum == table.checksum { "" } else { ", checksums differ" }
-            )
-        }));
+        lines.extend(self.first_mismatches.iter().map(|mismatch| format!("  {mismatch}")));
         lines.extend(self.differences.iter().map(|difference| format!("  {difference}")));
         let mut text = String::new();
         for line in lines {
@@ -184,25 +129,37 @@ impl PairReport {
     }
 }
 
-impl std::fmt::Display for Unreadable {
+impl std::fmt::Display for UndecodableRecord {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "partition {} offset {}: {}", self.partition, self.offset, self.detail)
+    }
+}
+
+impl std::fmt::Display for Mismatch {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self { instrument, topic, table, .. } = self;
+        write!(
+            f,
+            "{instrument}: topic {} from {} to {}, table {} from {} to {}",
+            topic.count, topic.first, topic.last, table.count, table.first, table.last
+        )?;
+        f.write_str(if topic.checksum == table.checksum { "" } else { ", checksums differ" })
     }
 }
 
 impl std::fmt::Display for Difference {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "{} {}: ", self.instrument, self.key)?;
-        match &self.fault {
-            Fault::Missing { partition, offset } => {
+        match &self.kind {
+            DifferenceKind::Missing { partition, offset } => {
                 write!(f, "no row for the record in partition {partition} at offset {offset}")
             }
-            Fault::Surplus => f.write_str("no record for the row"),
-            Fault::Repeated { partition, offset } => {
+            DifferenceKind::Surplus => f.write_str("no record for the row"),
+            DifferenceKind::Repeated { partition, offset } => {
                 write!(f, "in the topic more than once, again in partition {partition} at offset {offset}")
             }
-            Fault::Differs { partition, offset, column, topic, table } => {
-                write!(f, "{column} is {table}, {topic} in partition {partition} at offset {offset}")
+            DifferenceKind::Differs { partition, offset, column, topic, table } => {
+                write!(f, "{column} is {table}, but {topic} in partition {partition} at offset {offset}")
             }
         }
     }
