@@ -12,7 +12,7 @@ extern crate self as raw_producer;
 #[path = "../../../common/src/model.rs"]
 pub mod model;
 
-pub mod sequence {
+pub mod sequencer {
     pub type Millis = i64;
 }
 

@@ -12,11 +12,11 @@ use crate::metrics::{QueueMetrics, gauged};
 /// Events that wait, at most.
 const EVENTS: usize = 128;
 /// Bytes of frames that wait, at most: as many as one frame may have.
-pub const BYTES: usize = super::session::LARGEST_MESSAGE;
+pub const FRAME_QUEUE_BYTES: usize = super::connection::LARGEST_MESSAGE;
 
 /// What comes from a connection.
 #[derive(Debug)]
-pub enum Event {
+pub(crate) enum ConnectionEvent {
     /// Every channel has been answered for; questions can be asked.
     Up {
         /// Which connection.
@@ -56,7 +56,7 @@ pub enum Event {
     },
 }
 
-impl Event {
+impl ConnectionEvent {
     fn bytes(&self) -> usize {
         match self {
             Self::Frame { text, .. } => text.len(),
@@ -69,73 +69,74 @@ impl Event {
 /// Nobody listens any more.
 #[derive(Debug, thiserror::Error)]
 #[error("nobody listens any more")]
-pub struct Closed;
+pub(crate) struct QueueClosed;
 
 /// Where connections hand in what comes.
 #[derive(Debug, Clone)]
-pub struct Sender {
-    events: mpsc::Sender<(Event, OwnedSemaphorePermit)>,
-    room: Room,
+pub(crate) struct EventSender {
+    events: mpsc::Sender<(ConnectionEvent, OwnedSemaphorePermit)>,
+    room: ByteBudget,
 }
 
 /// Where it comes out, in the same order.
 #[derive(Debug)]
-pub struct Receiver {
-    events: mpsc::Receiver<(Event, OwnedSemaphorePermit)>,
-    room: Room,
+pub(crate) struct EventReceiver {
+    events: mpsc::Receiver<(ConnectionEvent, OwnedSemaphorePermit)>,
+    room: ByteBudget,
 }
 
 /// For how many bytes there is room, and the gauge of those that there are.
 #[derive(Debug, Clone)]
-struct Room {
+struct ByteBudget {
     left: Arc<Semaphore>,
     waiting: Gauge,
 }
 
 /// A queue of events.
-#[must_use]
-pub fn queue(metrics: &QueueMetrics) -> (Sender, Receiver) {
+pub(crate) fn queue(metrics: &QueueMetrics) -> (EventSender, EventReceiver) {
     let (events, heard) = mpsc::channel(EVENTS);
-    let room = Room { left: Arc::new(Semaphore::new(BYTES)), waiting: metrics.frames.clone() };
+    let room = ByteBudget {
+        left: Arc::new(Semaphore::new(FRAME_QUEUE_BYTES)),
+        waiting: metrics.frame_bytes.clone(),
+    };
     room.tell();
-    metrics.bounds.0.set(gauged(BYTES));
-    (Sender { events, room: room.clone() }, Receiver { events: heard, room })
+    metrics.frame_capacity.set(gauged(FRAME_QUEUE_BYTES));
+    (EventSender { events, room: room.clone() }, EventReceiver { events: heard, room })
 }
 
-impl Room {
+impl ByteBudget {
     fn tell(&self) {
-        let taken = BYTES.saturating_sub(self.left.available_permits());
+        let taken = FRAME_QUEUE_BYTES.saturating_sub(self.left.available_permits());
         self.waiting.set(gauged(taken));
     }
 }
 
-impl Sender {
+impl EventSender {
     /// Waits until there is room.
     ///
     /// # Errors
-    /// [`Closed`].
-    pub async fn send(&self, event: Event) -> Result<(), Closed> {
-        let bytes = u32::try_from(event.bytes().min(BYTES)).expect("16 MiB fit 32 bits");
-        let room = self.room.left.clone().acquire_many_owned(bytes).await.map_err(|_| Closed)?;
+    /// [`QueueClosed`].
+    pub(crate) async fn send(&self, event: ConnectionEvent) -> Result<(), QueueClosed> {
+        let bytes = u32::try_from(event.bytes().min(FRAME_QUEUE_BYTES)).expect("16 MiB fit 32 bits");
+        let room = self.room.left.clone().acquire_many_owned(bytes).await.map_err(|_| QueueClosed)?;
         self.room.tell();
-        self.events.send((event, room)).await.map_err(|_| Closed)
+        self.events.send((event, room)).await.map_err(|_| QueueClosed)
     }
 
     /// Whether anybody still listens.
-    #[must_use]
-    pub fn is_closed(&self) -> bool {
+    pub(crate) fn is_closed(&self) -> bool {
         self.events.is_closed()
     }
 
     /// Waits until nobody listens any more.
-    pub async fn closed(&self) {
+    pub(crate) async fn closed(&self) {
         self.events.closed().await;
     }
 }
 
-impl Receiver {
+impl EventReceiver {
     /// The next one; `None` once there is no connection any more.
-    pub async fn recv(&mut self) -> Option<Event> {
+    pub(crate) async fn recv(&mut self) -> Option<ConnectionEvent> {
         let (event, room) = self.events.recv().await?;
         drop(room);
         self.room.tell();
@@ -143,7 +144,7 @@ impl Receiver {
     }
 
     /// Takes no more.
-    pub fn close(&mut self) {
+    pub(crate) fn close(&mut self) {
         self.events.close();
     }
 }
@@ -157,19 +158,19 @@ mod tests {
 
     use super::*;
 
-    fn queue() -> (Sender, Receiver) {
+    fn queue() -> (EventSender, EventReceiver) {
         super::queue(&QueueMetrics::new(&Metrics::new("test")))
     }
 
-    fn garbage(bytes: usize) -> Event {
-        Event::Garbage { bytes: vec![0; bytes], why: String::new() }
+    fn garbage(bytes: usize) -> ConnectionEvent {
+        ConnectionEvent::Garbage { bytes: vec![0; bytes], why: String::new() }
     }
 
     #[tokio::test(start_paused = true)]
     async fn large_frames_wait_outside_until_there_is_room_for_their_bytes() {
         let (events, mut heard) = queue();
-        events.send(garbage(BYTES / 2)).await.unwrap();
-        events.send(garbage(BYTES / 2)).await.unwrap();
+        events.send(garbage(FRAME_QUEUE_BYTES / 2)).await.unwrap();
+        events.send(garbage(FRAME_QUEUE_BYTES / 2)).await.unwrap();
         timeout(Duration::from_secs(1), events.send(garbage(1))).await.unwrap_err();
         heard.recv().await.unwrap();
         events.send(garbage(1)).await.unwrap();
@@ -181,17 +182,17 @@ mod tests {
         let (events, mut heard) = super::queue(&metrics);
         events.send(garbage(1_000)).await.unwrap();
         events.send(garbage(500)).await.unwrap();
-        assert_eq!(metrics.frames.get(), 1_500);
+        assert_eq!(metrics.frame_bytes.get(), 1_500);
         heard.recv().await.unwrap();
-        assert_eq!(metrics.frames.get(), 500);
-        assert_eq!(metrics.bounds.0.get(), 16 * 1024 * 1024);
+        assert_eq!(metrics.frame_bytes.get(), 500);
+        assert_eq!(metrics.frame_capacity.get(), 16 * 1024 * 1024);
     }
 
     #[tokio::test(start_paused = true)]
     async fn one_that_waits_for_room_hears_that_nobody_listens_any_more() {
         let (events, heard) = queue();
-        events.send(garbage(BYTES)).await.unwrap();
-        let waiting = tokio::spawn(async move { events.send(garbage(2 * BYTES)).await });
+        events.send(garbage(FRAME_QUEUE_BYTES)).await.unwrap();
+        let waiting = tokio::spawn(async move { events.send(garbage(2 * FRAME_QUEUE_BYTES)).await });
         tokio::task::yield_now().await;
         drop(heard);
         waiting.await.unwrap().unwrap_err();

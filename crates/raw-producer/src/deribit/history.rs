@@ -4,20 +4,20 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 use serde_json::{Value, json};
 
-use super::message::{self, Readable, Usual};
-use crate::sequence::Millis;
+use super::message::{self, ParsedTrade, Usual};
+use crate::sequencer::Millis;
 
 /// Trades in an answer, at most; the exchange's own limit.
 pub const PAGE: usize = 1_000;
 
 /// A question.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Call {
+pub enum Query {
     /// What time is it?
     Time,
     /// The trades of a currency.
     Currency {
-        /// One of [`super::scope::CURRENCIES`].
+        /// One of [`super::history_scope::CURRENCIES`].
         currency: String,
         /// A kind, or `any`.
         kind: String,
@@ -47,7 +47,7 @@ pub enum Call {
     },
 }
 
-impl Call {
+impl Query {
     /// The request's text.
     #[must_use]
     pub fn request(&self, id: u64) -> String {
@@ -81,9 +81,9 @@ impl Call {
 
 /// An answer with trades.
 #[derive(Debug)]
-pub struct Page<'a> {
+pub struct TradePage<'a> {
     /// In the exchange's order.
-    pub trades: Vec<Readable<'a>>,
+    pub trades: Vec<ParsedTrade<'a>>,
     /// Whether the question has more of an answer than this.
     pub has_more: bool,
 }
@@ -92,7 +92,7 @@ pub struct Page<'a> {
 ///
 /// # Errors
 /// If it is no such answer.
-pub fn page(result: &RawValue, received_at: i64) -> Result<Page<'_>, serde_json::Error> {
+pub fn page(result: &RawValue, received_at: i64) -> Result<TradePage<'_>, serde_json::Error> {
     #[derive(Deserialize)]
     struct Wire<T> {
         trades: T,
@@ -105,7 +105,7 @@ pub fn page(result: &RawValue, received_at: i64) -> Result<Page<'_>, serde_json:
         (message::trades(trades, received_at)?, has_more)
     };
     let has_more = has_more.unwrap_or(false) || trades.len() >= PAGE;
-    Ok(Page { trades, has_more })
+    Ok(TradePage { trades, has_more })
 }
 
 /// The exchange's clock.
@@ -118,7 +118,7 @@ pub fn time(result: &RawValue) -> Result<Millis, serde_json::Error> {
 
 /// An instrument, as far as a backfill needs to know it.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
-pub struct Listed {
+pub struct ListedInstrument {
     /// Its name.
     pub instrument_name: String,
     /// What sort it is.
@@ -133,7 +133,7 @@ pub struct Listed {
 ///
 /// # Errors
 /// If it is no list.
-pub fn instruments(result: &RawValue) -> Result<Vec<Listed>, serde_json::Error> {
+pub fn instruments(result: &RawValue) -> Result<Vec<ListedInstrument>, serde_json::Error> {
     let items: Vec<&RawValue> = serde_json::from_str(result.get())?;
     Ok(items.into_iter().filter_map(|item| serde_json::from_str(item.get()).ok()).collect())
 }
@@ -144,7 +144,7 @@ mod tests {
 
     #[test]
     fn a_question_is_asked_in_the_exchanges_words_oldest_trades_first() {
-        let call = Call::Numbers { name: "BTC-PERPETUAL".into(), seqs: (5, 9) };
+        let call = Query::Numbers { name: "BTC-PERPETUAL".into(), seqs: (5, 9) };
         let json: Value = serde_json::from_str(&call.request(7)).unwrap();
         assert_eq!(json["id"], 7);
         assert_eq!(json["method"], "public/get_last_trades_by_instrument");
@@ -162,8 +162,8 @@ mod tests {
             .trades
             .iter()
             .map(|trade| match trade {
-                Readable::Trade(_) => None,
-                Readable::No { number, .. } => number.clone(),
+                ParsedTrade::Trade(_) => None,
+                ParsedTrade::No { number, .. } => number.clone(),
             })
             .collect();
         assert_eq!(known, [Some(("A".to_owned(), 7)), None]);

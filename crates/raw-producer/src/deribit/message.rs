@@ -19,7 +19,7 @@ const BUNDLE: usize = 32;
 #[derive(Debug)]
 pub enum Frame<'a> {
     /// Trades of a channel.
-    Trades(Bundle<'a>),
+    Trades(TradeBundle<'a>),
     /// Maintenance begins, or is over.
     Maintenance,
     /// The exchange is alive.
@@ -39,17 +39,17 @@ pub enum Frame<'a> {
 
 /// The trades of one notification.
 #[derive(Debug)]
-pub struct Bundle<'a> {
+pub struct TradeBundle<'a> {
     /// The channel's name.
     pub channel: Cow<'a, str>,
     /// In the exchange's order.
-    pub trades: Vec<Readable<'a>>,
+    pub trades: Vec<ParsedTrade<'a>>,
 }
 
 /// A trade, if it could be read.
 #[expect(clippy::large_enum_variant, reason = "nearly all of them can")]
 #[derive(Debug)]
-pub enum Readable<'a> {
+pub enum ParsedTrade<'a> {
     /// It could.
     Trade(Trade<'a>),
     /// It could not.
@@ -76,7 +76,7 @@ pub struct RpcError {
 
 /// What is to be done about an error of the exchange's.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Remedy {
+pub enum RpcErrorClass {
     /// The same request will do, later.
     Retry,
     /// Only another configuration will do.
@@ -88,11 +88,11 @@ pub enum Remedy {
 impl RpcError {
     /// What is to be done about it; an error that is not known is taken to pass.
     #[must_use]
-    pub fn remedy(&self) -> Remedy {
+    pub fn remedy(&self) -> RpcErrorClass {
         match self.code {
-            13_778 | 13_009 | 13_004 | 13_020 | -32_602..=-32_600 => Remedy::Reconfigure,
-            11_051 => Remedy::Wait,
-            _ => Remedy::Retry,
+            13_778 | 13_009 | 13_004 | 13_020 | -32_602..=-32_600 => RpcErrorClass::Reconfigure,
+            11_051 => RpcErrorClass::Wait,
+            _ => RpcErrorClass::Retry,
         }
     }
 }
@@ -110,7 +110,7 @@ pub fn parse(text: &str, received_at: i64) -> Result<Frame<'_>, serde_json::Erro
 
 /// What nearly every frame is, in one pass: trades, all of them readable, with text or a whole number where text is due. `None`: it is to be
 /// looked at closely.
-fn usual(text: &str, received_at: i64) -> Option<Bundle<'_>> {
+fn usual(text: &str, received_at: i64) -> Option<TradeBundle<'_>> {
     #[derive(Deserialize)]
     struct Notification<'a> {
         #[serde(borrow)]
@@ -130,7 +130,7 @@ fn usual(text: &str, received_at: i64) -> Option<Bundle<'_>> {
     }
     let Notification { method, params } = serde_json::from_str(text).ok()?;
     let known = method == "subscription" && params.channel.starts_with("trades.");
-    known.then(|| Bundle { channel: params.channel, trades: params.data.received(received_at) })
+    known.then(|| TradeBundle { channel: params.channel, trades: params.data.received(received_at) })
 }
 
 /// Whether a frame is a notification, by its first bytes: parsing it is for whoever it is meant for. One that hides it is parsed.
@@ -205,14 +205,14 @@ fn notification(params: &RawValue, received_at: i64) -> Result<Frame<'_>, serde_
     if !channel.starts_with("trades.") {
         return Ok(Frame::Other);
     }
-    Ok(Frame::Trades(Bundle { channel, trades: trades(data, received_at)? }))
+    Ok(Frame::Trades(TradeBundle { channel, trades: trades(data, received_at)? }))
 }
 
 /// A list of trades, as notifications and history have it.
 ///
 /// # Errors
 /// If it is no list.
-pub fn trades(data: &RawValue, received_at: i64) -> Result<Vec<Readable<'_>>, serde_json::Error> {
+pub fn trades(data: &RawValue, received_at: i64) -> Result<Vec<ParsedTrade<'_>>, serde_json::Error> {
     match serde_json::from_str::<Usual<'_>>(data.get()) {
         Ok(trades) => Ok(trades.received(received_at)),
         Err(_) => read_one_by_one(data, received_at),
@@ -220,12 +220,12 @@ pub fn trades(data: &RawValue, received_at: i64) -> Result<Vec<Readable<'_>>, se
 }
 
 /// Trades of which each can be read, with text or a whole number where text is due; built where they are to stay, as they are large.
-pub(super) struct Usual<'a>(Vec<Readable<'a>>);
+pub(super) struct Usual<'a>(Vec<ParsedTrade<'a>>);
 
 impl<'a> Usual<'a> {
-    pub(super) fn received(mut self, at: i64) -> Vec<Readable<'a>> {
+    pub(super) fn received(mut self, at: i64) -> Vec<ParsedTrade<'a>> {
         for readable in &mut self.0 {
-            if let Readable::Trade(trade) = readable {
+            if let ParsedTrade::Trade(trade) = readable {
                 trade.received_at = at;
             }
         }
@@ -237,7 +237,7 @@ impl<'de: 'a, 'a> Deserialize<'de> for Usual<'a> {
     fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         struct List;
         impl<'de> serde::de::Visitor<'de> for List {
-            type Value = Vec<Readable<'de>>;
+            type Value = Vec<ParsedTrade<'de>>;
 
             fn expecting(&self, into: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
                 into.write_str("a list of trades")
@@ -246,8 +246,8 @@ impl<'de: 'a, 'a> Deserialize<'de> for Usual<'a> {
             fn visit_seq<A: serde::de::SeqAccess<'de>>(self, mut list: A) -> Result<Self::Value, A::Error> {
                 // A bundle's length is not known before its end, and trades are large to be moved time and again.
                 let mut trades = Vec::with_capacity(BUNDLE);
-                while let Some(trade) = list.next_element::<WireTrade<'de, Id<'de>>>()? {
-                    trades.push(Readable::Trade(trade.into_trade(0)));
+                while let Some(trade) = list.next_element::<WireTrade<'de, WireId<'de>>>()? {
+                    trades.push(ParsedTrade::Trade(trade.into_trade(0)));
                 }
                 Ok(trades)
             }
@@ -258,7 +258,7 @@ impl<'de: 'a, 'a> Deserialize<'de> for Usual<'a> {
 
 /// The slow way, once one trade of a list has turned out to be unreadable, or to have a number where text is due that is not what it looks
 /// like once it has been read.
-fn read_one_by_one(data: &RawValue, received_at: i64) -> Result<Vec<Readable<'_>>, serde_json::Error> {
+fn read_one_by_one(data: &RawValue, received_at: i64) -> Result<Vec<ParsedTrade<'_>>, serde_json::Error> {
     #[derive(Deserialize)]
     struct Number {
         instrument_name: String,
@@ -269,11 +269,11 @@ fn read_one_by_one(data: &RawValue, received_at: i64) -> Result<Vec<Readable<'_>
     for item in items {
         let text = item.get();
         trades.push(match serde_json::from_str::<WireTrade<'_, Digits<'_>>>(text) {
-            Ok(trade) => Readable::Trade(trade.into_trade(received_at)),
+            Ok(trade) => ParsedTrade::Trade(trade.into_trade(received_at)),
             Err(error) => {
                 let number = serde_json::from_str::<Number>(text).ok();
                 let number = number.map(|found| (found.instrument_name, found.trade_seq));
-                Readable::No { number, text, why: error.to_string() }
+                ParsedTrade::No { number, text, why: error.to_string() }
             }
         });
     }
@@ -334,15 +334,15 @@ impl<'a, I: Into<Cow<'a, str>>> WireTrade<'a, I> {
 
 /// Text, borrowed where it has no escapes, or a whole number of 64 bits: its digits are those that the exchange wrote, as JSON has one way
 /// to write it. The exchange does so with some ids, and of combos in nearly every bundle.
-struct Id<'a>(Cow<'a, str>);
+struct WireId<'a>(Cow<'a, str>);
 
-impl<'a> From<Id<'a>> for Cow<'a, str> {
-    fn from(id: Id<'a>) -> Self {
+impl<'a> From<WireId<'a>> for Cow<'a, str> {
+    fn from(id: WireId<'a>) -> Self {
         id.0
     }
 }
 
-impl<'de: 'a, 'a> Deserialize<'de> for Id<'a> {
+impl<'de: 'a, 'a> Deserialize<'de> for WireId<'a> {
     fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         struct TextOrNumber;
         impl<'de> serde::de::Visitor<'de> for TextOrNumber {

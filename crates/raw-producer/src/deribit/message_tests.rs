@@ -9,7 +9,7 @@ fn frame(trades: &str) -> String {
     )
 }
 
-fn bundle(text: &str) -> Bundle<'_> {
+fn bundle(text: &str) -> TradeBundle<'_> {
     match parse(text, 7) {
         Ok(Frame::Trades(bundle)) => bundle,
         other => panic!("not trades: {other:?}"),
@@ -18,8 +18,8 @@ fn bundle(text: &str) -> Bundle<'_> {
 
 fn read(text: &str) -> Vec<Trade<'_>> {
     let readable = |trade| match trade {
-        Readable::Trade(trade) => trade,
-        no @ Readable::No { .. } => panic!("{no:?}"),
+        ParsedTrade::Trade(trade) => trade,
+        no @ ParsedTrade::No { .. } => panic!("{no:?}"),
     };
     bundle(text).trades.into_iter().map(readable).collect()
 }
@@ -82,7 +82,7 @@ fn a_whole_number_where_an_id_is_due_is_read_in_the_one_pass() {
     let combo = TRADE.replacen('{', r#"{"combo_trade_id":18446744073709551615,"#, 1);
     let text = frame(&combo);
     let bundle = usual(&text, 7).unwrap();
-    let Some(Readable::Trade(trade)) = bundle.trades.first() else { panic!("{bundle:?}") };
+    let Some(ParsedTrade::Trade(trade)) = bundle.trades.first() else { panic!("{bundle:?}") };
     assert_eq!(trade.combo_trade_id.as_deref(), Some("18446744073709551615"));
     assert!(
         usual(&text.replace("51615", "516150"), 7).is_none(),
@@ -116,7 +116,7 @@ fn of_a_bundle_with_an_unreadable_trade_the_others_are_used() {
     let text = frame(&format!(r#"{TRADE},{{"trade_seq":"x"}},{TRADE}"#));
     let bundle = bundle(&text);
     assert_eq!(bundle.trades.len(), 3);
-    let Readable::No { number: None, text, why } = &bundle.trades[1] else {
+    let ParsedTrade::No { number: None, text, why } = &bundle.trades[1] else {
         panic!("{:?}", bundle.trades[1])
     };
     assert_eq!(*text, r#"{"trade_seq":"x"}"#);
@@ -134,7 +134,7 @@ fn heartbeats_test_requests_and_answers_are_told_apart() {
     let refused = r#"{"jsonrpc":"2.0","id":"4","error":{"code":13778,"message":"raw_subscriptions_not_available_for_unauthorized"}}"#;
     match parse(refused, 0) {
         Ok(Frame::Response { id: Some(4), outcome: Err(error) }) => {
-            assert_eq!(error.remedy(), Remedy::Reconfigure);
+            assert_eq!(error.remedy(), RpcErrorClass::Reconfigure);
         }
         other => panic!("{other:?}"),
     }
@@ -168,11 +168,11 @@ fn news_of_maintenance_are_told_from_other_news() {
 fn errors_that_pass_are_told_from_mistakes() {
     let remedy = |code| RpcError { code, message: String::new() }.remedy();
     for code in [10_028, 10_040, 10_041, 10_047, 10_066, 11_056, 11_094, 13_028, 13_888, 424_242] {
-        assert_eq!(remedy(code), Remedy::Retry, "{code}");
+        assert_eq!(remedy(code), RpcErrorClass::Retry, "{code}");
     }
-    assert_eq!(remedy(11_051), Remedy::Wait);
+    assert_eq!(remedy(11_051), RpcErrorClass::Wait);
     for code in [13_778, 13_009, 13_004, 13_020, -32_601, -32_602, -32_600] {
-        assert_eq!(remedy(code), Remedy::Reconfigure, "{code}");
+        assert_eq!(remedy(code), RpcErrorClass::Reconfigure, "{code}");
     }
 }
 

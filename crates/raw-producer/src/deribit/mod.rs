@@ -1,9 +1,10 @@
 //! Deribit's websocket API, as far as trades need it.
 
-pub mod conversation;
-pub mod credits;
-pub mod events;
+pub(crate) mod connection;
+pub(crate) mod events;
+pub(crate) mod handshake;
 pub mod history;
+pub(crate) mod history_scope;
 pub mod message;
-pub mod scope;
-pub mod session;
+pub(crate) mod rate_limit;
+pub(crate) mod requests;

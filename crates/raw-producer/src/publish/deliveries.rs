@@ -10,13 +10,13 @@ use rdkafka::error::KafkaError;
 use rdkafka::message::DeliveryResult;
 use rdkafka::producer::ProducerContext;
 
-use super::Traced;
+use super::TradeSpans;
 use crate::clock::now_micros;
 use crate::metrics::FeedMetrics;
 
 /// What is remembered of a record until its delivery is known.
 #[derive(Debug)]
-pub enum InFlight {
+pub(crate) enum PendingDelivery {
     /// One of our own.
     State,
     /// A trade.
@@ -26,38 +26,36 @@ pub enum InFlight {
         /// When it came in, microseconds.
         received_at: i64,
         /// Its spans end with its delivery.
-        traced: Option<Box<Traced>>,
+        traced: Option<Box<TradeSpans>>,
     },
 }
 
 /// Where deliveries are reported; clones are one and the same.
 #[derive(Clone)]
-pub struct Deliveries {
+pub(crate) struct DeliveryReports {
     metrics: FeedMetrics,
     /// Per partition of the trades' topic: the offset behind the last trade.
     next_offsets: Arc<Mutex<Vec<i64>>>,
 }
 
-impl Deliveries {
+impl DeliveryReports {
     /// Nothing was acknowledged yet.
-    #[must_use]
-    pub fn new(metrics: FeedMetrics) -> Self {
+    pub(crate) fn new(metrics: FeedMetrics) -> Self {
         Self { metrics, next_offsets: Arc::default() }
     }
 
     /// The offsets as they were found at the start, per partition.
-    pub fn begin_at(&self, next_offsets: Vec<i64>) {
+    pub(crate) fn begin_at(&self, next_offsets: Vec<i64>) {
         *self.next_offsets.lock().unwrap_or_else(PoisonError::into_inner) = next_offsets;
     }
 
     /// The offset behind the last acknowledged trade of each partition.
-    #[must_use]
-    pub fn next_offsets(&self) -> Vec<i64> {
+    pub(crate) fn next_offsets(&self) -> Vec<i64> {
         self.next_offsets.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Counts trades that are handed over.
-    pub fn sent(&self) {
+    pub(crate) fn sent(&self) {
         self.metrics.in_flight.inc();
     }
 
@@ -69,17 +67,17 @@ impl Deliveries {
     }
 }
 
-impl ClientContext for Deliveries {
+impl ClientContext for DeliveryReports {
     fn error(&self, error: KafkaError, reason: &str) {
         told(&error, reason);
     }
 }
 
-impl ProducerContext for Deliveries {
-    type DeliveryOpaque = Box<InFlight>;
+impl ProducerContext for DeliveryReports {
+    type DeliveryOpaque = Box<PendingDelivery>;
 
-    fn delivery(&self, delivery: &DeliveryResult<'_>, in_flight: Box<InFlight>) {
-        let InFlight::Trade { timestamp, received_at, traced } = *in_flight else {
+    fn delivery(&self, delivery: &DeliveryResult<'_>, in_flight: Box<PendingDelivery>) {
+        let PendingDelivery::Trade { timestamp, received_at, traced } = *in_flight else {
             if let Err((error, _)) = delivery {
                 tracing::debug!(%error, "kafka did not take a record of the producer's own");
             }

@@ -10,33 +10,32 @@
 //! | [`deliveries`] | what Kafka acknowledged |
 //! | [`thread`] | the transactions |
 
-pub mod book;
-pub mod deliveries;
-pub mod learn;
-pub mod recognize;
-pub mod state;
-pub mod thread;
+pub(crate) mod classify;
+pub(crate) mod deliveries;
+pub(crate) mod recovery;
+pub(crate) mod snapshot_records;
+pub(crate) mod snapshots;
+pub(crate) mod writer;
 
 use std::sync::Arc;
 
 use common::telemetry::trace::{self, Kind};
-use state::Topic;
+use snapshot_records::TopicState;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tracing::Span;
 
-use crate::sequence::{Holes, Id, Millis};
+use crate::sequencer::{Holes, InstrumentId, Millis};
 
 /// The spans of a sampled trade; they end when Kafka has acknowledged it, or refused.
 #[derive(Debug)]
-pub struct Traced {
+pub(crate) struct TradeSpans {
     _received: Span,
     publish: Span,
 }
 
-impl Traced {
+impl TradeSpans {
     /// Begins the span of writing to Kafka, below that of receiving.
-    #[must_use]
-    pub fn new(received: Span) -> Self {
+    pub(crate) fn new(received: Span) -> Self {
         let publish = trace::child(&trace::context(&received), "kafka publish", Kind::Producer);
         Self { _received: received, publish }
     }
@@ -44,44 +43,44 @@ impl Traced {
 
 /// A trade but for what orders it: its record's value, ready to be sent.
 #[derive(Debug)]
-pub struct Body {
+pub(crate) struct EncodedTrade {
     /// In the wire format.
-    pub value: Box<[u8]>,
+    pub(crate) value: Box<[u8]>,
     /// Our clock when it came in, microseconds since the epoch.
-    pub received_at: i64,
+    pub(crate) received_at: i64,
     /// If it is sampled.
-    pub traced: Option<Box<Traced>>,
+    pub(crate) traced: Option<Box<TradeSpans>>,
 }
 
 /// An instrument and where its records go.
 #[derive(Debug, Clone)]
-pub struct Instrument {
+pub(crate) struct InstrumentRef {
     /// As the sequencer has it; other than its name it is compared at once.
-    pub id: Id,
+    pub(crate) id: InstrumentId,
     /// Its name.
-    pub name: Arc<str>,
+    pub(crate) name: Arc<str>,
     /// In `deribit.trades`.
-    pub partition: i32,
+    pub(crate) partition: i32,
 }
 
 /// Something to be written; what is handed in first is committed first.
 #[derive(Debug)]
-pub enum Item {
+pub(crate) enum OutboundRecord {
     /// A trade; its instrument's numbers go up from one to the next.
     Trade {
         /// Whose.
-        of: Instrument,
+        of: InstrumentRef,
         /// Its number.
         seq: i64,
         /// When it happened.
         timestamp: Millis,
         /// The rest.
-        body: Body,
+        body: EncodedTrade,
     },
     /// The instrument goes on behind numbers without a trade.
-    GivenUp {
+    Skipped {
         /// Whose.
-        of: Instrument,
+        of: InstrumentRef,
         /// The last number that was given up.
         last: i64,
         /// The time of the instrument's last published trade.
@@ -90,11 +89,11 @@ pub enum Item {
         holes: Holes,
     },
     /// What is known of the topic as a whole, once what was handed in before is committed.
-    Topic(Topic),
+    TopicState(TopicState),
     /// Nothing more will come of the instrument.
-    Forget(Arc<str>),
+    RemoveInstrument(Arc<str>),
     /// All trades of the partition up to this time have been handed in.
-    CompleteThrough {
+    Watermark {
         /// The partition.
         partition: i32,
         /// The time.
@@ -106,31 +105,30 @@ pub enum Item {
 
 /// Bytes from the socket, and why they could not be used.
 #[derive(Debug)]
-pub struct DeadLetter {
+pub(crate) struct DeadLetter {
     /// Where they came from.
-    pub channel: String,
+    pub(crate) channel: String,
     /// What is wrong with them.
-    pub reason: String,
+    pub(crate) reason: String,
     /// As they came, at most [`DeadLetter::LONGEST`].
-    pub bytes: Box<[u8]>,
+    pub(crate) bytes: Box<[u8]>,
     /// How many they were.
-    pub length: usize,
+    pub(crate) length: usize,
     /// Its share of [`Self::WAITING`], while it waits to be written.
-    pub room: Option<OwnedSemaphorePermit>,
+    pub(crate) room: Option<OwnedSemaphorePermit>,
 }
 
 impl DeadLetter {
     /// What is longer is cut.
-    pub const LONGEST: usize = 512 * 1024;
+    pub(crate) const LONGEST: usize = 512 * 1024;
     /// Bytes of them that wait to be written, at most.
-    pub const WAITING: usize = 16 * 1024 * 1024;
+    pub(crate) const WAITING: usize = 16 * 1024 * 1024;
 
     /// Likewise of a channel or a reason, which may quote what came: characters.
     const LONGEST_HEADER: usize = 1_000;
 
     /// A dead letter of `bytes`.
-    #[must_use]
-    pub fn new(channel: &str, reason: String, bytes: &[u8]) -> Self {
+    pub(crate) fn new(channel: &str, reason: String, bytes: &[u8]) -> Self {
         let kept = bytes.get(..Self::LONGEST).unwrap_or(bytes);
         let cut = |mut text: String| {
             if let Some((at, _)) = text.char_indices().nth(Self::LONGEST_HEADER) {
@@ -148,8 +146,7 @@ impl DeadLetter {
     }
 
     /// Waits until there is room for it.
-    #[must_use]
-    pub async fn within(mut self, room: &Arc<Semaphore>) -> Self {
+    pub(crate) async fn within(mut self, room: &Arc<Semaphore>) -> Self {
         let bytes = u32::try_from(self.bytes.len()).expect("the longest fits 32 bits");
         self.room = room.clone().acquire_many_owned(bytes).await.ok();
         self

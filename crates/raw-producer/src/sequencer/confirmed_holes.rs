@@ -1,4 +1,4 @@
-//! Sequence numbers that were given up: the exchange has no such trade, or it was set aside.
+//! Sequence numbers that were given up: the exchange has no such trade, or it was dead-lettered.
 
 use serde::{Deserialize, Serialize};
 
@@ -8,11 +8,11 @@ const KEPT: usize = 32;
 /// The newest ranges of an instrument, each with both ends.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(transparent)]
-pub struct Holes(Vec<(i64, i64)>);
+pub(crate) struct Holes(Vec<(i64, i64)>);
 
 impl Holes {
     /// Adds a range behind all others.
-    pub fn add(&mut self, first: i64, last: i64) {
+    pub(crate) fn add(&mut self, first: i64, last: i64) {
         match self.0.last_mut() {
             Some((_, end)) if *end + 1 == first => *end = last,
             _ => self.0.push((first, last)),
@@ -23,14 +23,12 @@ impl Holes {
     }
 
     /// Whether that number was given up.
-    #[must_use]
-    pub fn contains(&self, seq: i64) -> bool {
+    pub(crate) fn contains(&self, seq: i64) -> bool {
         self.0.iter().any(|(first, last)| (*first..=*last).contains(&seq))
     }
 
     /// Whether there are none.
-    #[must_use]
-    pub fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
 }

@@ -12,20 +12,20 @@ use rdkafka::Message;
 use rdkafka::message::Timestamp;
 
 /// Asks the registry for a schema that trades were written by.
-pub type AskRegistry<'a> = &'a dyn Fn(SchemaId) -> Result<Schema, RegistryError>;
+pub(crate) type AskRegistry<'a> = &'a dyn Fn(SchemaId) -> Result<Schema, RegistryError>;
 
 /// What a record is.
 #[expect(clippy::large_enum_variant, reason = "nearly all of them are trades")]
 #[derive(Debug)]
-pub enum Verdict {
+pub(crate) enum RecordKind {
     /// A trade.
     Trade(Trade<'static>),
     /// Somebody else's: why it is no trade.
-    Foreign(String),
+    Unrecognized(String),
 }
 
 /// Tells trades from other records.
-pub struct Recognizer<'a> {
+pub(crate) struct Classifier<'a> {
     ask: AskRegistry<'a>,
     by_registry: Decoder<Trade<'static>>,
     /// Takes every record for one of the contract's.
@@ -34,10 +34,9 @@ pub struct Recognizer<'a> {
     missing: Option<(SchemaId, String)>,
 }
 
-impl<'a> Recognizer<'a> {
+impl<'a> Classifier<'a> {
     /// One that knows no schema yet.
-    #[must_use]
-    pub fn new(ask: AskRegistry<'a>) -> Self {
+    pub(crate) fn new(ask: AskRegistry<'a>) -> Self {
         let (by_registry, by_contract) = (Decoder::new(&TRADE), Decoder::new(&TRADE));
         Self { ask, by_registry, by_contract, missing: None }
     }
@@ -46,11 +45,13 @@ impl<'a> Recognizer<'a> {
     ///
     /// # Errors
     /// If the registry does not say what it was written by: then nobody knows.
-    pub fn judge(&mut self, record: &impl Message) -> Result<Verdict, RegistryError> {
-        let Some(value) = record.payload() else { return Ok(Verdict::Foreign("the value is null".into())) };
+    pub(crate) fn judge(&mut self, record: &impl Message) -> Result<RecordKind, RegistryError> {
+        let Some(value) = record.payload() else {
+            return Ok(RecordKind::Unrecognized("the value is null".into()));
+        };
         Ok(match self.as_registered(value)? {
-            Ok(trade) => Verdict::Trade(trade),
-            Err(why) => self.as_ours(record, value).map_or(Verdict::Foreign(why), Verdict::Trade),
+            Ok(trade) => RecordKind::Trade(trade),
+            Err(why) => self.as_ours(record, value).map_or(RecordKind::Unrecognized(why), RecordKind::Trade),
         })
     }
 
@@ -110,8 +111,8 @@ mod tests {
         OwnedMessage::new(value, key, "t".into(), Timestamp::CreateTime(5), 0, 0, None)
     }
 
-    fn is_trade(verdict: &Verdict) -> bool {
-        matches!(verdict, Verdict::Trade(trade) if trade.trade_seq == 7)
+    fn is_trade(verdict: &RecordKind) -> bool {
+        matches!(verdict, RecordKind::Trade(trade) if trade.trade_seq == 7)
     }
 
     fn has_none(id: SchemaId) -> Result<Schema, RegistryError> {
@@ -121,7 +122,7 @@ mod tests {
     #[test]
     fn a_trade_is_one_by_the_schema_that_the_registry_has_for_it() {
         let ask = |_| Ok(TRADE.schema.clone());
-        let verdict = Recognizer::new(&ask).judge(&record("any", Some(&value(3)))).unwrap();
+        let verdict = Classifier::new(&ask).judge(&record("any", Some(&value(3)))).unwrap();
         assert!(is_trade(&verdict), "{verdict:?}");
     }
 
@@ -136,9 +137,9 @@ mod tests {
             (Some(&[0, 0, 0, 0, 9, 1, 2]), "knows no schema 9"),
             (Some(&[0, 0, 0, 0, 1, 2, b'x']), "does not decode"),
         ] {
-            match Recognizer::new(&ask).judge(&record("BTC", bytes)).unwrap() {
-                Verdict::Foreign(why) => assert!(why.contains(reason), "{why}"),
-                Verdict::Trade(trade) => panic!("{trade:?}"),
+            match Classifier::new(&ask).judge(&record("BTC", bytes)).unwrap() {
+                RecordKind::Unrecognized(why) => assert!(why.contains(reason), "{why}"),
+                RecordKind::Trade(trade) => panic!("{trade:?}"),
             }
         }
     }
@@ -147,15 +148,15 @@ mod tests {
     fn nothing_is_judged_while_the_registry_is_away_or_refuses() {
         let away = |_| Err(RegistryError::Away { url: "u".into(), detail: "d".into() });
         let refused = |_| Err(RegistryError::Refused { url: "u".into(), detail: "d".into() });
-        Recognizer::new(&away).judge(&record("BTC", Some(&value(3)))).unwrap_err();
-        Recognizer::new(&refused).judge(&record("BTC", Some(&value(3)))).unwrap_err();
+        Classifier::new(&away).judge(&record("BTC", Some(&value(3)))).unwrap_err();
+        Classifier::new(&refused).judge(&record("BTC", Some(&value(3)))).unwrap_err();
     }
 
     #[test]
     fn a_trade_of_ours_stays_one_when_the_registry_was_lost() {
         let other = Schema::parse_str("\"string\"").unwrap();
         let ask = |id| if id == 1 { Ok(other.clone()) } else { has_none(id) };
-        let mut recognizer = Recognizer::new(&ask);
+        let mut recognizer = Classifier::new(&ask);
         for id in [1, 9] {
             let verdict = recognizer.judge(&record("BTC", Some(&value(id)))).unwrap();
             assert!(is_trade(&verdict), "{verdict:?}");
@@ -171,7 +172,7 @@ mod tests {
             asked.set(asked.get() + 1);
             has_none(id)
         };
-        let mut recognizer = Recognizer::new(&ask);
+        let mut recognizer = Classifier::new(&ask);
         for _ in 0..3 {
             recognizer.judge(&record("BTC", Some(&[0, 0, 0, 0, 9, 1]))).unwrap();
         }

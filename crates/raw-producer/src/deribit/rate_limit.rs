@@ -7,7 +7,7 @@ const BURST_SECONDS: f64 = 5.0;
 
 /// The pool, in calls.
 #[derive(Debug)]
-pub struct Credits {
+pub(crate) struct Credits {
     per_second: f64,
     left: f64,
     counted_at: Instant,
@@ -16,14 +16,13 @@ pub struct Credits {
 
 impl Credits {
     /// A full pool that is refilled at so many calls a second.
-    #[must_use]
-    pub fn new(per_second: u32, now: Instant) -> Self {
+    pub(crate) fn new(per_second: u32, now: Instant) -> Self {
         let per_second = f64::from(per_second);
         Self { per_second, left: per_second * BURST_SECONDS, counted_at: now, closed_until: None }
     }
 
-    /// Calls that can be made now.
-    pub fn left(&mut self, now: Instant) -> usize {
+    /// Requests that can be made now.
+    pub(crate) fn left(&mut self, now: Instant) -> usize {
         if self.closed_until.is_some_and(|until| now < until) {
             return 0;
         }
@@ -40,12 +39,12 @@ impl Credits {
     }
 
     /// A call was made.
-    pub fn spend(&mut self) {
+    pub(crate) fn spend(&mut self) {
         self.left -= 1.0;
     }
 
     /// The exchange said that there were too many: the pool is empty, and stays closed for a while.
-    pub fn exhausted(&mut self, now: Instant, pause: Duration) {
+    pub(crate) fn exhausted(&mut self, now: Instant, pause: Duration) {
         self.left = 0.0;
         self.counted_at = now;
         self.closed_until = Some(now + pause);

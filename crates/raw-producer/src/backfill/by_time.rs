@@ -3,14 +3,14 @@
 //! A page that has more behind it ends within a millisecond, so the next one begins with that millisecond once more. Should one
 //! millisecond hold more than a page, the rest of it is missed here, and found missing by its numbers.
 
-use crate::deribit::history::Call;
-use crate::deribit::scope::Scope;
-use crate::sequence::Millis;
+use crate::deribit::history::Query;
+use crate::deribit::history_scope::HistoryScope;
+use crate::sequencer::Millis;
 
 /// One part of history.
 #[derive(Debug)]
-struct Part {
-    scope: Scope,
+struct ScopeCursor {
+    scope: HistoryScope,
     /// Everything before it has been read.
     cursor: Millis,
     /// Where the last page began.
@@ -21,21 +21,20 @@ struct Part {
 
 /// A reading of history between two times, both included.
 #[derive(Debug)]
-pub struct Scan {
+pub(crate) struct TimeBackfill {
     /// Which of several it is: an answer may come when another has begun.
-    pub number: u32,
+    pub(crate) number: u32,
     from: Millis,
     until: Millis,
-    parts: Vec<Part>,
+    parts: Vec<ScopeCursor>,
     /// Trades read.
-    pub trades: u64,
+    pub(crate) trades: u64,
 }
 
-impl Scan {
+impl TimeBackfill {
     /// A reading that has not begun.
-    #[must_use]
-    pub fn new(scopes: &[Scope], number: u32, (from, until): (Millis, Millis)) -> Self {
-        let part = |scope: &Scope| Part {
+    pub(crate) fn new(scopes: &[HistoryScope], number: u32, (from, until): (Millis, Millis)) -> Self {
+        let part = |scope: &HistoryScope| ScopeCursor {
             scope: scope.clone(),
             cursor: from,
             page_from: from,
@@ -47,7 +46,7 @@ impl Scan {
 
     /// Goes on after a lost connection, up to a later time: each part from where it was. A part that had been read to its end goes back by
     /// `overlap`, because history may have lagged there.
-    pub fn go_on(&mut self, until: Millis, overlap: Millis) {
+    pub(crate) fn resume(&mut self, until: Millis, overlap: Millis) {
         for part in &mut self.parts {
             if part.done {
                 part.cursor = self.from.max(self.until - overlap).min(part.cursor);
@@ -60,14 +59,13 @@ impl Scan {
     }
 
     /// The times that it is between.
-    #[must_use]
-    pub fn times(&self) -> (Millis, Millis) {
+    pub(crate) fn times(&self) -> (Millis, Millis) {
         (self.from, self.until)
     }
 
     /// The next question, and the part that its answer is for. The part that is furthest behind comes first: what was read of the
     /// others waits for it in memory.
-    pub fn next_call(&mut self) -> Option<(usize, Call)> {
+    pub(crate) fn next_call(&mut self) -> Option<(usize, Query)> {
         let until = self.until;
         let reached = self.reached();
         // Parts that have run ahead wait, so that what waits in memory is bounded by two pages for each part.
@@ -83,7 +81,12 @@ impl Scan {
     }
 
     /// A part's question was answered: with so many trades, the newest of that time, and perhaps more behind them.
-    pub fn answered(&mut self, part: usize, (trades, newest): (usize, Option<Millis>), has_more: bool) {
+    pub(crate) fn answered(
+        &mut self,
+        part: usize,
+        (trades, newest): (usize, Option<Millis>),
+        has_more: bool,
+    ) {
         let until = self.until;
         self.trades += trades as u64;
         let Some(part) = self.parts.get_mut(part) else { return };
@@ -97,27 +100,24 @@ impl Scan {
     }
 
     /// A part's question was not answered.
-    pub fn failed(&mut self, part: usize) {
+    pub(crate) fn failed(&mut self, part: usize) {
         if let Some(part) = self.parts.get_mut(part) {
             part.in_flight = false;
         }
     }
 
     /// Everything before this time has been read.
-    #[must_use]
-    pub fn reached(&self) -> Millis {
+    pub(crate) fn reached(&self) -> Millis {
         self.parts.iter().map(|part| part.cursor).min().unwrap_or(self.until + 1)
     }
 
     /// Whether everything has been read.
-    #[must_use]
-    pub fn is_done(&self) -> bool {
+    pub(crate) fn is_done(&self) -> bool {
         self.parts.iter().all(|part| part.done)
     }
 
     /// How much of the time between has been read, from 0 to 1.
-    #[must_use]
-    pub fn progress(&self) -> f64 {
+    pub(crate) fn progress(&self) -> f64 {
         let part = |millis: Millis| f64::from(u32::try_from(millis.max(0)).unwrap_or(u32::MAX));
         if self.until <= self.from {
             return 1.0;
@@ -130,20 +130,20 @@ impl Scan {
 mod tests {
     use super::*;
 
-    fn scope(name: &str) -> Scope {
-        Scope::Instrument(name.to_owned())
+    fn scope(name: &str) -> HistoryScope {
+        HistoryScope::Instrument(name.to_owned())
     }
 
-    fn times(call: Option<(usize, Call)>) -> (usize, (Millis, Millis)) {
+    fn times(call: Option<(usize, Query)>) -> (usize, (Millis, Millis)) {
         match call {
-            Some((part, Call::Instrument { times, .. })) => (part, times),
+            Some((part, Query::Instrument { times, .. })) => (part, times),
             other => panic!("{other:?}"),
         }
     }
 
     #[test]
     fn the_next_page_begins_with_the_millisecond_that_the_last_one_ended_with() {
-        let mut scan = Scan::new(&[scope("A")], 1, (100, 200));
+        let mut scan = TimeBackfill::new(&[scope("A")], 1, (100, 200));
         assert_eq!(times(scan.next_call()), (0, (100, 200)));
         assert!(scan.next_call().is_none(), "one question at a time");
         scan.answered(0, (3, Some(150)), true);
@@ -163,7 +163,7 @@ mod tests {
 
     #[test]
     fn what_has_been_read_is_what_the_slowest_part_has_read() {
-        let mut scan = Scan::new(&[scope("A"), scope("B")], 1, (0, 99));
+        let mut scan = TimeBackfill::new(&[scope("A"), scope("B")], 1, (0, 99));
         assert_eq!((times(scan.next_call()).0, times(scan.next_call()).0), (0, 1));
         scan.answered(0, (0, None), false);
         assert_eq!(scan.reached(), 0);
@@ -177,21 +177,21 @@ mod tests {
     /// Where connections last for a page only, each part moves on all the same.
     #[test]
     fn after_a_lost_connection_each_part_goes_on_from_where_it_was() {
-        let mut scan = Scan::new(&[scope("A"), scope("B")], 1, (0, 99));
+        let mut scan = TimeBackfill::new(&[scope("A"), scope("B")], 1, (0, 99));
         assert_eq!((times(scan.next_call()).0, times(scan.next_call()).0), (0, 1));
         scan.answered(1, (9, None), false);
-        scan.go_on(199, 10);
+        scan.resume(199, 10);
         assert_eq!(times(scan.next_call()), (0, (0, 199)));
         assert!(scan.next_call().is_none(), "the one that is ahead waits");
         scan.answered(0, (9, Some(95)), true);
-        scan.go_on(299, 10);
+        scan.resume(299, 10);
         assert_eq!(scan.reached(), 89, "history may have lagged at the end");
         assert_eq!((times(scan.next_call()), times(scan.next_call())), ((1, (89, 299)), (0, (95, 299))));
     }
 
     #[test]
     fn an_empty_answer_ends_a_part() {
-        let mut scan = Scan::new(&[scope("A")], 1, (0, 99));
+        let mut scan = TimeBackfill::new(&[scope("A")], 1, (0, 99));
         scan.next_call();
         scan.answered(0, (0, None), true);
         assert!(scan.is_done());

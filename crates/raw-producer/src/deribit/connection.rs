@@ -19,11 +19,11 @@ use tokio_tungstenite::tungstenite::protocol::WebSocketConfig;
 use tokio_tungstenite::{MaybeTlsStream, WebSocketStream, connect_async_with_config};
 use url::Url;
 
-use super::conversation::{Conversation, Credentials, Progress};
-use super::events::{self, Event};
-use super::message::{Frame, PLATFORM_STATE, Remedy, is_notification, parse};
+use super::events::{self, ConnectionEvent};
+use super::handshake::{Credentials, Handshake, HandshakeProgress};
+use super::message::{Frame, PLATFORM_STATE, RpcErrorClass, is_notification, parse};
 use crate::clock::now_micros;
-use crate::metrics::{SessionMetrics, gauged};
+use crate::metrics::{ConnectionMetrics, gauged};
 
 type Socket = WebSocketStream<MaybeTlsStream<TcpStream>>;
 
@@ -38,57 +38,57 @@ const PACE: Duration = Duration::from_millis(350);
 /// Channels that the exchange does not know are asked for again after this time.
 const MISSING_AGAIN: Duration = Duration::from_secs(30);
 /// The largest message taken; bursts of hundreds of trades are far below.
-pub const LARGEST_MESSAGE: usize = 16 * 1024 * 1024;
+pub(crate) const LARGEST_MESSAGE: usize = 16 * 1024 * 1024;
 
 /// Why a connection ended.
 #[derive(Debug)]
-enum End {
+enum Disconnect {
     /// Nobody listens any more.
-    Asked,
+    ShutdownRequested,
     /// It was lost; `reason` is one of a few, for the metric.
     Lost { reason: &'static str, detail: String },
     /// Only another configuration will do.
     Fatal(Failure),
 }
 
-impl End {
-    fn lost(reason: &'static str, detail: impl std::fmt::Display) -> Self {
+impl Disconnect {
+    fn problem(reason: &'static str, detail: impl std::fmt::Display) -> Self {
         Self::Lost { reason, detail: detail.to_string() }
     }
 }
 
 /// Questions of others have numbers from here on; the conversation's own stay below.
-pub const FIRST_QUESTION: u64 = 1 << 32;
+pub(crate) const FIRST_QUESTION: u64 = 1 << 32;
 /// Questions that wait to be sent.
 const QUESTIONS: usize = 64;
 
 /// What connections need.
 #[derive(Debug)]
-pub struct Sessions {
+pub(crate) struct ReconnectingConnection {
     /// Which of several this is.
-    pub connection: usize,
+    pub(crate) connection: usize,
     /// Where the exchange is.
-    pub url: Url,
+    pub(crate) url: Url,
     /// What to subscribe to.
-    pub channels: Vec<String>,
+    pub(crate) channels: Vec<String>,
     /// Whom to log in as, if anybody.
-    pub credentials: Option<Credentials>,
+    pub(crate) credentials: Option<Credentials>,
     /// Ready while one of the connections is subscribed.
-    pub part: Part,
+    pub(crate) part: Part,
     /// Connections that are up, of all that stand side by side.
-    pub up: Arc<AtomicUsize>,
+    pub(crate) up: Arc<AtomicUsize>,
     /// What happens to connections.
-    pub metrics: SessionMetrics,
+    pub(crate) metrics: ConnectionMetrics,
     /// Where everything goes; while it is full, the socket is not read.
-    pub events: events::Sender,
+    pub(crate) events: events::EventSender,
 }
 
-impl Sessions {
+impl ReconnectingConnection {
     /// Keeps a connection until nobody listens any more.
     ///
     /// # Errors
     /// [`Failure::Config`] if the exchange says that only another configuration will do.
-    pub async fn run(self) -> Result<(), Failure> {
+    pub(crate) async fn run(self) -> Result<(), Failure> {
         let mut backoff = Backoff::new(Duration::from_millis(500), Duration::from_secs(30));
         loop {
             let mut proved = false;
@@ -97,9 +97,9 @@ impl Sessions {
                 end = self.session(&mut proved) => end,
             };
             let (reason, detail) = match end {
-                End::Asked => return Ok(()),
-                End::Fatal(failure) => return Err(failure),
-                End::Lost { reason, detail } => (reason, detail),
+                Disconnect::ShutdownRequested => return Ok(()),
+                Disconnect::Fatal(failure) => return Err(failure),
+                Disconnect::Lost { reason, detail } => (reason, detail),
             };
             // Only data proves a connection; a handshake alone does not.
             if proved {
@@ -111,7 +111,7 @@ impl Sessions {
                 self.part.waiting(format!("{reason}: {detail}"));
             }
             tracing::warn!(reason, detail, retry_in = ?delay, url = %self.url, "no connection to the exchange");
-            if self.events.send(Event::Down { connection: self.connection }).await.is_err() {
+            if self.events.send(ConnectionEvent::Down { connection: self.connection }).await.is_err() {
                 return Ok(());
             }
             tokio::select! {
@@ -123,10 +123,10 @@ impl Sessions {
 
     fn count_up(&self, by: isize) {
         let before = self.up.fetch_add(by.cast_unsigned(), Ordering::Relaxed);
-        self.metrics.connected.set(i64::try_from(before).unwrap_or(0) + i64::try_from(by).unwrap_or(0));
+        self.metrics.connections.set(i64::try_from(before).unwrap_or(0) + i64::try_from(by).unwrap_or(0));
     }
 
-    async fn session(&self, proved: &mut bool) -> End {
+    async fn session(&self, proved: &mut bool) -> Disconnect {
         let mut socket = match connect(&self.url).await {
             Ok(socket) => socket,
             Err(end) => return end,
@@ -138,7 +138,7 @@ impl Sessions {
         channels.push(PLATFORM_STATE.to_owned());
         let connection = Connection {
             sessions: self,
-            talk: Conversation::new(&channels, self.credentials.clone()),
+            talk: Handshake::new(&channels, self.credentials.clone()),
             asked_at: None,
             heard_at: Instant::now(),
             log_in_at: None,
@@ -156,22 +156,22 @@ impl Sessions {
     }
 }
 
-async fn connect(url: &Url) -> Result<Socket, End> {
+async fn connect(url: &Url) -> Result<Socket, Disconnect> {
     http::install_crypto();
     let settings = WebSocketConfig::default()
         .max_message_size(Some(LARGEST_MESSAGE))
         .max_frame_size(Some(LARGEST_MESSAGE));
     match timeout(CONNECT_WITHIN, connect_async_with_config(url.as_str(), Some(settings), true)).await {
         Ok(Ok((socket, _))) => Ok(socket),
-        Ok(Err(error)) => Err(End::lost("connect", error)),
-        Err(_) => Err(End::lost("connect", format!("no connection within {CONNECT_WITHIN:?}"))),
+        Ok(Err(error)) => Err(Disconnect::problem("connect", error)),
+        Err(_) => Err(Disconnect::problem("connect", format!("no connection within {CONNECT_WITHIN:?}"))),
     }
 }
 
 /// One connection that is up.
 struct Connection<'a> {
-    sessions: &'a Sessions,
-    talk: Conversation,
+    sessions: &'a ReconnectingConnection,
+    talk: Handshake,
     /// When the oldest question without an answer was asked.
     asked_at: Option<Instant>,
     heard_at: Instant,
@@ -188,7 +188,7 @@ struct Connection<'a> {
 impl Connection<'_> {
     /// The loop. Its order is what keeps it fair: at most one request of our own each [`PACE`], then questions, of which the exchange's
     /// credits bound the number, and everything else is reading.
-    async fn run(mut self, socket: &mut Socket, questions: &mut mpsc::Receiver<String>) -> End {
+    async fn run(mut self, socket: &mut Socket, questions: &mut mpsc::Receiver<String>) -> Disconnect {
         let mut pace = interval(PACE);
         pace.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
@@ -197,8 +197,8 @@ impl Connection<'_> {
                 _ = pace.tick() => self.speak(socket).await,
                 question = questions.recv() => match question {
                     Some(question) => self.send(socket, question).await,
-                    None if self.sessions.events.is_closed() => Err(End::Asked),
-                    None => Err(End::lost("no_data", "no answers, or no data though history has some")),
+                    None if self.sessions.events.is_closed() => Err(Disconnect::ShutdownRequested),
+                    None => Err(Disconnect::problem("no_data", "no answers, or no data though history has some")),
                 },
                 message = socket.next() => self.listen(socket, message).await,
             };
@@ -209,12 +209,12 @@ impl Connection<'_> {
     }
 
     /// Says the next thing there is to say, and notices what should have been heard by now.
-    async fn speak(&mut self, socket: &mut Socket) -> Result<(), End> {
+    async fn speak(&mut self, socket: &mut Socket) -> Result<(), Disconnect> {
         if self.heard_at.elapsed() > SILENT_AT_MOST {
-            return Err(End::lost("silent", format!("nothing heard for {SILENT_AT_MOST:?}")));
+            return Err(Disconnect::problem("silent", format!("nothing heard for {SILENT_AT_MOST:?}")));
         }
         if self.asked_at.is_some_and(|asked| asked.elapsed() > ANSWER_WITHIN) {
-            return Err(End::lost("no_answer", format!("no answer within {ANSWER_WITHIN:?}")));
+            return Err(Disconnect::problem("no_answer", format!("no answer within {ANSWER_WITHIN:?}")));
         }
         if self.log_in_at.is_some_and(|at| Instant::now() >= at) {
             self.log_in_at = None;
@@ -229,16 +229,19 @@ impl Connection<'_> {
         }
     }
 
-    async fn say(&mut self, socket: &mut Socket, request: String) -> Result<(), End> {
+    async fn say(&mut self, socket: &mut Socket, request: String) -> Result<(), Disconnect> {
         self.asked_at.get_or_insert_with(Instant::now);
         self.send(socket, request).await?;
-        self.pass_on(Event::Called).await
+        self.pass_on(ConnectionEvent::Called).await
     }
 
-    async fn send(&mut self, socket: &mut Socket, request: String) -> Result<(), End> {
+    async fn send(&mut self, socket: &mut Socket, request: String) -> Result<(), Disconnect> {
         match timeout(ANSWER_WITHIN, socket.send(Message::text(request))).await {
-            Ok(sent) => sent.map_err(|error| End::lost("send", error)),
-            Err(_) => Err(End::lost("send", format!("a request could not be sent within {ANSWER_WITHIN:?}"))),
+            Ok(sent) => sent.map_err(|error| Disconnect::problem("send", error)),
+            Err(_) => Err(Disconnect::problem(
+                "send",
+                format!("a request could not be sent within {ANSWER_WITHIN:?}"),
+            )),
         }
     }
 
@@ -246,31 +249,31 @@ impl Connection<'_> {
         &mut self,
         socket: &mut Socket,
         message: Option<Result<Message, tokio_tungstenite::tungstenite::Error>>,
-    ) -> Result<(), End> {
+    ) -> Result<(), Disconnect> {
         let received_at = now_micros();
         self.heard_at = Instant::now();
         let text = match message {
             Some(Ok(Message::Text(text))) => text,
             Some(Ok(Message::Close(frame))) => {
-                return Err(End::lost(
+                return Err(Disconnect::problem(
                     "closed",
                     frame.map_or("without a reason".into(), |frame| frame.to_string()),
                 ));
             }
             Some(Ok(Message::Binary(bytes))) => {
                 return self
-                    .pass_on(Event::Garbage { bytes: bytes.to_vec(), why: "a binary frame".into() })
+                    .pass_on(ConnectionEvent::Garbage { bytes: bytes.to_vec(), why: "a binary frame".into() })
                     .await;
             }
             // The library answers pings by itself.
             Some(Ok(Message::Ping(_) | Message::Pong(_) | Message::Frame(_))) => return Ok(()),
-            Some(Err(error)) => return Err(End::lost("read", error)),
-            None => return Err(End::lost("closed", "the connection ended")),
+            Some(Err(error)) => return Err(Disconnect::problem("read", error)),
+            None => return Err(Disconnect::problem("closed", "the connection ended")),
         };
         if is_notification(&text) {
             *self.proved = true;
             return self
-                .pass_on(Event::Frame { connection: self.sessions.connection, text, received_at })
+                .pass_on(ConnectionEvent::Frame { connection: self.sessions.connection, text, received_at })
                 .await;
         }
         match parse(&text, received_at) {
@@ -280,38 +283,45 @@ impl Connection<'_> {
             }
             Ok(Frame::Trades(_) | Frame::Maintenance)
             | Ok(Frame::Response { id: Some(FIRST_QUESTION..), .. }) => {
-                self.pass_on(Event::Frame { connection: self.sessions.connection, text, received_at }).await
+                self.pass_on(ConnectionEvent::Frame {
+                    connection: self.sessions.connection,
+                    text,
+                    received_at,
+                })
+                .await
             }
             Ok(Frame::Response { id: Some(id), outcome }) => {
                 self.answer(id, outcome)?;
                 self.up().await
             }
-            Ok(Frame::Response { id: None, outcome: Err(error) }) => Err(End::lost("refused", error)),
+            Ok(Frame::Response { id: None, outcome: Err(error) }) => {
+                Err(Disconnect::problem("refused", error))
+            }
             Ok(Frame::Heartbeat | Frame::Other | Frame::Response { .. }) => Ok(()),
             Err(error) => {
                 let bytes = text.as_bytes().to_vec();
-                self.pass_on(Event::Garbage { bytes, why: error.to_string() }).await
+                self.pass_on(ConnectionEvent::Garbage { bytes, why: error.to_string() }).await
             }
         }
     }
 
-    async fn pass_on(&self, event: Event) -> Result<(), End> {
-        self.sessions.events.send(event).await.map_err(|_| End::Asked)
+    async fn pass_on(&self, event: ConnectionEvent) -> Result<(), Disconnect> {
+        self.sessions.events.send(event).await.map_err(|_| Disconnect::ShutdownRequested)
     }
 
     /// Once every channel has been answered for.
-    async fn up(&mut self) -> Result<(), End> {
+    async fn up(&mut self) -> Result<(), Disconnect> {
         if !self.talk.is_subscribed() {
             return Ok(());
         }
         let connection = self.sessions.connection;
         if let Some(questions) = self.ask.take() {
-            self.pass_on(Event::Up { connection, questions }).await?;
+            self.pass_on(ConnectionEvent::Up { connection, questions }).await?;
         }
         let channels = self.missing.as_ref().map_or(0, |(_, missing)| missing.len());
         if channels != self.told_missing {
             self.told_missing = channels;
-            self.pass_on(Event::Missing { connection, channels }).await?;
+            self.pass_on(ConnectionEvent::Missing { connection, channels }).await?;
         }
         Ok(())
     }
@@ -320,19 +330,19 @@ impl Connection<'_> {
         &mut self,
         id: u64,
         outcome: Result<&serde_json::value::RawValue, super::message::RpcError>,
-    ) -> Result<(), End> {
+    ) -> Result<(), Disconnect> {
         let progress = self.talk.answer(id, outcome);
         self.asked_at = self.talk.waits().then(Instant::now);
         match progress {
-            Ok(Progress::None) => {}
-            Ok(Progress::LoggedIn(renew_in)) => self.log_in_at = Some(Instant::now() + renew_in),
-            Ok(Progress::Subscribed { accepted, missing }) => self.subscribed(accepted, missing),
-            Err((method, error)) if error.remedy() == Remedy::Reconfigure => {
-                return Err(End::Fatal(Failure::Config(format!(
+            Ok(HandshakeProgress::None) => {}
+            Ok(HandshakeProgress::LoggedIn(renew_in)) => self.log_in_at = Some(Instant::now() + renew_in),
+            Ok(HandshakeProgress::Subscribed { accepted, missing }) => self.subscribed(accepted, missing),
+            Err((method, error)) if error.remedy() == RpcErrorClass::Reconfigure => {
+                return Err(Disconnect::Fatal(Failure::Config(format!(
                     "the exchange refuses {method}: {error}; check deribit.channels, .client_id and .client_secret_file"
                 ))));
             }
-            Err((method, error)) => return Err(End::lost("refused", format!("{method}: {error}"))),
+            Err((method, error)) => return Err(Disconnect::problem("refused", format!("{method}: {error}"))),
         }
         Ok(())
     }
@@ -349,7 +359,7 @@ impl Connection<'_> {
             all.extend(missing);
         }
         let missing = self.missing.as_ref().map_or(&[][..], |(_, missing)| missing);
-        sessions.metrics.channels_missing.set(gauged(missing.len()));
+        sessions.metrics.unsubscribed_channels.set(gauged(missing.len()));
         if self.talk.is_subscribed() {
             if missing.is_empty() {
                 sessions.part.ready();

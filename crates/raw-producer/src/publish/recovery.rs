@@ -16,9 +16,9 @@ use rdkafka::error::KafkaError;
 use rdkafka::message::BorrowedMessage;
 use rdkafka::{Message as _, Offset, TopicPartitionList};
 
-use super::recognize::{AskRegistry, Recognizer, Verdict};
-use super::state::{OWNER, Owner, Snapshot, TOPIC, Topic};
-use crate::sequence::Holes;
+use super::classify::{AskRegistry, Classifier, RecordKind};
+use super::snapshot_records::{InstrumentSnapshot, OWNER, Owner, TOPIC, TopicState};
+use crate::sequencer::Holes;
 
 /// One question to the broker.
 const ATTEMPT: Duration = Duration::from_secs(10);
@@ -26,44 +26,45 @@ const ATTEMPT: Duration = Duration::from_secs(10);
 const STALLED: Duration = Duration::from_secs(30);
 
 /// The `covered` of what only the tail told.
-pub const UNCOVERED: i64 = -1;
+pub(crate) const UNCOVERED: i64 = -1;
 
 /// What was published before.
 #[derive(Debug, Default)]
-pub struct Learned {
+pub(crate) struct Recovered {
     /// By name.
-    pub instruments: HashMap<String, Snapshot>,
+    pub(crate) instruments: HashMap<String, InstrumentSnapshot>,
     /// `None`: nothing was ever published.
-    pub topic: Option<Topic>,
+    pub(crate) topic: Option<TopicState>,
     /// Who wrote last.
-    pub owner: Option<Owner>,
+    pub(crate) owner: Option<Owner>,
     /// The offset behind the last trade of each partition.
-    pub next_offsets: Vec<i64>,
+    pub(crate) next_offsets: Vec<i64>,
     /// Trades that were read because no snapshot covered them.
-    pub tail: u64,
+    pub(crate) tail: u64,
     /// Records among them that are no trades.
-    pub foreign: Foreign,
+    pub(crate) foreign: UnrecognizedRecords,
 }
 
 /// Records that are somebody else's.
 #[derive(Debug, Default)]
-pub struct Foreign {
+pub(crate) struct UnrecognizedRecords {
     /// How many.
-    pub records: u64,
+    pub(crate) records: u64,
     /// Where one of them lies, and why it is no trade.
-    pub example: Option<(i32, i64, String)>,
+    pub(crate) example: Option<(i32, i64, String)>,
 }
 
-impl Foreign {
+impl UnrecognizedRecords {
     fn add(&mut self, record: &BorrowedMessage<'_>, why: String) {
         self.records += 1;
         self.example.get_or_insert_with(|| (record.partition(), record.offset(), why));
     }
 }
 
-impl Learned {
+impl Recovered {
     fn take(&mut self, trade: Trade<'_>, partition: i32) {
-        let fresh = || Snapshot { last: 0, timestamp: 0, partition, covered: 0, holes: Holes::default() };
+        let fresh =
+            || InstrumentSnapshot { last: 0, timestamp: 0, partition, covered: 0, holes: Holes::default() };
         let known = self.instruments.entry(trade.instrument_name.into_owned()).or_insert_with(fresh);
         known.last = known.last.max(trade.trade_seq);
         known.timestamp = known.timestamp.max(trade.timestamp);
@@ -72,27 +73,27 @@ impl Learned {
 }
 
 /// What readers need.
-pub struct Readers<'a> {
+pub(crate) struct RecoveryReader<'a> {
     /// Kafka.
-    pub kafka: &'a KafkaConfig,
+    pub(crate) kafka: &'a KafkaConfig,
     /// The client's name.
-    pub service: &'a str,
+    pub(crate) service: &'a str,
     /// The trades' topic.
-    pub trades: &'a str,
+    pub(crate) trades: &'a str,
     /// The snapshots' topic.
-    pub sequences: &'a str,
+    pub(crate) sequences: &'a str,
     /// Partitions of the trades' topic.
-    pub partitions: i32,
+    pub(crate) partitions: i32,
     /// The registry.
-    pub schema: AskRegistry<'a>,
+    pub(crate) schema: AskRegistry<'a>,
 }
 
-impl Readers<'_> {
+impl RecoveryReader<'_> {
     /// Reads everything.
     ///
     /// # Errors
     /// If Kafka does not answer, or the topic holds what cannot be understood.
-    pub fn learn(&self) -> anyhow::Result<Learned> {
+    pub(crate) fn learn(&self) -> anyhow::Result<Recovered> {
         let clients = self.clients()?;
         let mut learned = self.snapshots(&clients)?;
         failpoint("snapshots-read");
@@ -113,7 +114,7 @@ impl Readers<'_> {
     ///
     /// # Errors
     /// If Kafka does not answer.
-    pub fn owner(&self) -> anyhow::Result<Option<Owner>> {
+    pub(crate) fn owner(&self) -> anyhow::Result<Option<Owner>> {
         Ok(self.snapshots(&self.clients()?)?.owner)
     }
 
@@ -128,8 +129,8 @@ impl Readers<'_> {
         Ok(Clients { committed: settings.create()?, uncommitted: uncommitted.create()? })
     }
 
-    fn snapshots(&self, clients: &Clients) -> anyhow::Result<Learned> {
-        let mut learned = Learned::default();
+    fn snapshots(&self, clients: &Clients) -> anyhow::Result<Recovered> {
+        let mut learned = Recovered::default();
         clients.read(self.sequences, &[0], &mut |record| {
             let key = record.key().and_then(|key| std::str::from_utf8(key).ok()).unwrap_or_default();
             let Some(value) = record.payload() else {
@@ -151,15 +152,15 @@ impl Readers<'_> {
     }
 
     /// The trades that no snapshot covers.
-    fn tail(&self, clients: &Clients, learned: &mut Learned) -> anyhow::Result<()> {
-        let mut recognizer = Recognizer::new(self.schema);
+    fn tail(&self, clients: &Clients, learned: &mut Recovered) -> anyhow::Result<()> {
+        let mut recognizer = Classifier::new(self.schema);
         let from = learned.next_offsets.clone();
         clients.read(self.trades, &from, &mut |record| {
             let place =
                 || format!("partition {} offset {} of {}", record.partition(), record.offset(), self.trades);
             let trade = match recognizer.judge(record).with_context(place)? {
-                Verdict::Trade(trade) => trade,
-                Verdict::Foreign(why) => {
+                RecordKind::Trade(trade) => trade,
+                RecordKind::Unrecognized(why) => {
                     learned.foreign.add(record, why);
                     return Ok(());
                 }

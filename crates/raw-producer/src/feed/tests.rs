@@ -11,13 +11,13 @@ const WHOLE: Millis = 1_790_000_000_000;
 const MISSED: Millis = 100_000;
 
 /// An exchange that is asked.
-struct Bench {
-    ingest: Ingest,
+struct FeedBench {
+    ingest: FeedHandler,
     line: Option<mpsc::Receiver<String>>,
     now: Instant,
 }
 
-impl Bench {
+impl FeedBench {
     /// Of a topic whose last trade of instrument A has the number 10.
     fn new() -> Self {
         Self::with_instruments(&["A".to_owned()])
@@ -27,32 +27,32 @@ impl Bench {
     fn with_instruments(names: &[String]) -> Self {
         let limits = Limits {
             hold_max: 5_000,
-            max_held: 1_700,
+            max_buffered: 1_700,
             max_ahead: 60_000,
             confirm_after: 1_000,
             patience: 300_000,
         };
-        let settings = Settings {
-            scopes: vec![Scope::Currency("BTC".into(), "any".into())],
+        let settings = FeedSettings {
+            scopes: vec![HistoryScope::Currency("BTC".into(), "any".into())],
             partitions: 1,
             start_from: None,
             reconcile_interval: 60_000,
-            calls_per_second: 1_000,
+            requests_per_second: 1_000,
             limits,
         };
         let metrics = Metrics::new("test");
-        let tools = Tools {
+        let tools = Deps {
             encoder: TradeEncoder::new(1),
             sampler: Sampler::one_in(0),
             feed: FeedMetrics::new(&metrics),
-            metrics: SequenceMetrics::new(&metrics),
+            metrics: SequencerMetrics::new(&metrics),
             part: Health::new().part("backfill"),
         };
         let mut sequencer = Sequencer::new(1, limits);
-        let ten = crate::sequence::Known { last: 10, timestamp: WHOLE, ..Default::default() };
-        names.iter().for_each(|name| sequencer.remember(name, &ten));
-        let (topic, now) = (Topic { start: WHOLE - MISSED, reconciled_through: WHOLE }, Instant::now());
-        Self { ingest: Ingest::new(settings, tools, sequencer, (Some(topic), now)), line: None, now }
+        let ten = crate::sequencer::LastPublished { last: 10, timestamp: WHOLE, ..Default::default() };
+        names.iter().for_each(|name| sequencer.restore(name, &ten));
+        let (topic, now) = (TopicState { start: WHOLE - MISSED, reconciled_through: WHOLE }, Instant::now());
+        Self { ingest: FeedHandler::new(settings, tools, sequencer, (Some(topic), now)), line: None, now }
     }
 
     /// A connection comes, and the exchange's clock.
@@ -69,7 +69,7 @@ impl Bench {
     fn come_up(&mut self) {
         let (questions, line) = mpsc::channel(100);
         self.line = Some(line);
-        self.ingest.event(Event::Up { connection: 0, questions }, self.now);
+        self.ingest.event(ConnectionEvent::Up { connection: 0, questions }, self.now);
     }
 
     /// Refuses the next question for that, passing over others.
@@ -79,13 +79,14 @@ impl Bench {
         let asked: Value = serde_json::from_str(&asked).unwrap();
         let error = json!({"code": code, "message": "refused"});
         let text = json!({"jsonrpc": "2.0", "id": asked["id"], "error": error}).to_string();
-        self.ingest.event(Event::Frame { connection: 0, text: text.into(), received_at: 0 }, self.now);
+        self.ingest
+            .event(ConnectionEvent::Frame { connection: 0, text: text.into(), received_at: 0 }, self.now);
     }
 
     /// Answers whatever is asked about what is older than history by time, until it has all been read: there is nothing.
     fn nothing_older(&mut self) {
         let until = self.ingest.deep.until();
-        while (self.ingest.phase, self.ingest.deep.until()) == (Phase::Deep, until) {
+        while (self.ingest.phase, self.ingest.deep.until()) == (Phase::BackfillByInstrument, until) {
             let asked = self.line.as_mut().unwrap().try_recv().unwrap();
             let asked: Value = serde_json::from_str(&asked).unwrap();
             let result = match asked["method"].as_str().unwrap() {
@@ -94,12 +95,13 @@ impl Bench {
                 _ => json!({"trades": [], "has_more": false}),
             };
             let text = json!({"jsonrpc": "2.0", "id": asked["id"], "result": result}).to_string();
-            self.ingest.event(Event::Frame { connection: 0, text: text.into(), received_at: 0 }, self.now);
+            self.ingest
+                .event(ConnectionEvent::Frame { connection: 0, text: text.into(), received_at: 0 }, self.now);
         }
     }
 
     fn disconnect(&mut self) {
-        self.ingest.event(Event::Down { connection: 0 }, self.now);
+        self.ingest.event(ConnectionEvent::Down { connection: 0 }, self.now);
     }
 
     /// Answers the next question for that, passing over others; what it asked.
@@ -109,8 +111,10 @@ impl Bench {
             let question: Value = serde_json::from_str(&line.try_recv().unwrap()).unwrap();
             if question["method"] == method {
                 let text = json!({"jsonrpc": "2.0", "id": question["id"], "result": result}).to_string();
-                self.ingest
-                    .event(Event::Frame { connection: 0, text: text.into(), received_at: 0 }, self.now);
+                self.ingest.event(
+                    ConnectionEvent::Frame { connection: 0, text: text.into(), received_at: 0 },
+                    self.now,
+                );
                 return question["params"].clone();
             }
         }
@@ -127,7 +131,8 @@ impl Bench {
     fn stream(&mut self, trades: &[Value]) {
         let params = json!({"channel": "trades.future.any.100ms", "data": trades});
         let text = json!({"jsonrpc": "2.0", "method": "subscription", "params": params}).to_string();
-        self.ingest.event(Event::Frame { connection: 0, text: text.into(), received_at: 0 }, self.now);
+        self.ingest
+            .event(ConnectionEvent::Frame { connection: 0, text: text.into(), received_at: 0 }, self.now);
     }
 
     /// Answers the reading by time with these trades; tells between which times it was asked.
@@ -155,7 +160,7 @@ impl Bench {
         let items = self.ingest.items();
         items
             .filter_map(|item| match item {
-                Item::Trade { of, seq, .. } => Some((of.name.to_string(), seq)),
+                OutboundRecord::Trade { of, seq, .. } => Some((of.name.to_string(), seq)),
                 _ => None,
             })
             .collect()
@@ -175,7 +180,7 @@ fn trade((name, seq, at): (&str, i64, Millis)) -> Value {
 /// Where connections last for a page only, and some gap is always open, history is read to its end all the same.
 #[test]
 fn a_reading_that_is_cut_short_goes_on_where_it_was_while_a_gap_is_open() {
-    let mut bench = Bench::new();
+    let mut bench = FeedBench::new();
     let mut asked = Vec::new();
     for round in 0..5 {
         bench.connect();
@@ -189,7 +194,7 @@ fn a_reading_that_is_cut_short_goes_on_where_it_was_while_a_gap_is_open() {
 
 #[test]
 fn what_the_process_after_this_one_need_not_read_is_noted_while_history_is_read() {
-    let mut bench = Bench::new();
+    let mut bench = FeedBench::new();
     bench.connect();
     for round in 0..5 {
         bench.page(("A", 11 + round, 20_000 + 15_000 * round));
@@ -212,8 +217,8 @@ fn trades_of_each(numbers: std::ops::RangeInclusive<i64>, at: Millis) -> Vec<Val
 }
 
 /// Of a topic that has caught up.
-fn live() -> Bench {
-    let mut bench = Bench::with_instruments(&instruments());
+fn live() -> FeedBench {
+    let mut bench = FeedBench::with_instruments(&instruments());
     bench.connect();
     bench.pages(&[], false);
     assert_eq!(bench.ingest.phase, Phase::Live);
@@ -221,7 +226,7 @@ fn live() -> Bench {
 }
 
 /// Each instrument's numbers from 11 to 60, in order.
-fn assert_all_are_published(bench: &mut Bench) {
+fn assert_all_are_published(bench: &mut FeedBench) {
     let published = bench.published();
     for name in instruments() {
         let of = published.iter().filter(|(found, _)| *found == name).map(|(_, seq)| *seq);
@@ -254,7 +259,7 @@ fn one_instrument_that_waits_for_its_gap_makes_nobody_read_history_anew() {
 /// A reading that began three seconds back each time would never catch up with such a stream.
 #[test]
 fn what_a_fast_stream_brought_too_much_of_is_read_from_where_the_last_reading_ended() {
-    let mut bench = Bench::with_instruments(&instruments());
+    let mut bench = FeedBench::with_instruments(&instruments());
     bench.connect();
     bench.stream(&trades_of_each(11..=60, MISSED + 300));
     bench.pass(500);
@@ -281,7 +286,7 @@ fn an_answer_to_an_older_reading_moves_a_newer_one_no_further() {
     assert_eq!(bench.ingest.phase, Phase::CatchingUp);
     let answer = json!({"jsonrpc": "2.0", "id": older["id"], "result": {"trades": [], "has_more": false}});
     let text = answer.to_string().into();
-    bench.ingest.event(Event::Frame { connection: 0, text, received_at: 0 }, bench.now);
+    bench.ingest.event(ConnectionEvent::Frame { connection: 0, text, received_at: 0 }, bench.now);
     assert_eq!(bench.ingest.phase, Phase::CatchingUp);
     bench.pages_up_to_sixty(MISSED + 3_900);
     assert_all_are_published(&mut bench);
@@ -289,21 +294,21 @@ fn an_answer_to_an_older_reading_moves_a_newer_one_no_further() {
 
 #[test]
 fn what_a_connection_calls_by_itself_is_taken_from_what_can_be_asked() {
-    let mut bench = Bench::new();
+    let mut bench = FeedBench::new();
     let before = bench.ingest.calls.credits(bench.now);
-    bench.ingest.event(Event::Called, bench.now);
+    bench.ingest.event(ConnectionEvent::Called, bench.now);
     assert_eq!(bench.ingest.calls.credits(bench.now), before - 1);
 }
 
 /// At the speed of reading, a hole that takes seconds to be sure of would fill all the room with its partition.
 #[test]
 fn while_a_gap_holds_its_partition_no_more_of_history_is_read_than_there_is_room_for() {
-    let mut bench = Bench::with_instruments(&instruments());
+    let mut bench = FeedBench::with_instruments(&instruments());
     bench.connect();
     bench.pages(&[trade(("I00", 12, 100))], true);
     let others = trades_of_each(11..=30, 200).into_iter().filter(|trade| trade["instrument_name"] != "I00");
     bench.pages(&others.collect::<Vec<_>>(), true);
-    let reads = |bench: &mut Bench| {
+    let reads = |bench: &mut FeedBench| {
         let line = bench.line.as_mut().unwrap();
         std::iter::from_fn(|| line.try_recv().ok()).any(|text| text.contains("currency_and_time"))
     };
@@ -316,7 +321,7 @@ const HOUR: Millis = 3_600_000;
 
 #[test]
 fn between_what_is_read_by_instrument_and_what_is_read_by_time_nothing_is_left_out() {
-    let mut bench = Bench::new();
+    let mut bench = FeedBench::new();
     bench.connect_at(72 * HOUR);
     // That takes an hour.
     bench.now += std::time::Duration::from_secs(3_600);
@@ -329,11 +334,11 @@ fn between_what_is_read_by_instrument_and_what_is_read_by_time_nothing_is_left_o
 
 #[test]
 fn what_took_so_long_that_history_by_time_does_not_reach_back_to_its_end_is_done_once_more_from_there() {
-    let mut bench = Bench::new();
+    let mut bench = FeedBench::new();
     bench.connect_at(72 * HOUR);
     bench.now += std::time::Duration::from_secs(3 * 3_600);
     bench.nothing_older();
-    assert_eq!(bench.ingest.phase, Phase::Deep);
+    assert_eq!(bench.ingest.phase, Phase::BackfillByInstrument);
     bench.nothing_older();
     let ended = bench.ingest.deep.until() - WHOLE;
     assert_eq!(bench.pages(&[], false).0, ended - 10_000);
@@ -341,7 +346,7 @@ fn what_took_so_long_that_history_by_time_does_not_reach_back_to_its_end_is_done
 
 #[test]
 fn reading_by_instrument_goes_on_after_a_lost_connection_where_it_was() {
-    let mut bench = Bench::new();
+    let mut bench = FeedBench::new();
     bench.connect_at(72 * HOUR);
     bench.answer("public/get_instruments", &json!([]));
     bench.disconnect();
@@ -353,7 +358,7 @@ fn reading_by_instrument_goes_on_after_a_lost_connection_where_it_was() {
     assert!(!left.iter().any(|text| text.contains("get_instruments")), "{left:?}");
 }
 
-/// As ours stands still while the machine sleeps: trades of now would be hours ahead, and set aside for ever.
+/// As ours stands still while the machine sleeps: trades of now would be hours ahead, and dead-lettered for ever.
 #[test]
 fn after_a_lost_connection_nothing_is_taken_before_the_exchanges_clock_is_known_again() {
     let mut bench = live();
@@ -364,13 +369,13 @@ fn after_a_lost_connection_nothing_is_taken_before_the_exchanges_clock_is_known_
     bench.answer("public/get_time", &json!(WHOLE + 8 * HOUR));
     bench.pages(&[late], false);
     let items: Vec<_> = bench.ingest.items().collect();
-    assert!(!items.iter().any(|item| matches!(item, Item::DeadLetter(_))), "{items:?}");
-    assert!(items.iter().any(|item| matches!(item, Item::Trade { seq: 11, .. })), "{items:?}");
+    assert!(!items.iter().any(|item| matches!(item, OutboundRecord::DeadLetter(_))), "{items:?}");
+    assert!(items.iter().any(|item| matches!(item, OutboundRecord::Trade { seq: 11, .. })), "{items:?}");
 }
 
 #[test]
 fn a_refused_question_does_not_pass_for_history_without_trades() {
-    let mut bench = Bench::new();
+    let mut bench = FeedBench::new();
     bench.connect();
     // Closed to those without a key for a while; and what no asking again changes.
     for code in [11_056, -32_602] {
@@ -386,20 +391,20 @@ fn while_the_exchange_does_not_know_a_channel_nothing_is_called_whole() {
     let mut bench = live();
     let begun = bench.now;
     // The exchange says what time it is; whether anything is called whole then.
-    let whole = |bench: &mut Bench, after: u64| {
+    let whole = |bench: &mut FeedBench, after: u64| {
         bench.pass(after);
         let passed = i64::try_from((bench.now - begun).as_millis()).unwrap();
         bench.answer("public/get_time", &json!(WHOLE + MISSED + passed));
-        bench.ingest.items().any(|item| matches!(item, Item::CompleteThrough { .. }))
+        bench.ingest.items().any(|item| matches!(item, OutboundRecord::Watermark { .. }))
     };
     assert!(!whole(&mut bench, 4_000), "history is to be read a second time");
     bench.pages(&[], false);
     assert!(whole(&mut bench, 1_100));
-    bench.ingest.event(Event::Missing { connection: 0, channels: 1 }, bench.now);
+    bench.ingest.event(ConnectionEvent::Missing { connection: 0, channels: 1 }, bench.now);
     assert!(!whole(&mut bench, 4_000));
     bench.pages(&[], false);
     assert!(!whole(&mut bench, 1_100), "one is missing still");
-    bench.ingest.event(Event::Missing { connection: 0, channels: 0 }, bench.now);
+    bench.ingest.event(ConnectionEvent::Missing { connection: 0, channels: 0 }, bench.now);
     assert!(!whole(&mut bench, 4_000), "history has not been read since");
     bench.pages(&[], false);
     assert!(whole(&mut bench, 1_100));
@@ -413,11 +418,11 @@ fn after_one_of_two_connections_was_lost_nothing_is_called_whole_before_history_
     bench.pages(&[], false);
     assert!(bench.ingest.confirmed);
     let (questions, _line) = mpsc::channel(100);
-    bench.ingest.event(Event::Up { connection: 1, questions }, bench.now);
+    bench.ingest.event(ConnectionEvent::Up { connection: 1, questions }, bench.now);
     bench.ingest.items().for_each(drop);
     bench.ingest.time_asked = None;
     bench.pass(100);
     bench.answer("public/get_time", &json!(WHOLE + MISSED + 5_000));
-    let complete = |item: &Item| matches!(item, Item::CompleteThrough { .. });
+    let complete = |item: &OutboundRecord| matches!(item, OutboundRecord::Watermark { .. });
     assert!(!bench.ingest.items().any(|item| complete(&item)));
 }

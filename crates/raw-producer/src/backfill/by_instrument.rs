@@ -2,14 +2,14 @@
 
 use std::collections::{HashMap, HashSet, VecDeque};
 
-use super::Purpose;
-use crate::deribit::history::{Call, Listed, PAGE};
-use crate::deribit::scope::Scope;
-use crate::sequence::Millis;
+use crate::deribit::history::{ListedInstrument, PAGE, Query};
+use crate::deribit::history_scope::HistoryScope;
+use crate::deribit::requests::RequestKind;
+use crate::sequencer::Millis;
 
 /// What is asked about an instrument.
 #[derive(Debug, Clone, Copy)]
-enum From {
+enum InstrumentCursor {
     /// Trades from that number on, and if there are none by number, as combos have them, from that time on.
     Number(i64, Millis),
     /// Trades from that time on.
@@ -18,29 +18,29 @@ enum From {
 
 /// The instruments that are read, and how far.
 #[derive(Debug, Default)]
-pub(super) struct Deep {
+pub(crate) struct InstrumentBackfill {
     start: Millis,
     from: Millis,
     until: Millis,
     listings: VecDeque<(String, bool)>,
     listing: Option<(String, bool)>,
-    wanted: VecDeque<(String, From)>,
-    asked: HashMap<String, From>,
+    wanted: VecDeque<(String, InstrumentCursor)>,
+    asked: HashMap<String, InstrumentCursor>,
     /// Currencies and kinds that are subscribed to.
     kinds: HashSet<(String, String)>,
     done: usize,
     pages: u64,
 }
 
-impl Deep {
+impl InstrumentBackfill {
     /// For the topic's start, the time from which something may be missing, and the time up to which it is read so, from which history has it by time.
-    pub(super) fn new(scopes: &[Scope], (start, from, until): (Millis, Millis, Millis)) -> Self {
+    pub(crate) fn new(scopes: &[HistoryScope], (start, from, until): (Millis, Millis, Millis)) -> Self {
         let mut deep = Self { start, from, until, ..Self::default() };
         deep.kinds = scopes
             .iter()
             .filter_map(|scope| match scope {
-                Scope::Currency(currency, kind) => Some((currency.clone(), kind.clone())),
-                Scope::Instrument(_) => None,
+                HistoryScope::Currency(currency, kind) => Some((currency.clone(), kind.clone())),
+                HistoryScope::Instrument(_) => None,
             })
             .collect();
         let currencies: HashSet<&String> = deep.kinds.iter().map(|(currency, _)| currency).collect();
@@ -48,66 +48,70 @@ impl Deep {
             deep.listings.extend([(currency.clone(), true), (currency.clone(), false)]);
         }
         for scope in scopes {
-            if let Scope::Instrument(name) = scope {
-                deep.wanted.push_back((name.clone(), From::Time(start)));
+            if let HistoryScope::Instrument(name) = scope {
+                deep.wanted.push_back((name.clone(), InstrumentCursor::Time(start)));
             }
         }
         deep
     }
 
     /// Instruments with their last number.
-    pub(super) fn know(&mut self, known: Vec<(String, i64, Millis)>) {
+    pub(crate) fn know(&mut self, known: Vec<(String, i64, Millis)>) {
         let names: HashSet<&String> = known.iter().map(|(name, ..)| name).collect();
         self.wanted.retain(|(name, _)| !names.contains(name));
         self.wanted.extend(
-            known.into_iter().map(|(name, last, timestamp)| (name, From::Number(last + 1, timestamp))),
+            known
+                .into_iter()
+                .map(|(name, last, timestamp)| (name, InstrumentCursor::Number(last + 1, timestamp))),
         );
     }
 
     /// Instruments of which nothing is known.
-    pub(super) fn listed(&mut self, listed: Vec<Listed>) {
+    pub(crate) fn listed(&mut self, listed: Vec<ListedInstrument>) {
         let Some((currency, _)) = self.listing.take() else { return };
         let Self { start, from, until, kinds, wanted, .. } = self;
-        let subscribed = |one: &Listed| {
+        let subscribed = |one: &ListedInstrument| {
             kinds.iter().any(|(of, kind)| *of == currency && (kind == "any" || *kind == one.kind))
         };
         let found = listed.into_iter().filter(subscribed);
         let found = found.filter(|one| one.expiration_timestamp >= *from);
         let found = found.filter(|one| one.creation_timestamp < *until);
-        wanted.extend(
-            found.map(|one| (one.instrument_name, From::Time(one.creation_timestamp.max(*start).max(*from)))),
-        );
+        wanted.extend(found.map(|one| {
+            (one.instrument_name, InstrumentCursor::Time(one.creation_timestamp.max(*start).max(*from)))
+        }));
     }
 
-    pub(super) fn until(&self) -> Millis {
+    pub(crate) fn until(&self) -> Millis {
         self.until
     }
 
-    pub(super) fn is_done(&self) -> bool {
+    pub(crate) fn is_done(&self) -> bool {
         self.listings.is_empty() && self.listing.is_none() && self.wanted.is_empty() && self.asked.is_empty()
     }
 
-    pub(super) fn next_call(&mut self) -> Option<(Call, Purpose)> {
+    pub(crate) fn next_call(&mut self) -> Option<(Query, RequestKind)> {
         if self.listing.is_none()
             && let Some((currency, expired)) = self.listings.pop_front()
         {
             self.listing = Some((currency.clone(), expired));
-            return Some((Call::Instruments { currency, expired }, Purpose::Listing));
+            return Some((Query::Instruments { currency, expired }, RequestKind::Listing));
         }
         let (name, from) = self.wanted.pop_front()?;
         self.asked.insert(name.clone(), from);
         let call = match from {
-            From::Number(first, _) => {
+            InstrumentCursor::Number(first, _) => {
                 let page = i64::try_from(PAGE).unwrap_or(i64::MAX);
-                Call::Numbers { name: name.clone(), seqs: (first, first + page - 1) }
+                Query::Numbers { name: name.clone(), seqs: (first, first + page - 1) }
             }
-            From::Time(time) => Call::Instrument { name: name.clone(), times: (time, self.until) },
+            InstrumentCursor::Time(time) => {
+                Query::Instrument { name: name.clone(), times: (time, self.until) }
+            }
         };
-        Some((call, Purpose::Deep(name)))
+        Some((call, RequestKind::InstrumentBackfill(name)))
     }
 
     /// An instrument's page, up to that number and time.
-    pub(super) fn answered(
+    pub(crate) fn answered(
         &mut self,
         name: &str,
         (last, newest): (Option<i64>, Option<Millis>),
@@ -117,10 +121,12 @@ impl Deep {
         let behind = newest.is_some_and(|newest| newest < self.until);
         let next = match (from, last, newest) {
             // A question by number is for one page; there is no telling what is behind it but by asking.
-            (From::Number(..), Some(last), Some(newest)) if behind => Some(From::Number(last + 1, newest)),
-            (From::Number(_, time), None, _) => Some(From::Time(time)),
-            (From::Time(_), Some(last), Some(newest)) if behind && has_more => {
-                Some(From::Number(last + 1, newest))
+            (InstrumentCursor::Number(..), Some(last), Some(newest)) if behind => {
+                Some(InstrumentCursor::Number(last + 1, newest))
+            }
+            (InstrumentCursor::Number(_, time), None, _) => Some(InstrumentCursor::Time(time)),
+            (InstrumentCursor::Time(_), Some(last), Some(newest)) if behind && has_more => {
+                Some(InstrumentCursor::Number(last + 1, newest))
             }
             _ => None,
         };
@@ -132,23 +138,23 @@ impl Deep {
     }
 
     /// Nothing can be had of the instrument.
-    pub(super) fn done(&mut self, name: &str) {
+    pub(crate) fn done(&mut self, name: &str) {
         self.asked.remove(name);
         self.done += 1;
     }
 
-    pub(super) fn failed(&mut self, name: &str) {
+    pub(crate) fn failed(&mut self, name: &str) {
         if let Some(from) = self.asked.remove(name) {
             self.wanted.push_back((name.to_owned(), from));
         }
     }
 
-    pub(super) fn failed_listing(&mut self) {
+    pub(crate) fn failed_listing(&mut self) {
         self.listings.extend(self.listing.take());
     }
 
     /// What is done, and its share of the whole as far as the instruments are known.
-    pub(super) fn progress(&self) -> (String, f64) {
+    pub(crate) fn progress(&self) -> (String, f64) {
         let all = self.done + self.wanted.len() + self.asked.len();
         let what = format!(
             "backfilling older than a day: {} of {all} instruments read, {} pages",
@@ -164,7 +170,7 @@ mod tests {
 
     #[test]
     fn progress_is_the_share_of_the_instruments_that_are_read_to_the_end() {
-        let mut deep = Deep::new(&[], (0, 0, 100));
+        let mut deep = InstrumentBackfill::new(&[], (0, 0, 100));
         assert_eq!(deep.progress().1, 0.0);
         deep.know(vec![("A".into(), 7, 5), ("B".into(), 3, 6)]);
         deep.next_call();
@@ -182,9 +188,10 @@ mod tests {
 
     #[test]
     fn of_a_listing_only_the_kinds_are_read_that_are_subscribed_to() {
-        let mut deep = Deep::new(&[Scope::Currency("BTC".into(), "option".into())], (0, 0, 100));
-        assert!(matches!(deep.next_call(), Some((Call::Instruments { .. }, Purpose::Listing))));
-        let listed = |name: &str, kind: &str| Listed {
+        let mut deep =
+            InstrumentBackfill::new(&[HistoryScope::Currency("BTC".into(), "option".into())], (0, 0, 100));
+        assert!(matches!(deep.next_call(), Some((Query::Instruments { .. }, RequestKind::Listing))));
+        let listed = |name: &str, kind: &str| ListedInstrument {
             instrument_name: name.into(),
             kind: kind.into(),
             creation_timestamp: 0,
@@ -192,6 +199,6 @@ mod tests {
         };
         deep.listed(vec![listed("BTC-PERPETUAL", "future"), listed("BTC-1JAN27-1-C", "option")]);
         let asked: Vec<_> = std::iter::from_fn(|| deep.next_call()).map(|(_, purpose)| purpose).collect();
-        assert_eq!(asked, [Purpose::Listing, Purpose::Deep("BTC-1JAN27-1-C".into())]);
+        assert_eq!(asked, [RequestKind::Listing, RequestKind::InstrumentBackfill("BTC-1JAN27-1-C".into())]);
     }
 }

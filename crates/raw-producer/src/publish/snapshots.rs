@@ -13,15 +13,15 @@ use foldhash::fast::RandomState;
 use rdkafka::message::{Header, OwnedHeaders};
 use rdkafka::producer::BaseRecord;
 
-use super::deliveries::{Deliveries, InFlight};
-use super::learn::UNCOVERED;
-use super::state::{OWNER, Owner, Snapshot, TOPIC};
-use super::{Body, DeadLetter, Instrument, Item};
+use super::deliveries::{DeliveryReports, PendingDelivery};
+use super::recovery::UNCOVERED;
+use super::snapshot_records::{InstrumentSnapshot, OWNER, Owner, TOPIC};
+use super::{DeadLetter, EncodedTrade, InstrumentRef, OutboundRecord};
 use crate::clock::now_micros;
 use crate::metrics::WriterMetrics;
-use crate::sequence::{Holes, Id, Millis};
+use crate::sequencer::{Holes, InstrumentId, Millis};
 
-type Tx<'p> = Transaction<'p, Deliveries>;
+type Tx<'p> = Transaction<'p, DeliveryReports>;
 type Sent = Result<(), TransactionError>;
 
 /// So many trades at most have to be read at a start.
@@ -33,34 +33,34 @@ const ROUND_PAUSE: Duration = Duration::from_secs(1);
 
 /// Names of the topics that are written.
 #[derive(Debug, Clone)]
-pub struct Names {
+pub(crate) struct TopicNames {
     /// Trades.
-    pub trades: String,
+    pub(crate) trades: String,
     /// Snapshots.
-    pub sequences: String,
+    pub(crate) sequences: String,
     /// Watermarks.
-    pub watermarks: String,
+    pub(crate) watermarks: String,
     /// What could not be used.
-    pub dead_letter: String,
+    pub(crate) dead_letter: String,
 }
 
 #[derive(Debug, Clone, Copy)]
-struct Reached {
+struct InstrumentPosition {
     last: i64,
     timestamp: Millis,
     partition: i32,
 }
 
 /// Keeps account of what is committed, and writes it down now and then.
-pub struct Book {
-    names: Names,
+pub(crate) struct SnapshotWriter {
+    names: TopicNames,
     watermark: Encoder,
-    deliveries: Deliveries,
+    deliveries: DeliveryReports,
     metrics: WriterMetrics,
     /// What changed since the last round of snapshots, as far as it is committed.
-    dirty: HashMap<Arc<str>, Reached, RandomState>,
+    dirty: HashMap<Arc<str>, InstrumentPosition, RandomState>,
     /// What changed in the open transaction.
-    fresh: HashMap<Id, (Arc<str>, Reached), RandomState>,
+    fresh: HashMap<InstrumentId, (Arc<str>, InstrumentPosition), RandomState>,
     holes: HashMap<Arc<str>, Holes>,
     /// Up to when the topic is whole, as the open transaction says.
     reconciled_through: Option<Millis>,
@@ -71,10 +71,14 @@ pub struct Book {
     round_sent: bool,
 }
 
-impl Book {
+impl SnapshotWriter {
     /// An empty book.
-    #[must_use]
-    pub fn new(names: Names, watermark: Encoder, deliveries: Deliveries, metrics: WriterMetrics) -> Self {
+    pub(crate) fn new(
+        names: TopicNames,
+        watermark: Encoder,
+        deliveries: DeliveryReports,
+        metrics: WriterMetrics,
+    ) -> Self {
         Self {
             names,
             watermark,
@@ -92,28 +96,30 @@ impl Book {
     }
 
     /// What was found at the start: offsets, and of instruments their holes; what only the tail told is written at the next round.
-    pub fn begin_with(&mut self, instruments: &HashMap<String, Snapshot>, next_offsets: Vec<i64>) {
+    pub(crate) fn restore_state(
+        &mut self,
+        instruments: &HashMap<String, InstrumentSnapshot>,
+        next_offsets: Vec<i64>,
+    ) {
         for (name, snapshot) in instruments {
             if !snapshot.holes.is_empty() {
                 self.holes.insert(name.as_str().into(), snapshot.holes.clone());
             }
             if snapshot.covered == UNCOVERED {
-                let Snapshot { last, timestamp, partition, .. } = *snapshot;
-                self.dirty.insert(name.as_str().into(), Reached { last, timestamp, partition });
+                let InstrumentSnapshot { last, timestamp, partition, .. } = *snapshot;
+                self.dirty.insert(name.as_str().into(), InstrumentPosition { last, timestamp, partition });
             }
         }
         self.deliveries.begin_at(next_offsets);
     }
 
     /// Whether something waits for a transaction though nothing was handed in.
-    #[must_use]
-    pub fn has_more(&self) -> bool {
+    pub(crate) fn has_more(&self) -> bool {
         !self.complete_through.is_empty()
     }
 
     /// Whether it is time for snapshots.
-    #[must_use]
-    pub fn round_is_due(&self) -> bool {
+    pub(crate) fn snapshots_are_due(&self) -> bool {
         let (last, wanted) = self.round;
         let due = self.trades >= ROUND_TRADES
             || last.elapsed() >= ROUND_AGE
@@ -122,14 +128,14 @@ impl Book {
     }
 
     /// Keeps what goes into the next transaction's beginning; `false` for anything else. Not while trades wait that were handed in before it.
-    pub(super) fn keeps(&mut self, item: &Item) -> bool {
-        let Item::CompleteThrough { partition, time } = item else { return false };
+    pub(super) fn keeps(&mut self, item: &OutboundRecord) -> bool {
+        let OutboundRecord::Watermark { partition, time } = item else { return false };
         self.complete_through.insert(*partition, *time);
         true
     }
 
     /// The next transaction is the last.
-    pub fn want_round(&mut self) {
+    pub(crate) fn request_snapshots(&mut self) {
         self.trades = ROUND_TRADES;
     }
 
@@ -139,11 +145,11 @@ impl Book {
         for (partition, time) in std::mem::take(&mut self.complete_through) {
             self.send_watermark(tx, (partition, time), &offsets)?;
         }
-        self.round_sent = self.round_is_due();
+        self.round_sent = self.snapshots_are_due();
         if self.round_sent {
             for (name, reached) in &self.dirty {
                 let at = usize::try_from(reached.partition).ok();
-                let snapshot = Snapshot {
+                let snapshot = InstrumentSnapshot {
                     last: reached.last,
                     timestamp: reached.timestamp,
                     partition: reached.partition,
@@ -162,26 +168,28 @@ impl Book {
     }
 
     /// Sends an item, or keeps it until what it is about is committed.
-    pub(super) fn send(&mut self, tx: &Tx<'_>, item: Item) -> Sent {
+    pub(super) fn send(&mut self, tx: &Tx<'_>, item: OutboundRecord) -> Sent {
         match item {
-            Item::Trade { of, seq, timestamp, body } => self.send_trade(tx, (of, seq, timestamp), body),
-            Item::GivenUp { of, last, timestamp, holes } => {
-                let Instrument { id, name, partition } = of;
-                self.fresh.insert(id, (name.clone(), Reached { last, timestamp, partition }));
+            OutboundRecord::Trade { of, seq, timestamp, body } => {
+                self.send_trade(tx, (of, seq, timestamp), body)
+            }
+            OutboundRecord::Skipped { of, last, timestamp, holes } => {
+                let InstrumentRef { id, name, partition } = of;
+                self.fresh.insert(id, (name.clone(), InstrumentPosition { last, timestamp, partition }));
                 self.holes.insert(name, holes);
                 self.round.1 = true;
                 Ok(())
             }
-            Item::Topic(topic) => {
+            OutboundRecord::TopicState(topic) => {
                 self.reconciled_through = Some(topic.reconciled_through);
                 self.send_state(tx, TOPIC, &topic)
             }
-            Item::Forget(name) => self.send_tombstone(tx, &name),
-            Item::CompleteThrough { .. } => {
+            OutboundRecord::RemoveInstrument(name) => self.send_tombstone(tx, &name),
+            OutboundRecord::Watermark { .. } => {
                 self.keeps(&item);
                 Ok(())
             }
-            Item::DeadLetter(letter) => self.send_dead_letter(tx, &letter),
+            OutboundRecord::DeadLetter(letter) => self.send_dead_letter(tx, &letter),
         }
     }
 
@@ -191,7 +199,7 @@ impl Book {
             self.dirty.clear();
             self.trades = 0;
             self.round = (Instant::now(), false);
-            self.metrics.snapshot_rounds.inc();
+            self.metrics.snapshots.inc();
             failpoint("snapshot-committed");
         }
         self.dirty.extend(self.fresh.drain().map(|(_, reached)| reached));
@@ -205,14 +213,15 @@ impl Book {
     fn send_trade(
         &mut self,
         tx: &Tx<'_>,
-        (of, seq, timestamp): (Instrument, i64, Millis),
-        body: Body,
+        (of, seq, timestamp): (InstrumentRef, i64, Millis),
+        body: EncodedTrade,
     ) -> Sent {
         let headers =
             body.traced.as_ref().and_then(|traced| trace::inject(&traced.publish)).map(|context| {
                 OwnedHeaders::new().insert(Header { key: TRACEPARENT, value: Some(&context) })
             });
-        let in_flight = InFlight::Trade { timestamp, received_at: body.received_at, traced: body.traced };
+        let in_flight =
+            PendingDelivery::Trade { timestamp, received_at: body.received_at, traced: body.traced };
         let mut record = BaseRecord::with_opaque_to(&self.names.trades, Box::new(in_flight))
             .key(of.name.as_bytes())
             .payload(&*body.value)
@@ -222,8 +231,8 @@ impl Book {
         self.deliveries.sent();
         tx.send(record)?;
         self.trades += 1;
-        let Instrument { id, name, partition } = of;
-        self.fresh.insert(id, (name, Reached { last: seq, timestamp, partition }));
+        let InstrumentRef { id, name, partition } = of;
+        self.fresh.insert(id, (name, InstrumentPosition { last: seq, timestamp, partition }));
         Ok(())
     }
 
@@ -236,7 +245,7 @@ impl Book {
             .encode(&watermark, &mut value)
             .expect("the schema has these three numbers, as a test of the contract shows");
         tx.send(
-            BaseRecord::with_opaque_to(&self.names.watermarks, Box::new(InFlight::State))
+            BaseRecord::with_opaque_to(&self.names.watermarks, Box::new(PendingDelivery::State))
                 .key(key.as_bytes())
                 .payload(value.as_slice())
                 .partition(partition)
@@ -254,7 +263,7 @@ impl Book {
             headers = headers.insert(Header { key: "truncated_from", value: Some(&length) });
         }
         let record: BaseRecord<'_, [u8], [u8], _> =
-            BaseRecord::with_opaque_to(&self.names.dead_letter, Box::new(InFlight::State))
+            BaseRecord::with_opaque_to(&self.names.dead_letter, Box::new(PendingDelivery::State))
                 .payload(&*letter.bytes)
                 .timestamp(now_micros() / 1000)
                 .headers(headers);
@@ -267,7 +276,7 @@ impl Book {
         self.dirty.remove(name);
         self.fresh.retain(|_, (fresh, _)| fresh != name);
         let record: BaseRecord<'_, [u8], [u8], _> =
-            BaseRecord::with_opaque_to(&self.names.sequences, Box::new(InFlight::State))
+            BaseRecord::with_opaque_to(&self.names.sequences, Box::new(PendingDelivery::State))
                 .key(name.as_bytes())
                 .partition(0)
                 .timestamp(now_micros() / 1000);
@@ -277,7 +286,7 @@ impl Book {
     fn send_state(&self, tx: &Tx<'_>, key: &str, value: &impl serde::Serialize) -> Sent {
         let value = serde_json::to_vec(value).expect("plain numbers and text become JSON");
         tx.send(
-            BaseRecord::with_opaque_to(&self.names.sequences, Box::new(InFlight::State))
+            BaseRecord::with_opaque_to(&self.names.sequences, Box::new(PendingDelivery::State))
                 .key(key.as_bytes())
                 .payload(value.as_slice())
                 .partition(0)

@@ -2,11 +2,14 @@
 
 use std::collections::BTreeSet;
 
-use super::{Arrival, Gap, Id, Instrument, Millis, OPEN, Sequencer, Source, Verdict, Wait};
+use super::{
+    Buffer, Disposition, Gap, IncomingTrade, InstrumentId, InstrumentState, Millis, OPEN, Sequencer,
+    TradeSource,
+};
 
 /// Of one partition.
 #[derive(Debug, Default)]
-pub(super) struct Partition {
+pub(super) struct PartitionState {
     /// Instruments of which something waits.
     pub(super) waiting: BTreeSet<u32>,
     /// Those of them that have a gap.
@@ -17,10 +20,10 @@ pub(super) struct Partition {
 
 impl<T> Sequencer<T> {
     /// Puts a trade with those that wait, if there is room.
-    pub(super) fn hold(&mut self, id: u32, arrival: Arrival<T>, source: Source) -> Verdict {
-        let Some(instrument) = self.instruments.get_mut(id as usize) else { return Verdict::Dropped };
+    pub(super) fn hold(&mut self, id: u32, arrival: IncomingTrade<T>, source: TradeSource) -> Disposition {
+        let Some(instrument) = self.instruments.get_mut(id as usize) else { return Disposition::Dropped };
         let (seen, read_through) = ((arrival.seq, arrival.timestamp), self.read_through);
-        let wait = instrument.wait.get_or_insert_with(|| Box::new(Wait::new(seen, read_through)));
+        let wait = instrument.wait.get_or_insert_with(|| Box::new(Buffer::new(seen, read_through)));
         wait.saw(arrival.seq, arrival.timestamp);
         let partition = self.partitions.get_mut(instrument.partition as usize);
         let has_gap = partition.is_some_and(|partition| {
@@ -29,32 +32,32 @@ impl<T> Sequencer<T> {
         });
         let full = match source {
             // While history is read, the stream must not take the room that history needs.
-            Source::Live if self.gate != OPEN => self.held >= self.limits.max_held / 2,
+            TradeSource::Live if self.gate != OPEN => self.held >= self.limits.max_buffered / 2,
             // What was read makes room by itself as the reading goes on, and is read once only. Whoever reads sees to it that it is not
             // too much; what stays behind a gap would stay for long.
-            Source::Scan if self.gate != OPEN && !has_gap => false,
-            _ => self.held >= self.limits.max_held,
+            TradeSource::History if self.gate != OPEN && !has_gap => false,
+            _ => self.held >= self.limits.max_buffered,
         };
         let unknown = instrument.next.is_none();
-        if unknown && source == Source::Scan && wait.base.is_none_or(|(seq, _)| arrival.seq < seq) {
+        if unknown && source == TradeSource::History && wait.base.is_none_or(|(seq, _)| arrival.seq < seq) {
             wait.base = Some((arrival.seq, arrival.timestamp));
         }
         // The one that everything waits for always fits: with it, others leave.
         if full && instrument.next != Some(arrival.seq) {
             if wait.trades.contains_key(&arrival.seq) {
-                return Verdict::Duplicate;
+                return Disposition::Duplicate;
             }
             wait.dropped(arrival.seq, arrival.timestamp);
             let newest = self.dropped.entry(id).or_insert(arrival.timestamp);
             *newest = arrival.timestamp.max(*newest);
-            return Verdict::Dropped;
+            return Disposition::Dropped;
         }
         match wait.trades.entry(arrival.seq) {
-            std::collections::btree_map::Entry::Occupied(_) => Verdict::Duplicate,
+            std::collections::btree_map::Entry::Occupied(_) => Disposition::Duplicate,
             std::collections::btree_map::Entry::Vacant(place) => {
                 place.insert(arrival);
                 self.held += 1;
-                Verdict::Held
+                Disposition::Held
             }
         }
     }
@@ -98,7 +101,7 @@ impl<T> Sequencer<T> {
         ready.sort_by_key(|(time, ..)| *time);
         for (_, id, arrival) in ready {
             if let Some(instrument) = self.instruments.get_mut(id as usize) {
-                instrument.publish(Id(id), arrival, &mut self.out);
+                instrument.publish(InstrumentId(id), arrival, &mut self.out);
             }
         }
         for id in ids {
@@ -127,7 +130,7 @@ impl<T> Sequencer<T> {
         let (mut next, mut time, wait) = (instrument.next?, instrument.timestamp, instrument.wait.as_ref()?);
         let old = wait.gap.as_ref().is_some_and(|gap| now - gap.since >= self.limits.hold_max);
         for arrival in
-            wait.trades.values().take_while(|arrival| arrival.timestamp < self.gate || arrival.aside)
+            wait.trades.values().take_while(|arrival| arrival.timestamp < self.gate || arrival.dead_lettered)
         {
             if arrival.seq != next {
                 return (!old).then_some(time);
@@ -136,7 +139,7 @@ impl<T> Sequencer<T> {
             time = time.max(arrival.effective(now));
         }
         // What comes next is known to exist, and was dropped for lack of room.
-        let witnessed = wait.witness(Some(next)).is_some_and(|(_, at)| at < self.gate);
+        let witnessed = wait.first_known_after_gap(Some(next)).is_some_and(|(_, at)| at < self.gate);
         (witnessed && !old).then_some(time)
     }
 
@@ -145,10 +148,10 @@ impl<T> Sequencer<T> {
         &mut self,
         id: u32,
         (now, bound): (Millis, Millis),
-        ready: &mut Vec<(Millis, u32, Arrival<T>)>,
+        ready: &mut Vec<(Millis, u32, IncomingTrade<T>)>,
     ) {
         let gate = self.gate;
-        let Some(Instrument { next: Some(next), wait: Some(wait), .. }) =
+        let Some(InstrumentState { next: Some(next), wait: Some(wait), .. }) =
             self.instruments.get_mut(id as usize)
         else {
             return;
@@ -157,7 +160,8 @@ impl<T> Sequencer<T> {
         while let Some(entry) = wait.trades.first_entry() {
             let arrival = entry.get();
             let effective = arrival.effective(now);
-            let passes = arrival.seq == *next && (effective < gate || arrival.aside) && effective <= bound;
+            let passes =
+                arrival.seq == *next && (effective < gate || arrival.dead_lettered) && effective <= bound;
             if !passes {
                 break;
             }
@@ -173,8 +177,8 @@ impl<T> Sequencer<T> {
         let Some(instrument) = self.instruments.get_mut(id as usize) else { return };
         let Some(wait) = instrument.wait.as_mut() else { return };
         let Some(partition) = self.partitions.get_mut(instrument.partition as usize) else { return };
-        let witness = wait.witness(instrument.next);
-        if witness.is_some_and(|(_, time)| time < gate) {
+        let first_known_after_gap = wait.first_known_after_gap(instrument.next);
+        if first_known_after_gap.is_some_and(|(_, time)| time < gate) {
             wait.gap.get_or_insert_with(|| Gap::new(now, now));
             partition.gaps.insert(id);
         } else {

@@ -2,25 +2,24 @@
 
 use std::collections::BTreeSet;
 
-use super::history::Call;
-use crate::sequence::Millis;
+use super::history::Query;
+use crate::sequencer::Millis;
 
 /// What history by currency can be asked for; there is no "any" there.
-pub const CURRENCIES: [&str; 5] = ["BTC", "ETH", "USDC", "USDT", "EURR"];
+pub(crate) const CURRENCIES: [&str; 5] = ["BTC", "ETH", "USDC", "USDT", "EURR"];
 
 /// A part of history that can be read by time.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Scope {
+pub(crate) enum HistoryScope {
     /// A currency and a kind, which may be `any`.
     Currency(String, String),
     /// One instrument.
     Instrument(String),
 }
 
-impl Scope {
+impl HistoryScope {
     /// The parts that the channels' trades are in.
-    #[must_use]
-    pub fn of_channels(channels: &[String]) -> Vec<Self> {
+    pub(crate) fn of_channels(channels: &[String]) -> Vec<Self> {
         let mut scopes = BTreeSet::new();
         let mut kinds_of_any = BTreeSet::new();
         for channel in channels {
@@ -48,11 +47,10 @@ impl Scope {
     }
 
     /// The question for its trades between two times, both included.
-    #[must_use]
-    pub fn call(&self, times: (Millis, Millis)) -> Call {
+    pub(crate) fn call(&self, times: (Millis, Millis)) -> Query {
         match self.clone() {
-            Self::Currency(currency, kind) => Call::Currency { currency, kind, times },
-            Self::Instrument(name) => Call::Instrument { name, times },
+            Self::Currency(currency, kind) => Query::Currency { currency, kind, times },
+            Self::Instrument(name) => Query::Instrument { name, times },
         }
     }
 }
@@ -61,24 +59,27 @@ impl Scope {
 mod tests {
     use super::*;
 
-    fn scopes(channels: &[&str]) -> Vec<Scope> {
-        Scope::of_channels(&channels.iter().map(|&c| c.to_owned()).collect::<Vec<_>>())
+    fn scopes(channels: &[&str]) -> Vec<HistoryScope> {
+        HistoryScope::of_channels(&channels.iter().map(|&c| c.to_owned()).collect::<Vec<_>>())
     }
 
     #[test]
     fn all_kinds_of_any_currency_are_one_call_a_currency() {
         let all = ["future", "option", "spot", "future_combo", "option_combo"];
         let channels: Vec<_> = all.iter().map(|kind| format!("trades.{kind}.any.100ms")).collect();
-        let found = Scope::of_channels(&channels);
+        let found = HistoryScope::of_channels(&channels);
         assert_eq!(found.len(), CURRENCIES.len());
-        assert!(found.contains(&Scope::Currency("EURR".into(), "any".into())));
+        assert!(found.contains(&HistoryScope::Currency("EURR".into(), "any".into())));
     }
 
     #[test]
     fn a_narrower_choice_of_channels_is_a_narrower_choice_of_history() {
         assert_eq!(
             scopes(&["trades.option.BTC.raw", "trades.option.BTC.100ms", "trades.ETH-PERPETUAL.100ms"]),
-            [Scope::Currency("BTC".into(), "option".into()), Scope::Instrument("ETH-PERPETUAL".into())]
+            [
+                HistoryScope::Currency("BTC".into(), "option".into()),
+                HistoryScope::Instrument("ETH-PERPETUAL".into())
+            ]
         );
         assert_eq!(scopes(&["trades.spot.any.100ms"]).len(), 5);
     }

@@ -3,8 +3,7 @@
 //! Computed here rather than left to librdkafka, because a partition is held back as a whole *before* anything is sent to it.
 
 /// The partition of a key among `count` partitions, which are at least one.
-#[must_use]
-pub fn partition_of(key: &[u8], count: u32) -> u32 {
+pub(crate) fn partition_of(key: &[u8], count: u32) -> u32 {
     (murmur2(key) & 0x7fff_ffff) % count.max(1)
 }
 

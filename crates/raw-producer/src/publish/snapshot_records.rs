@@ -11,52 +11,51 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::sequence::{Holes, Known, Millis};
+use crate::sequencer::{Holes, LastPublished, Millis};
 
 /// The key of [`Owner`]; no instrument's name begins with a colon.
-pub const OWNER: &str = ":owner";
-/// The key of [`Topic`].
-pub const TOPIC: &str = ":topic";
+pub(crate) const OWNER: &str = ":owner";
+/// The key of [`TopicState`].
+pub(crate) const TOPIC: &str = ":topic";
 
 /// Which process writes the topic.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Owner {
+pub(crate) struct Owner {
     /// Different for each process.
-    pub owner: String,
+    pub(crate) owner: String,
     /// When it began, by our clock.
-    pub since: Millis,
+    pub(crate) since: Millis,
 }
 
 /// What is known of the topic as a whole.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Topic {
+pub(crate) struct TopicState {
     /// Trades before this time do not belong to it.
-    pub start: Millis,
+    pub(crate) start: Millis,
     /// Up to this time it was compared with history, and found or made whole.
-    pub reconciled_through: Millis,
+    pub(crate) reconciled_through: Millis,
 }
 
 /// What is known of an instrument.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Snapshot {
+pub(crate) struct InstrumentSnapshot {
     /// The last number that was published or given up.
-    pub last: i64,
+    pub(crate) last: i64,
     /// The time of the last published trade.
-    pub timestamp: Millis,
+    pub(crate) timestamp: Millis,
     /// The instrument's partition of the trades' topic.
-    pub partition: i32,
+    pub(crate) partition: i32,
     /// Trades of that partition at lower offsets are taken into account, of all instruments in the same round.
-    pub covered: i64,
+    pub(crate) covered: i64,
     /// Numbers without a trade.
     #[serde(default, skip_serializing_if = "Holes::is_empty")]
-    pub holes: Holes,
+    pub(crate) holes: Holes,
 }
 
-impl Snapshot {
+impl InstrumentSnapshot {
     /// What the sequencer wants to know.
-    #[must_use]
-    pub fn known(&self) -> Known {
-        Known { last: self.last, timestamp: self.timestamp, holes: self.holes.clone() }
+    pub(crate) fn known(&self) -> LastPublished {
+        LastPublished { last: self.last, timestamp: self.timestamp, holes: self.holes.clone() }
     }
 }
 
@@ -66,7 +65,7 @@ mod tests {
 
     #[test]
     fn a_snapshot_reads_back_and_stays_small() {
-        let mut snapshot = Snapshot {
+        let mut snapshot = InstrumentSnapshot {
             last: 7,
             timestamp: 1_786_911_707_538,
             partition: 3,
@@ -75,10 +74,10 @@ mod tests {
         };
         let text = serde_json::to_string(&snapshot).unwrap();
         assert_eq!(text, r#"{"last":7,"timestamp":1786911707538,"partition":3,"covered":99}"#);
-        assert_eq!(serde_json::from_str::<Snapshot>(&text).unwrap(), snapshot);
+        assert_eq!(serde_json::from_str::<InstrumentSnapshot>(&text).unwrap(), snapshot);
         snapshot.holes.add(3, 5);
         let text = serde_json::to_string(&snapshot).unwrap();
         assert!(text.ends_with(r#""holes":[[3,5]]}"#), "{text}");
-        assert_eq!(serde_json::from_str::<Snapshot>(&text).unwrap(), snapshot);
+        assert_eq!(serde_json::from_str::<InstrumentSnapshot>(&text).unwrap(), snapshot);
     }
 }

@@ -5,7 +5,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use common::config::{Invalid, TopicsConfig};
 use serde::{Deserialize, Deserializer, de};
 
-use crate::sequence::Millis;
+use crate::sequencer::Millis;
 
 /// A time, or how long before now.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

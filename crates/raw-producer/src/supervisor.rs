@@ -23,21 +23,21 @@ use tokio::sync::{Semaphore, mpsc, oneshot};
 use tokio::task::JoinSet;
 use tokio::time::{MissedTickBehavior, interval};
 
-use super::{Ingest, Payload, Settings, Tools};
+use crate::deribit::connection::ReconnectingConnection;
 use crate::deribit::events;
-use crate::deribit::session::Sessions;
-use crate::metrics::{FeedMetrics, QueueMetrics, SequenceMetrics, WriterMetrics, gauged};
-use crate::publish::book::{Book, Names};
-use crate::publish::deliveries::Deliveries;
-use crate::publish::learn::{Foreign, Learned, Readers};
-use crate::publish::recognize::AskRegistry;
-use crate::publish::state::Owner;
-use crate::publish::thread::Writer;
-use crate::publish::{DeadLetter, Item};
-use crate::sequence::Sequencer;
+use crate::feed::{Deps, FeedHandler, FeedSettings, TradePayload};
+use crate::metrics::{Metrics, gauged};
+use crate::publish::classify::AskRegistry;
+use crate::publish::deliveries::DeliveryReports;
+use crate::publish::recovery::{Recovered, RecoveryReader, UnrecognizedRecords};
+use crate::publish::snapshot_records::Owner;
+use crate::publish::snapshots::{SnapshotWriter, TopicNames};
+use crate::publish::writer::TransactionWriter;
+use crate::publish::{DeadLetter, OutboundRecord};
+use crate::sequencer::Sequencer;
 
 /// Items between here and the writer.
-pub const ITEMS: usize = 8_192;
+pub const PUBLISH_QUEUE_CAPACITY: usize = 8_192;
 /// How often time is told.
 const TICK: Duration = Duration::from_millis(50);
 /// How long a newer process has to say that it is there.
@@ -46,49 +46,47 @@ const NEWCOMER_SPEAKS_WITHIN: Duration = Duration::from_secs(3);
 const FENCE_WITHIN: Duration = Duration::from_secs(15);
 
 /// What makes an incarnation.
-pub struct Engine {
+pub(crate) struct Supervisor {
     /// Kafka.
-    pub kafka: KafkaConfig,
+    pub(crate) kafka: KafkaConfig,
     /// The client's name.
-    pub service: &'static str,
+    pub(crate) service: &'static str,
     /// Topics.
-    pub names: Names,
+    pub(crate) names: TopicNames,
     /// Looks up what trades were written by.
-    pub registry: Registry,
+    pub(crate) registry: Registry,
     /// Ids of the schemas of trades and watermarks.
-    pub schemas: (SchemaId, SchemaId),
+    pub(crate) schemas: (SchemaId, SchemaId),
     /// What the configuration says.
-    pub settings: Settings,
+    pub(crate) settings: FeedSettings,
     /// One trade in so many is traced.
-    pub sample_one_in: u32,
+    pub(crate) sample_one_in: u32,
     /// Makes the connections.
-    pub sessions: Box<dyn Fn(events::Sender) -> Vec<Sessions> + Send + Sync>,
+    pub(crate) sessions: Box<dyn Fn(events::EventSender) -> Vec<ReconnectingConnection> + Send + Sync>,
     /// Ready while there is a writer.
-    pub kafka_part: Part,
+    pub(crate) kafka_part: Part,
     /// Keeps transactions from hanging.
-    pub transactions: Transactions,
+    pub(crate) transactions: Transactions,
     /// Ready while live.
-    pub part: Part,
+    pub(crate) part: Part,
     /// The loop's sign of life.
-    pub heartbeat: Heartbeat,
+    pub(crate) heartbeat: Heartbeat,
     /// Metrics.
-    pub metrics: (FeedMetrics, SequenceMetrics, WriterMetrics),
-    /// What waits.
-    pub queues: QueueMetrics,
+    pub(crate) metrics: Metrics,
     /// Who this process is.
-    pub owner: Owner,
+    pub(crate) owner: Owner,
 }
 
 /// How an incarnation ended.
-enum End {
-    Asked,
+enum Exit {
+    ShutdownRequested,
     Failed(Failure),
     /// With a transaction of unknown outcome, or before there was one.
-    Anew(anyhow::Error),
-    Fenced(TransactionError),
+    Restart(anyhow::Error),
+    OwnershipUnknown(TransactionError),
 }
 
-impl From<TransactionError> for End {
+impl From<TransactionError> for Exit {
     /// librdkafka calls a fence by many names: an aborted commit or a fatal send, if it hears of it at such a moment, and a commit that took
     /// too long, if the process was asleep. Who begins anew at once takes the topic back from the newer one, and that one ends instead.
     fn from(error: TransactionError) -> Self {
@@ -97,39 +95,39 @@ impl From<TransactionError> for End {
                 Self::Failed(Failure::Other(stuck.into()))
             }
             // Nothing was begun.
-            TransactionError::Unsettled(why) => Self::Anew(why.into()),
-            error => Self::Fenced(error),
+            TransactionError::Unsettled(why) => Self::Restart(why.into()),
+            error => Self::OwnershipUnknown(error),
         }
     }
 }
 
 /// Nothing can have taken over what was not had yet.
-fn not_fenced(error: TransactionError) -> End {
+fn exit_before_fence(error: TransactionError) -> Exit {
     match error {
-        TransactionError::Retriable(_) => End::Anew(error.into()),
+        TransactionError::Retriable(_) => Exit::Restart(error.into()),
         error => error.into(),
     }
 }
 
-type Opened = (Writer, Learned);
+type Opened = (TransactionWriter, Recovered);
 
-impl Engine {
+impl Supervisor {
     /// Runs until asked to stop.
     ///
     /// # Errors
     /// [`Failure`]: another process took over, the exchange refuses the configuration, or a defect.
-    pub async fn run(self, shutdown: Shutdown) -> Result<(), Failure> {
-        let engine = Arc::new(self);
+    pub(crate) async fn run(self, shutdown: Shutdown) -> Result<(), Failure> {
+        let supervisor = Arc::new(self);
         let mut backoff = Backoff::new(Duration::from_millis(500), Duration::from_secs(5));
         let mut failing_since = Instant::now();
         loop {
-            engine.heartbeat.beat();
+            supervisor.heartbeat.beat();
             let begun = Instant::now();
-            let why = match engine.incarnation(&shutdown).await {
-                End::Asked => return Ok(()),
-                End::Failed(failure) => return Err(failure),
-                End::Anew(error) => error,
-                End::Fenced(error) => match engine.who_fenced(&shutdown).await {
+            let why = match supervisor.incarnation(&shutdown).await {
+                Exit::ShutdownRequested => return Ok(()),
+                Exit::Failed(failure) => return Err(failure),
+                Exit::Restart(error) => error,
+                Exit::OwnershipUnknown(error) => match supervisor.check_ownership(&shutdown).await {
                     Some(failure) => return Err(failure),
                     None => error.into(),
                 },
@@ -138,12 +136,12 @@ impl Engine {
                 backoff.reset();
                 failing_since = begun;
             }
-            if let Some(overdue) = engine.transactions.status().overdue(failing_since) {
+            if let Some(overdue) = supervisor.transactions.status().overdue(failing_since) {
                 return Err(Failure::Other(why.context(overdue)));
             }
             let delay = backoff.next_delay();
-            engine.metrics.2.restarts.inc();
-            engine.kafka_part.waiting(format!("{why:#}"));
+            supervisor.metrics.writer.restarts.inc();
+            supervisor.kafka_part.waiting(format!("{why:#}"));
             tracing::warn!(error = format!("{why:#}"), retry_in = ?delay, "beginning anew from what is committed");
             tokio::select! {
                 () = shutdown.requested() => return Ok(()),
@@ -152,42 +150,42 @@ impl Engine {
         }
     }
 
-    async fn incarnation(self: &Arc<Self>, shutdown: &Shutdown) -> End {
+    async fn incarnation(self: &Arc<Self>, shutdown: &Shutdown) -> Exit {
         self.kafka_part.waiting("reading what was published");
-        let engine = self.clone();
+        let supervisor = self.clone();
         let opened = tokio::select! {
-            () = shutdown.requested() => return End::Asked,
-            opened = on_thread("open", move || engine.open()) => opened,
+            () = shutdown.requested() => return Exit::ShutdownRequested,
+            opened = spawn_blocking_thread("open", move || supervisor.open()) => opened,
         };
         let (writer, learned) = match opened {
             Ok(Ok(opened)) => opened,
             Ok(Err(end)) => return end,
-            Err(failure) => return End::Failed(failure),
+            Err(failure) => return Exit::Failed(failure),
         };
         self.kafka_part.ready();
-        let ingest = self.ingest(&learned);
+        let ingest = self.feed_handler(&learned);
         drop(learned);
         self.connected(writer, ingest, shutdown).await
     }
 
     /// Fences, says whose the topic is now, and reads what was published. Blocks.
-    fn open(&self) -> Result<Opened, End> {
+    fn open(&self) -> Result<Opened, Exit> {
         let transactional_id = self.transactional_id();
         let guard = self.transactions.guard(&transactional_id);
         let role = Role::TransactionalProducer { transactional_id };
-        let deliveries = Deliveries::new(self.metrics.0.clone());
+        let deliveries = DeliveryReports::new(self.metrics.feed.clone());
         let settings = client::config(&self.kafka, self.service, &role);
         failpoint("before-fence");
         let producer = TransactionalProducer::fence(&settings, deliveries.clone(), guard, FENCE_WITHIN)
-            .map_err(not_fenced)?;
+            .map_err(exit_before_fence)?;
         failpoint("fenced");
         let encoder = Encoder::new(&WATERMARK, self.schemas.1);
-        let book = Book::new(self.names.clone(), encoder, deliveries, self.metrics.2.clone());
-        let mut writer = Writer::begin(producer, book, &self.owner)?;
+        let book = SnapshotWriter::new(self.names.clone(), encoder, deliveries, self.metrics.writer.clone());
+        let mut writer = TransactionWriter::begin(producer, book, &self.owner)?;
         let ask = |id| self.schema(id);
-        let mut learned = self.readers(&ask).learn().map_err(End::Anew)?;
-        self.tell_of(&learned.foreign);
-        writer.book().begin_with(&learned.instruments, std::mem::take(&mut learned.next_offsets));
+        let mut learned = self.readers(&ask).learn().map_err(Exit::Restart)?;
+        self.log_unrecognized(&learned.foreign);
+        writer.book().restore_state(&learned.instruments, std::mem::take(&mut learned.next_offsets));
         tracing::info!(
             instruments = learned.instruments.len(),
             tail = learned.tail,
@@ -203,9 +201,9 @@ impl Engine {
     }
 
     /// Once for all of them: whoever writes there may write many.
-    fn tell_of(&self, foreign: &Foreign) {
+    fn log_unrecognized(&self, foreign: &UnrecognizedRecords) {
         let Some((partition, offset, why)) = &foreign.example else { return };
-        self.metrics.2.foreign.inc_by(foreign.records);
+        self.metrics.writer.unrecognized.inc_by(foreign.records);
         tracing::warn!(
             topic = self.names.trades,
             partition,
@@ -216,8 +214,8 @@ impl Engine {
         );
     }
 
-    fn readers<'a>(&'a self, schema: AskRegistry<'a>) -> Readers<'a> {
-        Readers {
+    fn readers<'a>(&'a self, schema: AskRegistry<'a>) -> RecoveryReader<'a> {
+        RecoveryReader {
             kafka: &self.kafka,
             service: self.service,
             trades: &self.names.trades,
@@ -234,27 +232,28 @@ impl Engine {
         Handle::current().block_on(self.registry.schema(id))
     }
 
-    fn ingest(&self, learned: &Learned) -> Ingest {
-        let mut sequencer = Sequencer::<Payload>::new(self.settings.partitions, self.settings.limits);
+    fn feed_handler(&self, learned: &Recovered) -> FeedHandler {
+        let mut sequencer = Sequencer::<TradePayload>::new(self.settings.partitions, self.settings.limits);
         for (name, snapshot) in &learned.instruments {
-            sequencer.remember(name, &snapshot.known());
+            sequencer.restore(name, &snapshot.known());
         }
-        let tools = Tools {
+        let tools = Deps {
             encoder: TradeEncoder::new(self.schemas.0),
             sampler: Sampler::one_in(self.sample_one_in),
-            feed: self.metrics.0.clone(),
-            metrics: self.metrics.1.clone(),
+            feed: self.metrics.feed.clone(),
+            metrics: self.metrics.sequencer.clone(),
             part: self.part.clone(),
         };
-        Ingest::new(self.settings.clone(), tools, sequencer, (learned.topic, Instant::now()))
+        FeedHandler::new(self.settings.clone(), tools, sequencer, (learned.topic, Instant::now()))
     }
 
     /// From the first connection until the end.
-    async fn connected(&self, writer: Writer, ingest: Ingest, shutdown: &Shutdown) -> End {
-        let (items, to_write) = mpsc::channel(ITEMS);
+    async fn connected(&self, writer: TransactionWriter, ingest: FeedHandler, shutdown: &Shutdown) -> Exit {
+        let (items, to_write) = mpsc::channel(PUBLISH_QUEUE_CAPACITY);
         let runtime = Handle::current();
-        let mut written = std::pin::pin!(on_thread("writer", move || writer.run(to_write, &runtime)));
-        let (events, mut heard) = events::queue(&self.queues);
+        let mut written =
+            std::pin::pin!(spawn_blocking_thread("writer", move || writer.run(to_write, &runtime)));
+        let (events, mut heard) = events::queue(&self.metrics.queues);
         let mut sessions = JoinSet::new();
         for session in (self.sessions)(events.clone()) {
             sessions.spawn(session.run());
@@ -267,7 +266,7 @@ impl Engine {
             end = self.feed(ingest, (&mut heard, items), shutdown) => match end {
                 // Whatever was handed to the writer is committed, if it can be.
                 None => ended(written.await),
-                Some(failure) => End::Failed(failure),
+                Some(failure) => Exit::Failed(failure),
             },
         };
         drop(heard);
@@ -277,8 +276,8 @@ impl Engine {
     /// The loop. Returns when asked to stop, or when the writer takes nothing any more, or with a failure.
     async fn feed(
         &self,
-        mut ingest: Ingest,
-        (heard, items): (&mut events::Receiver, mpsc::Sender<Item>),
+        mut ingest: FeedHandler,
+        (heard, items): (&mut events::EventReceiver, mpsc::Sender<OutboundRecord>),
         shutdown: &Shutdown,
     ) -> Option<Failure> {
         let end = self.turns(&mut ingest, (heard, &items), shutdown).await;
@@ -289,13 +288,13 @@ impl Engine {
 
     async fn turns(
         &self,
-        ingest: &mut Ingest,
-        (heard, items): (&mut events::Receiver, &mpsc::Sender<Item>),
+        ingest: &mut FeedHandler,
+        (heard, items): (&mut events::EventReceiver, &mpsc::Sender<OutboundRecord>),
         shutdown: &Shutdown,
     ) -> Option<Failure> {
         let mut tick = interval(TICK);
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        self.queues.bounds.1.set(gauged(items.max_capacity()));
+        self.metrics.queues.publish_capacity.set(gauged(items.max_capacity()));
         let letters = Arc::new(Semaphore::new(DeadLetter::WAITING));
         loop {
             tokio::select! {
@@ -309,7 +308,7 @@ impl Engine {
             self.heartbeat.beat();
             for item in ingest.items() {
                 let item = match item {
-                    letter @ Item::DeadLetter(_) => letter,
+                    letter @ OutboundRecord::DeadLetter(_) => letter,
                     other => match items.try_send(other) {
                         Err(mpsc::error::TrySendError::Full(back)) => back,
                         _ => continue,
@@ -318,26 +317,29 @@ impl Engine {
                 // Kafka is slower than the exchange: nothing is read meanwhile.
                 tokio::select! {
                     biased;
-                    sent = hand_over(item, (items, &letters)) => if sent.is_err() {
+                    sent = send_with_permit(item, (items, &letters)) => if sent.is_err() {
                         return None;
                     },
                     () = shutdown.requested() => return None,
                 }
             }
-            self.queues.items.set(gauged(items.max_capacity() - items.capacity()));
+            self.metrics.queues.publish_length.set(gauged(items.max_capacity() - items.capacity()));
         }
     }
 
     /// A transaction that took too long and one that was fenced look alike; whoever owns the topic now tells them apart. Asks until it is
     /// told: no answer does not mean that it is ours.
-    async fn who_fenced(self: &Arc<Self>, shutdown: &Shutdown) -> Option<Failure> {
+    async fn check_ownership(self: &Arc<Self>, shutdown: &Shutdown) -> Option<Failure> {
         self.kafka_part.waiting("asking whose the topic is");
         loop {
             self.heartbeat.beat();
-            let engine = self.clone();
+            let supervisor = self.clone();
             let ask = async {
                 tokio::time::sleep(NEWCOMER_SPEAKS_WITHIN).await;
-                on_thread("owner", move || engine.readers(&|id| engine.schema(id)).owner()).await
+                spawn_blocking_thread("owner", move || {
+                    supervisor.readers(&|id| supervisor.schema(id)).owner()
+                })
+                .await
             };
             let told = tokio::select! {
                 () = shutdown.requested() => return None,
@@ -363,7 +365,7 @@ impl Engine {
 
 /// Runs what blocks on a thread of its own, inside the runtime's context. Not on the runtime's pool: that is waited for when the
 /// process ends, and librdkafka's calls may take longer than that.
-async fn on_thread<T: Send + 'static>(
+async fn spawn_blocking_thread<T: Send + 'static>(
     name: &'static str,
     work: impl FnOnce() -> T + Send + 'static,
 ) -> Result<T, Failure> {
@@ -379,29 +381,29 @@ async fn on_thread<T: Send + 'static>(
 }
 
 /// Waits until there is room for it.
-async fn hand_over(
-    item: Item,
-    (items, letters): (&mpsc::Sender<Item>, &Arc<Semaphore>),
-) -> Result<(), mpsc::error::SendError<Item>> {
+async fn send_with_permit(
+    item: OutboundRecord,
+    (items, letters): (&mpsc::Sender<OutboundRecord>, &Arc<Semaphore>),
+) -> Result<(), mpsc::error::SendError<OutboundRecord>> {
     let item = match item {
-        Item::DeadLetter(letter) => Item::DeadLetter(letter.within(letters).await),
+        OutboundRecord::DeadLetter(letter) => OutboundRecord::DeadLetter(letter.within(letters).await),
         other => other,
     };
     items.send(item).await
 }
 
-fn ended(end: Result<Result<(), TransactionError>, Failure>) -> End {
+fn ended(end: Result<Result<(), TransactionError>, Failure>) -> Exit {
     match end {
-        Ok(Ok(())) => End::Asked,
+        Ok(Ok(())) => Exit::ShutdownRequested,
         Ok(Err(error)) => error.into(),
-        Err(failure) => End::Failed(failure),
+        Err(failure) => Exit::Failed(failure),
     }
 }
 
-fn session_ended(end: Result<Result<(), Failure>, tokio::task::JoinError>) -> End {
+fn session_ended(end: Result<Result<(), Failure>, tokio::task::JoinError>) -> Exit {
     match end {
-        Ok(Ok(())) => End::Failed(Failure::Defect("a session ended without being asked to".into())),
-        Ok(Err(failure)) => End::Failed(failure),
-        Err(panicked) => End::Failed(Failure::Defect(panicked.to_string())),
+        Ok(Ok(())) => Exit::Failed(Failure::Defect("a session ended without being asked to".into())),
+        Ok(Err(failure)) => Exit::Failed(failure),
+        Err(panicked) => Exit::Failed(Failure::Defect(panicked.to_string())),
     }
 }

@@ -3,14 +3,14 @@
 use std::collections::HashSet;
 use std::time::Instant;
 
-use super::calls::AT_ONCE;
-use super::deep::Deep;
-use super::{Ingest, Phase, Purpose};
-use crate::deribit::history::{Call, Listed, PAGE, Page};
-use crate::publish::Item;
-use crate::publish::state::Topic;
-use crate::scan::Scan;
-use crate::sequence::{Millis, OPEN, Source};
+use super::{FeedHandler, Phase, RequestKind};
+use crate::backfill::by_instrument::InstrumentBackfill;
+use crate::backfill::by_time::TimeBackfill;
+use crate::deribit::history::{ListedInstrument, PAGE, Query, TradePage};
+use crate::deribit::requests::AT_ONCE;
+use crate::publish::OutboundRecord;
+use crate::publish::snapshot_records::TopicState;
+use crate::sequencer::{Millis, OPEN, TradeSource};
 
 /// History by currency reaches back a day; a little less is sure.
 const REACH: Millis = 24 * 3_600_000 - 120_000;
@@ -33,14 +33,14 @@ const SCAN_PAUSE: Millis = 250;
 /// A stream that is silent for this long, while history has trades, is dead.
 const SILENT_SECONDS: u64 = 30;
 
-impl Ingest {
+impl FeedHandler {
     /// Nothing comes: what comes later waits until history has been read up to it.
     pub(super) fn wait_for(&mut self, what: &str, now: Instant) {
         // What was being read goes on where it was; a comparison begins anew.
         if self.phase == Phase::Live {
             self.scan = None;
         }
-        self.phase = Phase::Waiting;
+        self.phase = Phase::Disconnected;
         self.tools.part.waiting(what);
         if let (Some(topic), Some(clock)) = (self.topic, self.clock) {
             let from = self.read_from(topic);
@@ -59,41 +59,43 @@ impl Ingest {
     }
 
     /// Whatever comes next, if what was done last is done.
-    pub(super) fn go_on(&mut self, now: Instant) {
+    pub(super) fn advance(&mut self, now: Instant) {
         let (Some(clock), false) = (self.clock.map(|clock| clock.now(now)), self.lines.is_empty()) else {
             return;
         };
-        let overrun = self.phase == Phase::Live && self.is_overrun();
+        let overrun = self.phase == Phase::Live && self.is_overloaded();
         match self.phase {
-            Phase::Waiting => self.begin(clock),
-            Phase::Deep if self.deep.is_done() => self.deep_ended(clock),
-            Phase::CatchingUp if self.scan.as_ref().is_some_and(Scan::is_done) => self.caught_up(clock),
-            Phase::Live if overrun => self.fall_back(clock),
-            Phase::Live if self.scan.as_ref().is_some_and(Scan::is_done) => {
-                self.comparison_ended(clock, now);
+            Phase::Disconnected => self.begin(clock),
+            Phase::BackfillByInstrument if self.deep.is_done() => self.deep_ended(clock),
+            Phase::CatchingUp if self.scan.as_ref().is_some_and(TimeBackfill::is_done) => {
+                self.on_catch_up_done(clock);
+            }
+            Phase::Live if overrun => self.restart_backfill(clock),
+            Phase::Live if self.scan.as_ref().is_some_and(TimeBackfill::is_done) => {
+                self.on_reconcile_done(clock, now);
             }
             Phase::Live if self.scan.is_none() => self.compare(clock),
-            Phase::Deep | Phase::CatchingUp | Phase::Live => {}
+            Phase::BackfillByInstrument | Phase::CatchingUp | Phase::Live => {}
         }
-        self.say_how_far();
+        self.publish_progress();
     }
 
     /// A connection is there, and its clock.
     fn begin(&mut self, clock: Millis) {
         let fresh = || {
             let start = self.settings.start_from.unwrap_or(clock).min(clock);
-            Topic { start, reconciled_through: start }
+            TopicState { start, reconciled_through: start }
         };
         let topic = self.topic.unwrap_or_else(fresh);
         if self.topic.is_none() {
             self.topic = Some(topic);
-            self.items.push(Item::Topic(topic));
+            self.items.push(OutboundRecord::TopicState(topic));
         }
         self.sequencer.begin(topic.start);
         self.sequencer.has_read(topic.reconciled_through);
         let reach = clock - REACH;
         if let Some(scan) = self.scan.as_mut().filter(|scan| scan.reached() >= reach) {
-            scan.go_on(clock, OVERLAP);
+            scan.resume(clock, OVERLAP);
             let reached = scan.reached();
             self.sequencer.advance(reached, reached, clock);
             self.phase = Phase::CatchingUp;
@@ -101,7 +103,7 @@ impl Ingest {
         }
         if !self.deep.is_done() {
             // It goes on where it was.
-            self.phase = Phase::Deep;
+            self.phase = Phase::BackfillByInstrument;
             return;
         }
         let from = self.read_from(topic);
@@ -118,11 +120,11 @@ impl Ingest {
     fn begin_deep(&mut self, start: Millis, from: Millis, clock: Millis) {
         let until = clock - REACH + AHEAD;
         self.sequencer.advance(from, until, clock);
-        self.deep = Deep::new(&self.settings.scopes, (start, from, until));
+        self.deep = InstrumentBackfill::new(&self.settings.scopes, (start, from, until));
         let known = self.sequencer.lasts().map(|(name, last, timestamp)| (name.to_string(), last, timestamp));
         self.deep.know(known.collect());
         self.begun = Instant::now();
-        self.phase = Phase::Deep;
+        self.phase = Phase::BackfillByInstrument;
     }
 
     /// It took its time; what happened meanwhile is read by time, if history still reaches back to where this ended.
@@ -143,39 +145,39 @@ impl Ingest {
         self.pursued_from = None;
     }
 
-    fn new_scan(&mut self, from: Millis, until: Millis) -> Scan {
+    fn new_scan(&mut self, from: Millis, until: Millis) -> TimeBackfill {
         self.scans = self.scans.wrapping_add(1);
         self.begun = Instant::now();
-        Scan::new(&self.settings.scopes, self.scans, (from, until))
+        TimeBackfill::new(&self.settings.scopes, self.scans, (from, until))
     }
 
     /// The scan of that number, if it is the one that is running.
-    pub(super) fn scan_of(&mut self, number: u32) -> Option<&mut Scan> {
+    pub(super) fn scan_of(&mut self, number: u32) -> Option<&mut TimeBackfill> {
         self.scan.as_mut().filter(|scan| scan.number == number)
     }
 
     /// Whether trades of more instruments are missing than can be asked about one by one: then that never ends, because meanwhile more
     /// are dropped than are found.
-    fn is_overrun(&mut self) -> bool {
+    fn is_overloaded(&mut self) -> bool {
         self.sequencer.dropped_after(self.last_scan_until) > AT_ONCE
     }
 
     /// What comes is more than there is room for while gaps are filled: history by time has it all, and a thousand trades for each call.
-    fn fall_back(&mut self, clock: Millis) {
+    fn restart_backfill(&mut self, clock: Millis) {
         let read = self.compared_through;
-        let from = self.sequencer.oldest_waiting().map_or(read, |oldest| oldest.max(read));
+        let from = self.sequencer.oldest_buffered().map_or(read, |oldest| oldest.max(read));
         let from = self.pursued_from.map_or(from, |pursued| from.min(pursued)) - LAG;
         tracing::warn!(
             held = self.sequencer.held(),
             "too much waits for what is missing; reading history instead"
         );
-        self.tools.metrics.overruns.inc();
-        self.sequencer.let_go();
+        self.tools.metrics.backfill_restarts.inc();
+        self.sequencer.drop_buffered();
         self.begin_scan(from, clock);
     }
 
     /// The reading has come to where it was to end; but meanwhile time went on, and what the stream brought may not have had room.
-    fn caught_up(&mut self, clock: Millis) {
+    fn on_catch_up_done(&mut self, clock: Millis) {
         let Some(scan) = self.scan.take() else { return };
         let (_, until) = scan.times();
         let (behind, maintained) = (clock - until, until < self.maintained_until);
@@ -196,7 +198,7 @@ impl Ingest {
         self.phase = Phase::Live;
         self.confirmed = false;
         self.sequencer.advance(until + 1, OPEN, clock);
-        self.put_out();
+        self.publish_released();
         self.reading_ended(until, clock);
         self.tools.part.ready();
     }
@@ -208,8 +210,8 @@ impl Ingest {
         let since = clock - self.last_scan_at;
         if since >= self.settings.reconcile_interval || (!self.confirmed && since >= LAG) {
             self.scan = Some(self.new_scan(from, clock - STREAM_DELAY));
-        } else if self.sequencer.wants_scan() && clock - self.last_scan_at >= SCAN_PAUSE {
-            let oldest = self.sequencer.oldest_without_first().unwrap_or(clock);
+        } else if self.sequencer.needs_history() && clock - self.last_scan_at >= SCAN_PAUSE {
+            let oldest = self.sequencer.oldest_without_start().unwrap_or(clock);
             let from = from.max(self.last_scan_until.min(oldest) - LAG);
             self.scan = Some(self.new_scan(from, clock));
         } else {
@@ -218,12 +220,12 @@ impl Ingest {
         self.found_by_scan = 0;
     }
 
-    fn comparison_ended(&mut self, clock: Millis, now: Instant) {
+    fn on_reconcile_done(&mut self, clock: Millis, now: Instant) {
         let Some(scan) = self.scan.take() else { return };
         self.pursued_from = self.pursued_from.filter(|pursued| *pursued < scan.times().0);
         self.confirmed = self.pursued_from.is_none();
         self.sequencer.advance(scan.times().1 + 1, OPEN, clock);
-        self.put_out();
+        self.publish_released();
         self.reading_ended(scan.times().1, clock);
         if self.found_by_scan == 0 {
             return;
@@ -246,11 +248,11 @@ impl Ingest {
         self.last_scan_until = self.last_scan_until.max(until);
         self.last_scan_at = clock;
         self.compared(until);
-        self.note_whole();
+        self.update_reconciled_through();
     }
 
     /// From where this process reads history again.
-    fn read_from(&self, topic: Topic) -> Millis {
+    fn read_from(&self, topic: TopicState) -> Millis {
         let read = self.compared_through.max(topic.reconciled_through);
         self.pursued_from.map_or(read, |pursued| read.min(pursued)) - OVERLAP
     }
@@ -258,20 +260,20 @@ impl Ingest {
     /// History was read up to then: this process need not read it again, whatever becomes of the connection. It knows of everything
     /// that waits, and asks about each gap by itself; only the first trade of an instrument is to be had by no other way.
     fn compared(&mut self, through: Millis) {
-        let first = self.sequencer.oldest_without_first().map_or(through, |oldest| through.min(oldest - 1));
+        let first = self.sequencer.oldest_without_start().map_or(through, |oldest| through.min(oldest - 1));
         self.compared_through = self.compared_through.max(first);
         self.sequencer.has_read(first);
     }
 
     /// Notes for the process after this one up to when the topic is whole: what waits now is known to this one only.
-    fn note_whole(&mut self) {
-        let oldest = self.sequencer.oldest_waiting();
+    fn update_reconciled_through(&mut self) {
+        let oldest = self.sequencer.oldest_buffered();
         let through = oldest.map_or(self.compared_through, |oldest| self.compared_through.min(oldest - 1));
         let Some(topic) = self.topic.as_mut() else { return };
         if through > topic.reconciled_through {
             topic.reconciled_through = through;
             let topic = *topic;
-            self.items.push(Item::Topic(topic));
+            self.items.push(OutboundRecord::TopicState(topic));
             self.forget_expired(through);
         }
     }
@@ -282,46 +284,46 @@ impl Ingest {
             let of = self.instrument(id);
             tracing::debug!(name = %of.name, "expired and compared: forgotten");
             self.sequencer.forget(id);
-            self.items.push(Item::Forget(of.name));
+            self.items.push(OutboundRecord::RemoveInstrument(of.name));
         }
     }
 
     /// A page of the scan.
-    pub(super) fn scan_page(&mut self, (number, part): (u32, usize), page: Page<'_>, now: Instant) {
+    pub(super) fn scan_page(&mut self, (number, part): (u32, usize), page: TradePage<'_>, now: Instant) {
         // What another scan asked for says nothing about how far this one has come.
         if self.scan_of(number).is_none() {
             return;
         }
         let (count, has_more) = (page.trades.len(), page.has_more);
-        let (_, newest) = self.page(page, (Source::Scan, now));
+        let (_, newest) = self.page(page, (TradeSource::History, now));
         let Some(scan) = self.scan.as_mut() else { return };
         scan.answered(part, (count, newest), has_more);
         let reached = scan.reached();
         if let (Phase::CatchingUp, Some(clock)) = (self.phase, self.clock) {
             self.sequencer.advance(reached, reached, clock.now(now));
-            self.put_out();
+            self.publish_released();
             self.compared(reached - 1);
             if self.topic.is_some_and(|topic| reached - topic.reconciled_through > OVERLAP) {
-                self.note_whole();
+                self.update_reconciled_through();
             }
         }
     }
 
     /// What to read next.
-    pub(super) fn next_reading(&mut self) -> Option<(Call, Purpose)> {
+    pub(super) fn next_reading(&mut self) -> Option<(Query, RequestKind)> {
         // What was read fits in, but for one page if the room is full: only reading on makes room, unless a gap holds a partition back.
         let reading = self.calls.reading();
-        let full = self.sequencer.held() + (reading + 1) * PAGE > self.settings.limits.max_held;
-        if full && (reading > 0 || self.sequencer.is_holding()) {
+        let full = self.sequencer.held() + (reading + 1) * PAGE > self.settings.limits.max_buffered;
+        if full && (reading > 0 || self.sequencer.is_blocked()) {
             return None;
         }
         match self.phase {
-            Phase::Waiting => None,
-            Phase::Deep => self.deep.next_call(),
+            Phase::Disconnected => None,
+            Phase::BackfillByInstrument => self.deep.next_call(),
             Phase::CatchingUp | Phase::Live => {
                 let scan = self.scan.as_mut()?;
                 let (part, call) = scan.next_call()?;
-                Some((call, Purpose::Scan(scan.number, part)))
+                Some((call, RequestKind::TimeBackfill(scan.number, part)))
             }
         }
     }
@@ -336,17 +338,18 @@ impl Ingest {
             return;
         }
         self.complete_through = through;
-        self.put_out();
-        for partition in (0..self.settings.partitions).filter(|partition| self.sequencer.is_whole(*partition))
+        self.publish_released();
+        for partition in
+            (0..self.settings.partitions).filter(|partition| self.sequencer.has_no_gaps(*partition))
         {
             let partition = i32::try_from(partition).unwrap_or(0);
-            self.items.push(Item::CompleteThrough { partition, time: through });
+            self.items.push(OutboundRecord::Watermark { partition, time: through });
         }
     }
 
-    fn say_how_far(&self) {
+    fn publish_progress(&self) {
         let (what, part) = match (self.phase, &self.scan) {
-            (Phase::Deep, _) => self.deep.progress(),
+            (Phase::BackfillByInstrument, _) => self.deep.progress(),
             (Phase::CatchingUp, Some(scan)) => {
                 let (part, (from, until)) = (scan.progress(), scan.times());
                 let seconds = (until - from) / 1000;
@@ -362,17 +365,17 @@ impl Ingest {
     }
 
     /// Which instruments there are.
-    pub(super) fn listed(&mut self, listed: Vec<Listed>) {
+    pub(super) fn listed(&mut self, listed: Vec<ListedInstrument>) {
         let known: HashSet<String> = self.sequencer.lasts().map(|(name, ..)| name.to_string()).collect();
         self.deep.listed(listed.into_iter().filter(|one| !known.contains(&one.instrument_name)).collect());
     }
 
     /// A page of an instrument's older trades.
-    pub(super) fn deep_page(&mut self, name: &str, page: Page<'_>, now: Instant) {
+    pub(super) fn deep_page(&mut self, name: &str, page: TradePage<'_>, now: Instant) {
         let has_more = page.has_more;
-        let (seqs, newest) = self.page(page, (Source::Scan, now));
+        let (seqs, newest) = self.page(page, (TradeSource::History, now));
         self.deep.answered(name, (seqs.into_iter().max(), newest), has_more);
-        if let (Phase::Deep, Some(clock)) = (self.phase, self.clock) {
+        if let (Phase::BackfillByInstrument, Some(clock)) = (self.phase, self.clock) {
             let reach = self.deep.until();
             self.sequencer.advance(reach, reach, clock.now(now));
         }

@@ -4,11 +4,8 @@
 //! Nothing is published before history has been read from where the topic was last found whole up to now; live trades wait
 //! behind the sequencer's gate meanwhile. The same when a connection is lost and no other is up.
 
-mod answers;
-mod calls;
-mod catchup;
-mod deep;
-pub mod engine;
+mod backfill;
+mod responses;
 mod trades;
 
 use std::collections::BTreeMap;
@@ -19,64 +16,64 @@ use common::avro::trade_encoder::TradeEncoder;
 use common::telemetry::trace::Sampler;
 use tokio::sync::mpsc;
 
+use crate::backfill::by_instrument::InstrumentBackfill;
+use crate::backfill::by_time::TimeBackfill;
 use crate::clock::ExchangeClock;
-use crate::deribit::events::Event;
-use crate::deribit::history::Call;
-use crate::deribit::scope::Scope;
-use crate::metrics::{FeedMetrics, SequenceMetrics, gauged};
-use crate::publish::state::Topic;
-use crate::publish::{Body, DeadLetter, Instrument, Item};
-use crate::scan::Scan;
-use crate::sequence::{Id, Limits, Millis, Out, Sequencer};
-use calls::{Calls, Purpose};
-use deep::Deep;
+use crate::deribit::events::ConnectionEvent;
+use crate::deribit::history::Query;
+use crate::deribit::history_scope::HistoryScope;
+use crate::deribit::requests::{RequestKind, Requests};
+use crate::metrics::{FeedMetrics, SequencerMetrics, gauged};
+use crate::publish::snapshot_records::TopicState;
+use crate::publish::{DeadLetter, EncodedTrade, InstrumentRef, OutboundRecord};
+use crate::sequencer::{InstrumentId, Limits, Millis, Released, Sequencer};
 
 /// What the exchange's clock is asked this often; watermarks come of the answers.
 const TIME_EVERY: Millis = 1_000;
 
 /// What there is to a trade besides its number and time.
 #[derive(Debug)]
-pub enum Payload {
+pub(crate) enum TradePayload {
     /// It can be published.
-    Trade(Body),
+    Trade(EncodedTrade),
     /// It cannot.
     Unusable(DeadLetter),
 }
 
 /// What the configuration says of it.
 #[derive(Debug, Clone)]
-pub struct Settings {
+pub(crate) struct FeedSettings {
     /// What history belongs to the channels.
-    pub scopes: Vec<Scope>,
+    pub(crate) scopes: Vec<HistoryScope>,
     /// Of the trades' topic.
-    pub partitions: u32,
+    pub(crate) partitions: u32,
     /// Where a topic starts that has no start yet; `None`: now.
-    pub start_from: Option<Millis>,
+    pub(crate) start_from: Option<Millis>,
     /// History is compared this often, in milliseconds.
-    pub reconcile_interval: Millis,
-    /// Calls a second.
-    pub calls_per_second: u32,
+    pub(crate) reconcile_interval: Millis,
+    /// Requests a second.
+    pub(crate) requests_per_second: u32,
     /// Of the sequencer.
-    pub limits: Limits,
+    pub(crate) limits: Limits,
 }
 
 /// What it works with.
-pub struct Tools {
+pub(crate) struct Deps {
     /// Makes records' values.
-    pub encoder: TradeEncoder,
+    pub(crate) encoder: TradeEncoder,
     /// Chooses the trades that are traced.
-    pub sampler: Sampler,
+    pub(crate) sampler: Sampler,
     /// Trades.
-    pub feed: FeedMetrics,
+    pub(crate) feed: FeedMetrics,
     /// Sequences.
-    pub metrics: SequenceMetrics,
+    pub(crate) metrics: SequencerMetrics,
     /// Ready while live.
-    pub part: Part,
+    pub(crate) part: Part,
 }
 
 /// A connection that is up.
 #[derive(Debug)]
-struct Line {
+struct ConnectionState {
     questions: mpsc::Sender<String>,
     heard_at: Instant,
     /// Channels that the exchange does not know.
@@ -87,9 +84,9 @@ struct Line {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Phase {
     /// There is no connection, or its clock is not known.
-    Waiting,
+    Disconnected,
     /// Older history is read, instrument by instrument.
-    Deep,
+    BackfillByInstrument,
     /// History is read by time.
     CatchingUp,
     /// What comes is published.
@@ -97,18 +94,18 @@ enum Phase {
 }
 
 /// Everything between the connections and the writer.
-pub struct Ingest {
-    settings: Settings,
-    tools: Tools,
-    sequencer: Sequencer<Payload>,
-    topic: Option<Topic>,
+pub(crate) struct FeedHandler {
+    settings: FeedSettings,
+    tools: Deps,
+    sequencer: Sequencer<TradePayload>,
+    topic: Option<TopicState>,
     clock: Option<ExchangeClock>,
-    lines: BTreeMap<usize, Line>,
-    calls: Calls,
+    lines: BTreeMap<usize, ConnectionState>,
+    calls: Requests,
     phase: Phase,
-    scan: Option<Scan>,
+    scan: Option<TimeBackfill>,
     scans: u32,
-    deep: Deep,
+    deep: InstrumentBackfill,
     /// Up to where this process has read history; what waits of it is known to this process only.
     compared_through: Millis,
     /// Up to where the last scan has read history.
@@ -125,22 +122,21 @@ pub struct Ingest {
     maintained_until: Millis,
     time_asked: Option<Instant>,
     complete_through: Millis,
-    items: Vec<Item>,
+    items: Vec<OutboundRecord>,
     scratch: Vec<u8>,
     /// When the present reading of history began.
     begun: Instant,
 }
 
-impl Ingest {
+impl FeedHandler {
     /// Goes on from what was published before.
-    #[must_use]
-    pub fn new(
-        settings: Settings,
-        tools: Tools,
-        sequencer: Sequencer<Payload>,
-        (topic, now): (Option<Topic>, Instant),
+    pub(crate) fn new(
+        settings: FeedSettings,
+        tools: Deps,
+        sequencer: Sequencer<TradePayload>,
+        (topic, now): (Option<TopicState>, Instant),
     ) -> Self {
-        let calls = Calls::new(settings.calls_per_second, now);
+        let calls = Requests::new(settings.requests_per_second, now);
         Self {
             settings,
             tools,
@@ -149,10 +145,10 @@ impl Ingest {
             clock: None,
             lines: BTreeMap::new(),
             calls,
-            phase: Phase::Waiting,
+            phase: Phase::Disconnected,
             scan: None,
             scans: 0,
-            deep: Deep::default(),
+            deep: InstrumentBackfill::default(),
             compared_through: Millis::MIN,
             last_scan_until: 0,
             last_scan_at: 0,
@@ -169,42 +165,42 @@ impl Ingest {
     }
 
     /// What is to be written, in this order.
-    pub fn items(&mut self) -> std::vec::Drain<'_, Item> {
+    pub(crate) fn items(&mut self) -> std::vec::Drain<'_, OutboundRecord> {
         self.items.drain(..)
     }
 
     /// Something came from a connection.
-    pub fn event(&mut self, event: Event, now: Instant) {
+    pub(crate) fn event(&mut self, event: ConnectionEvent, now: Instant) {
         match event {
-            Event::Up { connection, questions } => {
+            ConnectionEvent::Up { connection, questions } => {
                 if self.lines.is_empty() {
                     // Ours may have stood still meanwhile, as it does while a machine sleeps.
                     self.clock = None;
                 } else {
                     // Those that stayed may be as dead as this one was.
-                    self.doubt();
+                    self.invalidate_coverage();
                 }
-                self.lines.insert(connection, Line { questions, heard_at: now, missing: 0 });
+                self.lines.insert(connection, ConnectionState { questions, heard_at: now, missing: 0 });
                 self.time_asked = None;
             }
-            Event::Missing { connection, channels } => {
+            ConnectionEvent::Missing { connection, channels } => {
                 if let Some(line) = self.lines.get_mut(&connection) {
                     line.missing = channels;
-                    self.doubt();
+                    self.invalidate_coverage();
                 }
             }
-            Event::Called => self.calls.called(),
-            Event::Down { connection } => self.down(connection, now),
-            Event::Frame { connection, text, received_at } => {
+            ConnectionEvent::Called => self.calls.called(),
+            ConnectionEvent::Down { connection } => self.down(connection, now),
+            ConnectionEvent::Frame { connection, text, received_at } => {
                 self.frame(connection, &text, (received_at, now));
             }
-            Event::Garbage { bytes, why } => self.unreadable("", why, &bytes),
+            ConnectionEvent::Garbage { bytes, why } => self.unreadable("", why, &bytes),
         }
-        self.turn(now);
+        self.on_idle(now);
     }
 
     /// Time passes.
-    pub fn tick(&mut self, now: Instant) {
+    pub(crate) fn tick(&mut self, now: Instant) {
         for (connection, purpose) in self.calls.overdue(now) {
             self.not_answered(&purpose, now);
             // A connection that answers no question is none.
@@ -214,15 +210,15 @@ impl Ingest {
         if let Some(clock) = self.clock {
             self.sequencer.tick(clock.now(now));
         }
-        self.turn(now);
+        self.on_idle(now);
     }
 
     /// What is to be done after anything has happened.
-    fn turn(&mut self, now: Instant) {
-        self.put_out();
-        self.go_on(now);
+    fn on_idle(&mut self, now: Instant) {
+        self.publish_released();
+        self.advance(now);
         self.ask(now);
-        self.put_out();
+        self.publish_released();
         let metrics = &self.tools.metrics;
         metrics.held.set(gauged(self.sequencer.held()));
         metrics.open_gaps.set(gauged(self.sequencer.gaps()));
@@ -230,7 +226,7 @@ impl Ingest {
     }
 
     /// The stream may have lacked something: nothing is called whole before history has been read.
-    fn doubt(&mut self) {
+    fn invalidate_coverage(&mut self) {
         if self.phase == Phase::Live {
             self.scan = None;
             self.confirmed = false;
@@ -254,7 +250,7 @@ impl Ingest {
         let line = (connection, &questions);
         let every = std::time::Duration::from_millis(u64::try_from(TIME_EVERY).unwrap_or(1_000));
         let due = self.time_asked.is_none_or(|asked| now.saturating_duration_since(asked) >= every);
-        if due && self.calls.ask(line, (&Call::Time, Purpose::Time), now) {
+        if due && self.calls.ask(line, (&Query::Time, RequestKind::Time), now) {
             self.time_asked = Some(now);
         }
         let Some(clock) = self.clock else { return };
@@ -262,11 +258,11 @@ impl Ingest {
         for question in self.sequencer.questions(room, clock.now(now)) {
             let name = self.sequencer.name(question.id).to_string();
             let call = match question.by_time {
-                true => Call::Instrument { name, times: question.times },
-                false => Call::Numbers { name, seqs: question.seqs },
+                true => Query::Instrument { name, times: question.times },
+                false => Query::Numbers { name, seqs: question.seqs },
             };
-            self.tools.metrics.gaps.inc();
-            if !self.calls.ask(line, (&call, Purpose::Gap(question.id)), now) {
+            self.tools.metrics.gap_requests.inc();
+            if !self.calls.ask(line, (&call, RequestKind::Gap(question.id)), now) {
                 self.sequencer.failed(question.id, clock.now(now));
             }
         }
@@ -280,32 +276,32 @@ impl Ingest {
     }
 
     /// Turns what the sequencer puts out into what is to be written.
-    fn put_out(&mut self) {
-        for out in self.sequencer.put_out() {
+    fn publish_released(&mut self) {
+        for out in self.sequencer.publish_released() {
             match out {
-                Out::Publish(id, arrival) => match arrival.body {
-                    Payload::Trade(body) => self.items.push(Item::Trade {
+                Released::Publish(id, arrival) => match arrival.body {
+                    TradePayload::Trade(body) => self.items.push(OutboundRecord::Trade {
                         of: self.instrument(id),
                         seq: arrival.seq,
                         timestamp: arrival.timestamp,
                         body,
                     }),
-                    Payload::Unusable(letter) => self.set_aside(id, arrival.seq, letter),
+                    TradePayload::Unusable(letter) => self.dead_letter(id, arrival.seq, letter),
                 },
-                Out::SetAside(id, arrival) => match arrival.body {
-                    Payload::Unusable(letter) => self.set_aside(id, arrival.seq, letter),
-                    Payload::Trade(body) => {
-                        let letter = DeadLetter::new("", "set aside".into(), &body.value);
-                        self.set_aside(id, arrival.seq, letter);
+                Released::DeadLettered(id, arrival) => match arrival.body {
+                    TradePayload::Unusable(letter) => self.dead_letter(id, arrival.seq, letter),
+                    TradePayload::Trade(body) => {
+                        let letter = DeadLetter::new("", "dead-lettered".into(), &body.value);
+                        self.dead_letter(id, arrival.seq, letter);
                     }
                 },
-                Out::Hole(id, first, last) => {
+                Released::ConfirmedHole(id, first, last) => {
                     self.tools.metrics.confirmed_holes.inc_by(count(first, last));
                     let name = self.sequencer.name(id);
                     tracing::warn!(%name, first, last, "the exchange has no trades of these numbers");
                     self.given_up(id, last);
                 }
-                Out::Lost(id, first, last) => {
+                Released::Lost(id, first, last) => {
                     self.tools.metrics.lost.inc_by(count(first, last));
                     let name = self.sequencer.name(id);
                     tracing::error!(%name, first, last, "these trades cannot be had any more");
@@ -315,22 +311,22 @@ impl Ingest {
         }
     }
 
-    fn set_aside(&mut self, id: Id, seq: i64, letter: DeadLetter) {
-        self.tools.metrics.set_aside.inc();
+    fn dead_letter(&mut self, id: InstrumentId, seq: i64, letter: DeadLetter) {
+        self.tools.metrics.dead_lettered.inc();
         let name = self.sequencer.name(id);
-        tracing::error!(%name, seq, reason = letter.reason, "a trade is set aside");
-        self.items.push(Item::DeadLetter(letter));
+        tracing::error!(%name, seq, reason = letter.reason, "a trade is dead-lettered");
+        self.items.push(OutboundRecord::DeadLetter(letter));
         self.given_up(id, seq);
     }
 
-    fn given_up(&mut self, id: Id, last: i64) {
+    fn given_up(&mut self, id: InstrumentId, last: i64) {
         let (timestamp, holes) = (self.sequencer.timestamp(id), self.sequencer.holes(id));
-        self.items.push(Item::GivenUp { of: self.instrument(id), last, timestamp, holes });
+        self.items.push(OutboundRecord::Skipped { of: self.instrument(id), last, timestamp, holes });
     }
 
-    fn instrument(&self, id: Id) -> Instrument {
+    fn instrument(&self, id: InstrumentId) -> InstrumentRef {
         let partition = i32::try_from(self.sequencer.partition(id)).unwrap_or(0);
-        Instrument { id, name: self.sequencer.name(id), partition }
+        InstrumentRef { id, name: self.sequencer.name(id), partition }
     }
 }
 

@@ -2,12 +2,12 @@
 
 use std::collections::BTreeMap;
 
-use super::{Arrival, Limits, Millis};
+use super::{IncomingTrade, Limits, Millis};
 
 /// The trades of an instrument that cannot be published yet, and why.
 #[derive(Debug)]
-pub(super) struct Wait<T> {
-    pub(super) trades: BTreeMap<i64, Arrival<T>>,
+pub(super) struct Buffer<T> {
+    pub(super) trades: BTreeMap<i64, IncomingTrade<T>>,
     /// The highest sequence number known to exist, with its time; its trade may have been dropped for lack of room.
     pub(super) horizon: (i64, Millis),
     /// The lowest one, likewise.
@@ -22,7 +22,7 @@ pub(super) struct Wait<T> {
     pub(super) gap: Option<Gap>,
 }
 
-impl<T> Wait<T> {
+impl<T> Buffer<T> {
     /// For the trade `seen`, the first of it that waits.
     pub(super) fn new(seen: (i64, Millis), read_through: Millis) -> Self {
         Self {
@@ -53,7 +53,7 @@ impl<T> Wait<T> {
     }
 
     /// Lets go of every trade; that they exist is remembered.
-    pub(super) fn let_go(&mut self) {
+    pub(super) fn drop_buffered(&mut self) {
         if let Some((seq, trade)) = self.trades.pop_first() {
             self.dropped(seq, trade.timestamp);
         }
@@ -68,7 +68,7 @@ impl<T> Wait<T> {
     }
 
     /// Likewise, if the trade of the number `next` is missing; without a `next`, none is known to come first.
-    pub(super) fn witness(&self, next: Option<i64>) -> Option<(i64, Millis)> {
+    pub(super) fn first_known_after_gap(&self, next: Option<i64>) -> Option<(i64, Millis)> {
         let here = next.is_some_and(|next| self.trades.contains_key(&next));
         self.nearest(next.unwrap_or(i64::MIN)).filter(|_| !here)
     }
@@ -95,13 +95,13 @@ pub(super) struct Gap {
 
 /// What an answer about a gap means.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Finding {
+pub(super) enum GapStatus {
     /// Ask again, later.
-    Unsure,
+    Pending,
     /// There is no trade up to this number.
-    Hole(i64),
+    ConfirmedHole(i64),
     /// Nothing can be had, for as long as is waited at all.
-    Lost,
+    Unrecoverable,
 }
 
 /// Asking by sequence number so many times without effect, time is tried as well: not everything can be had by number.
@@ -149,23 +149,23 @@ impl Gap {
         next: i64,
         later: Option<i64>,
         (now, limits): (Millis, &Limits),
-    ) -> Finding {
+    ) -> GapStatus {
         self.in_flight = false;
         let Some(later) = later else {
             if self.about != Some(next) {
                 // It had what it was asked for.
                 self.not_before = now;
-                return Finding::Unsure;
+                return GapStatus::Pending;
             }
             self.asked += 1;
             self.not_before = now + (PAUSE * i64::from(self.asked)).min(LONGEST_PAUSE);
             let over = now - self.about_since >= limits.patience && self.asked >= ASKED_AT_LEAST;
-            return if over { Finding::Lost } else { Finding::Unsure };
+            return if over { GapStatus::Unrecoverable } else { GapStatus::Pending };
         };
         match self.absent {
             Some((first, last, at)) if first == next => {
                 if now - at >= limits.confirm_after {
-                    return Finding::Hole(last.min(later - 1));
+                    return GapStatus::ConfirmedHole(last.min(later - 1));
                 }
                 self.absent = Some((first, last.min(later - 1), at));
                 self.not_before = at + limits.confirm_after;
@@ -175,7 +175,7 @@ impl Gap {
                 self.not_before = now + limits.confirm_after;
             }
         }
-        Finding::Unsure
+        GapStatus::Pending
     }
 }
 
@@ -184,7 +184,7 @@ mod tests {
     use super::*;
 
     const LIMITS: Limits =
-        Limits { hold_max: 5_000, max_held: 10, max_ahead: 0, confirm_after: 1_000, patience: 300_000 };
+        Limits { hold_max: 5_000, max_buffered: 10, max_ahead: 0, confirm_after: 1_000, patience: 300_000 };
 
     #[test]
     fn a_gap_that_is_filled_page_by_page_is_never_given_up_however_long_that_takes() {
@@ -192,7 +192,7 @@ mod tests {
         for page in 0..1_000 {
             let now = page * 1_000;
             assert_eq!(gap.ask(page, now), Some(false), "at once, and by number");
-            assert_eq!(gap.answered(page + 1, None, (now, &LIMITS)), Finding::Unsure);
+            assert_eq!(gap.answered(page + 1, None, (now, &LIMITS)), GapStatus::Pending);
         }
     }
 
@@ -200,7 +200,7 @@ mod tests {
     fn a_gap_of_which_history_says_nothing_is_given_up_in_the_end() {
         let mut gap = Gap::new(0, 0);
         let lost = (0..1_000).map(|second| second * 1_000).find(|now| {
-            gap.ask(7, *now).is_some() && gap.answered(7, None, (*now, &LIMITS)) == Finding::Lost
+            gap.ask(7, *now).is_some() && gap.answered(7, None, (*now, &LIMITS)) == GapStatus::Unrecoverable
         });
         assert!(lost.is_some_and(|at| (LIMITS.patience..LIMITS.patience + 10_000).contains(&at)), "{lost:?}");
     }

@@ -10,12 +10,12 @@ const INSTRUMENTS: [&str; 5] = ["A", "B", "C", "D", "E"];
 
 /// The exchange: of each instrument, the numbers from 1 on, some of which never were, at a time each.
 #[derive(Debug, Clone)]
-struct Exchange {
+struct ModelExchange {
     trades: Vec<Vec<(i64, Millis)>>,
     counts: Vec<i64>,
 }
 
-impl Exchange {
+impl ModelExchange {
     fn new(counts: &[i64], holes: &[(usize, i64)], step: Millis) -> Self {
         let is_hole = |at: usize, seq: i64| holes.contains(&(at, seq));
         let of = |(at, count): (usize, &i64)| -> Vec<_> {
@@ -31,34 +31,34 @@ impl Exchange {
 }
 
 #[derive(Debug, Clone, Copy)]
-enum Fate {
+enum TradeFate {
     Arrives,
     Twice,
     Lost,
     Delayed(Millis),
 }
 
-fn fate() -> impl Strategy<Value = Fate> {
+fn fate() -> impl Strategy<Value = TradeFate> {
     prop_oneof![
-        6 => Just(Fate::Arrives),
-        1 => Just(Fate::Twice),
-        2 => Just(Fate::Lost),
-        1 => (0..8_000_i64).prop_map(Fate::Delayed),
+        6 => Just(TradeFate::Arrives),
+        1 => Just(TradeFate::Twice),
+        2 => Just(TradeFate::Lost),
+        1 => (0..8_000_i64).prop_map(TradeFate::Delayed),
     ]
 }
 
-struct Run {
-    exchange: Exchange,
+struct ModelRun {
+    exchange: ModelExchange,
     sequencer: Sequencer<()>,
-    out: Vec<Out<()>>,
+    out: Vec<Released<()>>,
     lag: Millis,
     /// Up to where history has been read.
     compared: Millis,
 }
 
-impl Run {
-    fn take(&mut self, instrument: usize, (seq, timestamp): (i64, Millis), at: (Source, Millis)) {
-        let arrival = Arrival { seq, timestamp, aside: false, body: () };
+impl ModelRun {
+    fn take(&mut self, instrument: usize, (seq, timestamp): (i64, Millis), at: (TradeSource, Millis)) {
+        let arrival = IncomingTrade { seq, timestamp, dead_lettered: false, body: () };
         let id = self.sequencer.id(INSTRUMENTS[instrument]);
         self.sequencer.take(id, arrival, at);
     }
@@ -78,7 +78,7 @@ impl Run {
             };
             let found: Vec<_> = self.exchange.history(at, now, self.lag).filter(wanted).take(7).collect();
             for trade in &found {
-                self.take(at, *trade, (Source::Asked, now));
+                self.take(at, *trade, (TradeSource::GapRequest, now));
             }
             let seqs: Vec<_> = found.iter().map(|(seq, _)| *seq).collect();
             self.sequencer.answered(question.id, &seqs, now);
@@ -93,7 +93,7 @@ impl Run {
         self.sequencer.advance(0, 0, now);
         for page in history.chunks(5) {
             for (at, trade) in page {
-                self.take(*at, *trade, (Source::Scan, now));
+                self.take(*at, *trade, (TradeSource::History, now));
             }
             let reached = page.last().map_or(0, |(_, (_, time))| *time);
             self.sequencer.advance(reached, reached, now);
@@ -108,8 +108,8 @@ impl Run {
 
     /// What history was compared with up to there has been put out, if it is older than all that waits.
     fn check_whole(&mut self, compared: Millis) -> Result<(), TestCaseError> {
-        self.out.extend(self.sequencer.put_out());
-        let whole = self.sequencer.oldest_waiting().map_or(compared, |oldest| oldest.min(compared));
+        self.out.extend(self.sequencer.publish_released());
+        let whole = self.sequencer.oldest_buffered().map_or(compared, |oldest| oldest.min(compared));
         for (at, name) in INSTRUMENTS.iter().enumerate().take(self.exchange.trades.len()) {
             let last = self.sequencer.lasts().find_map(|(of, last, _)| (**of == **name).then_some(last));
             let missing =
@@ -127,9 +127,9 @@ impl Run {
             let mut next = 1;
             for out in &self.out {
                 let (id, first, last) = match out {
-                    Out::Publish(id, arrival) => (*id, arrival.seq, arrival.seq),
-                    Out::Hole(id, first, last) => (*id, *first, *last),
-                    Out::SetAside(..) | Out::Lost(..) => {
+                    Released::Publish(id, arrival) => (*id, arrival.seq, arrival.seq),
+                    Released::ConfirmedHole(id, first, last) => (*id, *first, *last),
+                    Released::DeadLettered(..) | Released::Lost(..) => {
                         return Err(TestCaseError::fail(format!("unexpected {out:?}")));
                     }
                 };
@@ -138,7 +138,7 @@ impl Run {
                 }
                 prop_assert_eq!(first, next, "{} goes up by one", name);
                 next = last + 1;
-                if let Out::Hole(..) = out {
+                if let Released::ConfirmedHole(..) = out {
                     let really =
                         !self.exchange.trades[at].iter().any(|(seq, _)| (first..=last).contains(seq));
                     prop_assert!(really, "{name}: {first}..={last} is no hole");
@@ -163,19 +163,19 @@ proptest! {
         answered in prop::collection::vec(prop::bool::weighted(0.7), 64),
         (lag, step, room, partitions) in (0..2_000_i64, 1..400_i64, 3..60_usize, 1..3_u32),
     ) {
-        let exchange = Exchange::new(&counts, &holes, step);
-        let limits = Limits { max_held: room, ..LIMITS };
+        let exchange = ModelExchange::new(&counts, &holes, step);
+        let limits = Limits { max_buffered: room, ..LIMITS };
         let sequencer = Sequencer::new(partitions, limits);
-        let mut run = Run { exchange: exchange.clone(), sequencer, out: Vec::new(), lag, compared: 0 };
+        let mut run = ModelRun { exchange: exchange.clone(), sequencer, out: Vec::new(), lag, compared: 0 };
         let mut arrivals = Vec::new();
         for (n, (at, trade)) in exchange.trades.iter().enumerate()
             .flat_map(|(at, trades)| trades.iter().map(move |trade| (at, *trade))).enumerate()
         {
             match fates[n % fates.len()] {
-                Fate::Arrives => arrivals.push((trade.1, at, trade)),
-                Fate::Twice => arrivals.extend([(trade.1, at, trade), (trade.1 + 70, at, trade)]),
-                Fate::Delayed(by) => arrivals.push((trade.1 + by, at, trade)),
-                Fate::Lost => {}
+                TradeFate::Arrives => arrivals.push((trade.1, at, trade)),
+                TradeFate::Twice => arrivals.extend([(trade.1, at, trade), (trade.1 + 70, at, trade)]),
+                TradeFate::Delayed(by) => arrivals.push((trade.1 + by, at, trade)),
+                TradeFate::Lost => {}
             }
         }
         arrivals.sort_by_key(|(when, ..)| *when);
@@ -184,15 +184,15 @@ proptest! {
         // The stream ends; what it lost at the end is found by reading history once more.
         while now < last + 60_000 {
             while let Some((_, at, trade)) = arrivals.next_if(|(when, ..)| *when <= now) {
-                run.take(at, trade, (Source::Live, now));
+                run.take(at, trade, (TradeSource::Live, now));
             }
             run.ask(now, answered[turn % answered.len()]);
             run.sequencer.tick(now);
             if turn % 400 == 300 {
-                run.sequencer.let_go();
+                run.sequencer.drop_buffered();
                 run.scan(now)?;
             }
-            if run.sequencer.wants_scan() || turn % 150 == 149 {
+            if run.sequencer.needs_history() || turn % 150 == 149 {
                 run.scan(now)?;
             }
             if turn % 10 == 0 {

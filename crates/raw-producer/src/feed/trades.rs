@@ -5,12 +5,12 @@ use std::time::Instant;
 use common::model::Trade;
 use common::telemetry::trace::{self, Kind};
 
-use super::{Ingest, Payload, Phase};
-use crate::deribit::message::{Bundle, Frame, Readable, parse};
-use crate::publish::{Body, DeadLetter, Item, Traced};
-use crate::sequence::{Arrival, Id, Millis, Source, Verdict};
+use super::{FeedHandler, Phase, TradePayload};
+use crate::deribit::message::{Frame, ParsedTrade, TradeBundle, parse};
+use crate::publish::{DeadLetter, EncodedTrade, OutboundRecord, TradeSpans};
+use crate::sequencer::{Disposition, IncomingTrade, InstrumentId, Millis, TradeSource};
 
-impl Ingest {
+impl FeedHandler {
     pub(super) fn frame(&mut self, connection: usize, text: &str, (received_at, now): (i64, Instant)) {
         match parse(text, received_at) {
             Ok(Frame::Trades(bundle)) => {
@@ -26,34 +26,34 @@ impl Ingest {
         }
     }
 
-    fn bundle(&mut self, bundle: Bundle<'_>, now: Instant) {
+    fn bundle(&mut self, bundle: TradeBundle<'_>, now: Instant) {
         // Before anything is known of the exchange's clock, history will have it all.
-        if self.clock.is_none() || self.phase == Phase::Waiting {
+        if self.clock.is_none() || self.phase == Phase::Disconnected {
             return;
         }
         self.tools.feed.received(&bundle.channel, bundle.trades.len());
         for trade in bundle.trades {
             match trade {
-                Readable::Trade(trade) => self.trade(&bundle.channel, &trade, (Source::Live, now)),
+                ParsedTrade::Trade(trade) => self.trade(&bundle.channel, &trade, (TradeSource::Live, now)),
                 // Its number is missing now, and history is asked for it.
-                Readable::No { text, why, .. } => self.unreadable(&bundle.channel, why, text.as_bytes()),
+                ParsedTrade::No { text, why, .. } => self.unreadable(&bundle.channel, why, text.as_bytes()),
             }
         }
     }
 
     /// Takes a trade in, unless it is an old one.
-    pub(super) fn trade(&mut self, channel: &str, trade: &Trade<'_>, (source, now): (Source, Instant)) {
+    pub(super) fn trade(&mut self, channel: &str, trade: &Trade<'_>, (source, now): (TradeSource, Instant)) {
         let Some(clock) = self.clock.map(|clock| clock.now(now)) else { return };
-        let aside = self.sequencer.is_ahead(trade.timestamp, clock);
+        let dead_lettered = self.sequencer.is_ahead(trade.timestamp, clock);
         let id = self.sequencer.id(&trade.instrument_name);
-        let body = if aside {
+        let body = if dead_lettered {
             let text = serde_json::to_vec(trade).unwrap_or_default();
             let why = format!("{} ms ahead of the exchange's clock", trade.timestamp - clock);
-            Payload::Unusable(DeadLetter::new(channel, why, &text))
+            TradePayload::Unusable(DeadLetter::new(channel, why, &text))
         } else {
-            Payload::Trade(self.body(id, trade, (channel, source)))
+            TradePayload::Trade(self.body(id, trade, (channel, source)))
         };
-        let arrival = Arrival { seq: trade.trade_seq, timestamp: trade.timestamp, aside, body };
+        let arrival = IncomingTrade { seq: trade.trade_seq, timestamp: trade.timestamp, dead_lettered, body };
         self.arrival(id, arrival, (source, clock));
     }
 
@@ -62,69 +62,79 @@ impl Ingest {
         &mut self,
         number: Option<(String, i64)>,
         (text, why): (&str, String),
-        (source, now): (Source, Instant),
+        (source, now): (TradeSource, Instant),
     ) {
         let Some((name, seq)) = number else { return self.unreadable("history", why, text.as_bytes()) };
         let Some(clock) = self.clock.map(|clock| clock.now(now)) else { return };
         let id = self.sequencer.id(&name);
         if self.sequencer.is_new(id, seq) {
-            let body = Payload::Unusable(DeadLetter::new("history", why, text.as_bytes()));
+            let body = TradePayload::Unusable(DeadLetter::new("history", why, text.as_bytes()));
             // Its time is not known; it holds nothing up.
-            let arrival = Arrival { seq, timestamp: self.last_scan_until, aside: true, body };
+            let arrival = IncomingTrade { seq, timestamp: self.last_scan_until, dead_lettered: true, body };
             self.arrival(id, arrival, (source, clock));
         }
     }
 
-    fn arrival(&mut self, id: Id, arrival: Arrival<Payload>, (source, clock): (Source, Millis)) {
+    fn arrival(
+        &mut self,
+        id: InstrumentId,
+        arrival: IncomingTrade<TradePayload>,
+        (source, clock): (TradeSource, Millis),
+    ) {
         let seq = arrival.seq;
         let metrics = &self.tools.metrics;
         match self.sequencer.take(id, arrival, (source, clock)) {
-            Verdict::Published | Verdict::Held => match source {
-                Source::Live => {}
-                Source::Asked => drop(metrics.backfilled.inc()),
-                Source::Scan => {
+            Disposition::Published | Disposition::Held => match source {
+                TradeSource::Live => {}
+                TradeSource::GapRequest => drop(metrics.backfilled.inc()),
+                TradeSource::History => {
                     metrics.backfilled.inc();
                     self.found_by_scan += 1;
                 }
             },
             // A scan reads again what the stream has brought; that says nothing.
-            Verdict::Duplicate if source != Source::Live => {}
-            Verdict::BeforeStart => {}
-            Verdict::Duplicate => drop(metrics.duplicates.inc()),
-            Verdict::Dropped => drop(metrics.dropped.inc()),
-            Verdict::TooLate if source == Source::Live => {
-                metrics.too_late.inc();
+            Disposition::Duplicate if source != TradeSource::Live => {}
+            Disposition::BeforeStart => {}
+            Disposition::Duplicate => drop(metrics.duplicates.inc()),
+            Disposition::Dropped => drop(metrics.dropped.inc()),
+            Disposition::TooLate if source == TradeSource::Live => {
+                metrics.after_given_up.inc();
                 let name = self.sequencer.name(id);
                 tracing::warn!(%name, seq, "a trade turned up after its number had been given up");
             }
-            Verdict::TooLate => {}
+            Disposition::TooLate => {}
         }
     }
 
-    fn body(&mut self, id: Id, trade: &Trade<'_>, (channel, source): (&str, Source)) -> Body {
+    fn body(
+        &mut self,
+        id: InstrumentId,
+        trade: &Trade<'_>,
+        (channel, source): (&str, TradeSource),
+    ) -> EncodedTrade {
         let encoded = if self.sequencer.is_new(id, trade.trade_seq) {
             self.tools.encoder.encode(trade, &mut self.scratch);
             self.scratch.as_slice()
         } else {
             &[]
         };
-        let traced = (source == Source::Live && !encoded.is_empty() && self.tools.sampler.take())
+        let traced = (source == TradeSource::Live && !encoded.is_empty() && self.tools.sampler.take())
             .then(|| Box::new(begin_trace(channel, &trade.instrument_name)));
-        Body { value: encoded.into(), received_at: trade.received_at, traced }
+        EncodedTrade { value: encoded.into(), received_at: trade.received_at, traced }
     }
 
     /// Something that cannot be used at all.
     pub(super) fn unreadable(&mut self, channel: &str, why: String, bytes: &[u8]) {
-        self.tools.feed.unreadable.inc();
+        self.tools.feed.parse_errors.inc();
         tracing::warn!(channel, why, "cannot read what the exchange sent");
-        self.items.push(Item::DeadLetter(DeadLetter::new(channel, why, bytes)));
+        self.items.push(OutboundRecord::DeadLetter(DeadLetter::new(channel, why, bytes)));
     }
 }
 
 /// The trace of one trade: from the socket until Kafka has it, and below it the writing to Kafka.
-fn begin_trace(channel: &str, instrument: &str) -> Traced {
+fn begin_trace(channel: &str, instrument: &str) -> TradeSpans {
     let received = trace::root("websocket receive", Kind::Consumer);
     trace::tag(&received, "deribit.channel", channel.to_owned());
     trace::tag(&received, "deribit.instrument", instrument.to_owned());
-    Traced::new(received)
+    TradeSpans::new(received)
 }

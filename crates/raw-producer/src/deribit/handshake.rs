@@ -14,7 +14,7 @@ use serde_json::value::RawValue;
 use super::message::RpcError;
 
 /// The exchange sends a heartbeat so often; its least.
-pub const HEARTBEAT: Duration = Duration::from_secs(10);
+pub(crate) const HEARTBEAT: Duration = Duration::from_secs(10);
 /// Channels in one call, at most.
 const BATCH_CHANNELS: usize = 500;
 /// Bytes of channel names in one call; the frame around them stays well below the exchange's 32 kB.
@@ -25,16 +25,16 @@ const LONGEST_LOGIN: u64 = 30 * 86_400;
 
 /// A key for the exchange.
 #[derive(Debug, Clone)]
-pub struct Credentials {
+pub(crate) struct Credentials {
     /// Its public half.
-    pub client_id: String,
+    pub(crate) client_id: String,
     /// Its secret half.
-    pub client_secret: SecretString,
+    pub(crate) client_secret: SecretString,
 }
 
 /// A request that waits for its answer.
 #[derive(Debug, Clone, PartialEq, Eq)]
-enum Call {
+enum HandshakeStep {
     Auth,
     /// With the token of the login before, so that the secret need not be sent again.
     Refresh,
@@ -45,7 +45,7 @@ enum Call {
 
 /// What an answer means for the conversation.
 #[derive(Debug, PartialEq, Eq)]
-pub enum Progress {
+pub(crate) enum HandshakeProgress {
     /// Go on.
     None,
     /// Logged in; to be renewed within this time.
@@ -61,36 +61,35 @@ pub enum Progress {
 
 /// The conversation on one connection.
 #[derive(Debug)]
-pub struct Conversation {
+pub(crate) struct Handshake {
     credentials: Option<Credentials>,
     /// Of the last login.
     refresh_token: Option<SecretString>,
-    to_say: VecDeque<Call>,
-    said: BTreeMap<u64, Call>,
+    to_say: VecDeque<HandshakeStep>,
+    said: BTreeMap<u64, HandshakeStep>,
     next_id: u64,
     /// Batches not yet answered.
     unanswered: usize,
 }
 
-impl Conversation {
+impl Handshake {
     /// A conversation that subscribes to `channels`.
-    #[must_use]
-    pub fn new(channels: &[String], credentials: Option<Credentials>) -> Self {
+    pub(crate) fn new(channels: &[String], credentials: Option<Credentials>) -> Self {
         let mut to_say = VecDeque::new();
         if credentials.is_some() {
-            to_say.push_back(Call::Auth);
+            to_say.push_back(HandshakeStep::Auth);
         }
-        to_say.push_back(Call::SetHeartbeat);
+        to_say.push_back(HandshakeStep::SetHeartbeat);
         let batches = batches(channels);
         let unanswered = batches.len();
-        to_say.extend(batches.into_iter().map(Call::Subscribe));
+        to_say.extend(batches.into_iter().map(HandshakeStep::Subscribe));
         Self { credentials, refresh_token: None, to_say, said: BTreeMap::new(), next_id: 1, unanswered }
     }
 
     /// The next request to send, if there is one; at most about three a second are welcome.
-    pub fn next_request(&mut self) -> Option<String> {
+    pub(crate) fn next_request(&mut self) -> Option<String> {
         // Channels may need the login: what comes behind it waits for its answer.
-        if self.said.values().any(|call| matches!(call, Call::Auth | Call::Refresh)) {
+        if self.said.values().any(|call| matches!(call, HandshakeStep::Auth | HandshakeStep::Refresh)) {
             return None;
         }
         let call = self.to_say.pop_front()?;
@@ -98,31 +97,33 @@ impl Conversation {
     }
 
     /// The answer to a test request, to be sent at once.
-    pub fn test(&mut self) -> String {
-        self.request(Call::Test)
+    pub(crate) fn test(&mut self) -> String {
+        self.request(HandshakeStep::Test)
     }
 
     /// Renews the login before it is over.
-    pub fn log_in_again(&mut self) {
-        self.to_say.push_front(if self.refresh_token.is_some() { Call::Refresh } else { Call::Auth });
+    pub(crate) fn log_in_again(&mut self) {
+        self.to_say.push_front(if self.refresh_token.is_some() {
+            HandshakeStep::Refresh
+        } else {
+            HandshakeStep::Auth
+        });
     }
 
     /// Asks for channels once more that the exchange did not know.
-    pub fn subscribe_again(&mut self, channels: &[String]) {
+    pub(crate) fn subscribe_again(&mut self, channels: &[String]) {
         let batches = batches(channels);
         self.unanswered += batches.len();
-        self.to_say.extend(batches.into_iter().map(Call::Subscribe));
+        self.to_say.extend(batches.into_iter().map(HandshakeStep::Subscribe));
     }
 
     /// Whether every batch of channels has been answered.
-    #[must_use]
-    pub fn is_subscribed(&self) -> bool {
+    pub(crate) fn is_subscribed(&self) -> bool {
         self.unanswered == 0
     }
 
     /// Whether something was asked that has no answer yet.
-    #[must_use]
-    pub fn waits(&self) -> bool {
+    pub(crate) fn waits(&self) -> bool {
         !self.said.is_empty()
     }
 
@@ -130,26 +131,26 @@ impl Conversation {
     ///
     /// # Errors
     /// The exchange's error, with the method that it answers.
-    pub fn answer(
+    pub(crate) fn answer(
         &mut self,
         id: u64,
         outcome: Result<&RawValue, RpcError>,
-    ) -> Result<Progress, (&'static str, RpcError)> {
-        let Some(call) = self.said.remove(&id) else { return Ok(Progress::None) };
+    ) -> Result<HandshakeProgress, (&'static str, RpcError)> {
+        let Some(call) = self.said.remove(&id) else { return Ok(HandshakeProgress::None) };
         let result = match outcome {
             Ok(result) => result,
             // A token may be too old, or forgotten; that says nothing about the key.
-            Err(_) if call == Call::Refresh => {
+            Err(_) if call == HandshakeStep::Refresh => {
                 self.refresh_token = None;
-                self.to_say.push_front(Call::Auth);
-                return Ok(Progress::None);
+                self.to_say.push_front(HandshakeStep::Auth);
+                return Ok(HandshakeProgress::None);
             }
             Err(error) => return Err((method(&call), error)),
         };
         Ok(match call {
-            Call::Auth | Call::Refresh => self.logged_in(result),
-            Call::SetHeartbeat | Call::Test => Progress::None,
-            Call::Subscribe(asked) => {
+            HandshakeStep::Auth | HandshakeStep::Refresh => self.logged_in(result),
+            HandshakeStep::SetHeartbeat | HandshakeStep::Test => HandshakeProgress::None,
+            HandshakeStep::Subscribe(asked) => {
                 self.unanswered = self.unanswered.saturating_sub(1);
                 compare(asked, result)
             }
@@ -157,7 +158,7 @@ impl Conversation {
     }
 
     /// A login is renewed when a fifth of its time is left; one without a time, hourly.
-    fn logged_in(&mut self, result: &RawValue) -> Progress {
+    fn logged_in(&mut self, result: &RawValue) -> HandshakeProgress {
         #[derive(Deserialize)]
         struct Login {
             expires_in: u64,
@@ -166,25 +167,25 @@ impl Conversation {
         let (seconds, token) = serde_json::from_str::<Login>(result.get())
             .map_or((4_500, None), |login| (login.expires_in.clamp(1, LONGEST_LOGIN), login.refresh_token));
         self.refresh_token = token.map(SecretString::from);
-        Progress::LoggedIn(Duration::from_secs(seconds) * 4 / 5)
+        HandshakeProgress::LoggedIn(Duration::from_secs(seconds) * 4 / 5)
     }
 
-    fn request(&mut self, call: Call) -> String {
+    fn request(&mut self, call: HandshakeStep) -> String {
         let id = self.next_id;
         self.next_id += 1;
         let params = match (&call, &self.credentials) {
-            (Call::Auth, Some(key)) => json!({
+            (HandshakeStep::Auth, Some(key)) => json!({
                 "grant_type": "client_credentials",
                 "client_id": key.client_id,
                 "client_secret": key.client_secret.expose_secret(),
             }),
-            (Call::Refresh, _) => json!({
+            (HandshakeStep::Refresh, _) => json!({
                 "grant_type": "refresh_token",
                 "refresh_token": self.refresh_token.as_ref().map(ExposeSecret::expose_secret),
             }),
-            (Call::SetHeartbeat, _) => json!({"interval": HEARTBEAT.as_secs()}),
-            (Call::Subscribe(channels), _) => json!({"channels": channels}),
-            (Call::Auth | Call::Test, _) => json!({}),
+            (HandshakeStep::SetHeartbeat, _) => json!({"interval": HEARTBEAT.as_secs()}),
+            (HandshakeStep::Subscribe(channels), _) => json!({"channels": channels}),
+            (HandshakeStep::Auth | HandshakeStep::Test, _) => json!({}),
         };
         let text = json!({"jsonrpc": "2.0", "id": id, "method": method(&call), "params": params}).to_string();
         self.said.insert(id, call);
@@ -192,12 +193,12 @@ impl Conversation {
     }
 }
 
-fn method(call: &Call) -> &'static str {
+fn method(call: &HandshakeStep) -> &'static str {
     match call {
-        Call::Auth | Call::Refresh => "public/auth",
-        Call::SetHeartbeat => "public/set_heartbeat",
-        Call::Subscribe(_) => "public/subscribe",
-        Call::Test => "public/test",
+        HandshakeStep::Auth | HandshakeStep::Refresh => "public/auth",
+        HandshakeStep::SetHeartbeat => "public/set_heartbeat",
+        HandshakeStep::Subscribe(_) => "public/subscribe",
+        HandshakeStep::Test => "public/test",
     }
 }
 
@@ -223,11 +224,11 @@ fn batches(channels: &[String]) -> Vec<Vec<String>> {
     batches
 }
 
-fn compare(asked: Vec<String>, result: &RawValue) -> Progress {
+fn compare(asked: Vec<String>, result: &RawValue) -> HandshakeProgress {
     let accepted: BTreeSet<String> = serde_json::from_str(result.get()).unwrap_or_default();
     let (taken, missing): (Vec<_>, Vec<_>) =
         asked.into_iter().partition(|channel| accepted.contains(channel));
-    Progress::Subscribed { accepted: taken.len(), missing }
+    HandshakeProgress::Subscribed { accepted: taken.len(), missing }
 }
 
 #[cfg(test)]
@@ -244,7 +245,7 @@ mod tests {
 
     #[test]
     fn heartbeats_are_asked_for_before_channels() {
-        let mut talk = Conversation::new(&channels(2), None);
+        let mut talk = Handshake::new(&channels(2), None);
         assert!(talk.next_request().unwrap().contains("public/set_heartbeat"));
         assert!(talk.next_request().unwrap().contains("public/subscribe"));
         assert_eq!(talk.next_request(), None);
@@ -257,7 +258,7 @@ mod tests {
     #[test]
     fn many_channels_go_in_batches_that_the_exchange_takes() {
         let all = channels(1_200);
-        let mut talk = Conversation::new(&all, None);
+        let mut talk = Handshake::new(&all, None);
         let requests: Vec<_> = std::iter::from_fn(|| talk.next_request()).skip(1).collect();
         assert!(requests.len() >= 3);
         let mut seen = Vec::new();
@@ -273,21 +274,21 @@ mod tests {
 
     #[test]
     fn a_channel_that_the_exchange_leaves_out_is_noticed() {
-        let mut talk = Conversation::new(&channels(2), None);
+        let mut talk = Handshake::new(&channels(2), None);
         while talk.next_request().is_some() {}
         let progress = talk.answer(2, Ok(&raw(r#"["trades.INSTRUMENT-00001.100ms"]"#))).unwrap();
         let missing = vec!["trades.INSTRUMENT-00000.100ms".to_owned()];
-        assert_eq!(progress, Progress::Subscribed { accepted: 1, missing });
+        assert_eq!(progress, HandshakeProgress::Subscribed { accepted: 1, missing });
     }
 
     #[test]
     fn with_a_key_nothing_is_said_before_the_login_is_answered() {
         let key = Credentials { client_id: "me".into(), client_secret: "pst".to_owned().into() };
-        let mut talk = Conversation::new(&channels(1), Some(key));
+        let mut talk = Handshake::new(&channels(1), Some(key));
         assert!(talk.next_request().unwrap().contains(r#""client_secret":"pst""#));
         assert_eq!(talk.next_request(), None);
         let progress = talk.answer(1, Ok(&raw(r#"{"expires_in":900,"access_token":"x"}"#))).unwrap();
-        assert_eq!(progress, Progress::LoggedIn(Duration::from_secs(720)));
+        assert_eq!(progress, HandshakeProgress::LoggedIn(Duration::from_secs(720)));
         assert!(talk.next_request().unwrap().contains("public/set_heartbeat"));
         assert!(!format!("{talk:?}").contains("pst"), "the secret is never shown");
     }
@@ -295,7 +296,7 @@ mod tests {
     #[test]
     fn a_login_is_renewed_by_its_token_and_by_the_key_once_the_token_is_refused() {
         let key = Credentials { client_id: "me".into(), client_secret: "pst".to_owned().into() };
-        let mut talk = Conversation::new(&[], Some(key));
+        let mut talk = Handshake::new(&[], Some(key));
         talk.next_request().unwrap();
         let login = raw(r#"{"expires_in":900,"refresh_token":"again"}"#);
         talk.answer(1, Ok(&login)).unwrap();
@@ -305,17 +306,17 @@ mod tests {
         assert!(renewal.contains(r#""refresh_token":"again""#) && !renewal.contains("pst"), "{renewal}");
         assert!(!format!("{talk:?}").contains("again"), "the token is never shown");
         let refused = RpcError { code: 13_004, message: "invalid_credentials".into() };
-        assert_eq!(talk.answer(3, Err(refused.clone())), Ok(Progress::None));
+        assert_eq!(talk.answer(3, Err(refused.clone())), Ok(HandshakeProgress::None));
         assert!(talk.next_request().unwrap().contains("pst"));
         assert_eq!(talk.answer(4, Err(refused.clone())), Err(("public/auth", refused)));
     }
 
     #[test]
     fn an_error_comes_with_the_method_it_answers_and_a_stray_answer_is_passed_over() {
-        let mut talk = Conversation::new(&channels(1), None);
+        let mut talk = Handshake::new(&channels(1), None);
         while talk.next_request().is_some() {}
         let refused = RpcError { code: 13_778, message: "raw".into() };
         assert_eq!(talk.answer(2, Err(refused.clone())), Err(("public/subscribe", refused.clone())));
-        assert_eq!(talk.answer(77, Err(refused)), Ok(Progress::None));
+        assert_eq!(talk.answer(77, Err(refused)), Ok(HandshakeProgress::None));
     }
 }

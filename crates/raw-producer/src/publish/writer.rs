@@ -12,10 +12,10 @@ use tokio::runtime::Handle;
 use tokio::sync::mpsc::Receiver;
 use tokio::time::timeout;
 
-use super::Item;
-use super::book::Book;
-use super::deliveries::Deliveries;
-use super::state::Owner;
+use super::OutboundRecord;
+use super::deliveries::DeliveryReports;
+use super::snapshot_records::Owner;
+use super::snapshots::SnapshotWriter;
 
 /// A transaction begins at most so often, unless it is full; one that comes later begins at once.
 const PACE: Duration = Duration::from_millis(20);
@@ -33,7 +33,7 @@ const LEISURE: Duration = Duration::from_millis(100);
 /// next trades it would make these wait, as a transaction has to be told of each partition first.
 const BEHIND: Duration = Duration::from_millis(5);
 /// Items in a transaction, about.
-pub const FULL: usize = 10_000;
+pub const BATCH_MAX: usize = 10_000;
 /// Without anything to write, the producer is looked after this often.
 const IDLE: Duration = Duration::from_secs(1);
 
@@ -43,19 +43,19 @@ const SETTLED_WITHIN: Duration = Duration::from_secs(15);
 const SETTLE_POLL: Duration = Duration::from_millis(100);
 
 /// Writes items in transactions.
-pub struct Writer {
-    producer: TransactionalProducer<Deliveries>,
-    book: Book,
+pub(crate) struct TransactionWriter {
+    producer: TransactionalProducer<DeliveryReports>,
+    book: SnapshotWriter,
 }
 
-impl Writer {
+impl TransactionWriter {
     /// A writer by a producer that has fenced off its predecessors; says whose it is before anything else.
     ///
     /// # Errors
     /// [`TransactionError`].
-    pub fn begin(
-        mut producer: TransactionalProducer<Deliveries>,
-        book: Book,
+    pub(crate) fn begin(
+        mut producer: TransactionalProducer<DeliveryReports>,
+        book: SnapshotWriter,
         owner: &Owner,
     ) -> Result<Self, TransactionError> {
         let transaction = producer.begin()?;
@@ -67,7 +67,7 @@ impl Writer {
     }
 
     /// What is known, to be told once it has been read.
-    pub fn book(&mut self) -> &mut Book {
+    pub(crate) fn book(&mut self) -> &mut SnapshotWriter {
         &mut self.book
     }
 
@@ -75,20 +75,24 @@ impl Writer {
     ///
     /// # Errors
     /// [`TransactionError`]; what was handed in and is not committed is lost here.
-    pub fn run(mut self, mut items: Receiver<Item>, runtime: &Handle) -> Result<(), TransactionError> {
+    pub(crate) fn run(
+        mut self,
+        mut items: Receiver<OutboundRecord>,
+        runtime: &Handle,
+    ) -> Result<(), TransactionError> {
         let (mut batch, mut last) = (Vec::new(), Instant::now());
         loop {
             let patience = if self.book.has_more() { BEHIND } else { IDLE };
             // Made inside the runtime: a timer needs one.
             let heard = runtime.block_on(async {
-                let heard = timeout(patience, items.recv_many(&mut batch, FULL)).await;
+                let heard = timeout(patience, items.recv_many(&mut batch, BATCH_MAX)).await;
                 timeout(LEISURE, until_trade(&mut batch, &mut items)).await.ok();
                 heard
             });
             match heard {
                 Ok(0) => break,
                 Ok(_) => {}
-                Err(_) if self.book.has_more() || self.book.round_is_due() => {}
+                Err(_) if self.book.has_more() || self.book.snapshots_are_due() => {}
                 Err(_) => {
                     self.producer.poll();
                     continue;
@@ -99,7 +103,7 @@ impl Writer {
             self.transaction(&mut batch, &mut items, due)?;
         }
         // So that the next start has nothing to read but snapshots.
-        self.book.want_round();
+        self.book.request_snapshots();
         self.transaction(&mut batch, &mut items, last)
     }
 
@@ -121,8 +125,8 @@ impl Writer {
     /// One transaction with the batch, and with what comes until `due`, and then until it is quiet.
     fn transaction(
         &mut self,
-        batch: &mut Vec<Item>,
-        items: &mut Receiver<Item>,
+        batch: &mut Vec<OutboundRecord>,
+        items: &mut Receiver<OutboundRecord>,
         due: Instant,
     ) -> Result<(), TransactionError> {
         self.settle()?;
@@ -144,12 +148,12 @@ impl Writer {
                 book.send(&transaction, item)?;
             }
             let left = due.max(last + QUIET).saturating_duration_since(Instant::now());
-            if taken >= FULL || begun.elapsed() >= OPEN_AT_MOST {
+            if taken >= BATCH_MAX || begun.elapsed() >= OPEN_AT_MOST {
                 break;
             }
             std::thread::park_timeout(left.min(SIP));
             transaction.poll();
-            while batch.len() < FULL
+            while batch.len() < BATCH_MAX
                 && let Ok(item) = items.try_recv()
             {
                 batch.push(item);
@@ -167,14 +171,14 @@ impl Writer {
 }
 
 /// Until there is a trade in the batch, or no room; at once if nothing is in it.
-async fn until_trade(batch: &mut Vec<Item>, items: &mut Receiver<Item>) {
-    while !batch.is_empty() && batch.len() < FULL && !batch.iter().any(is_trade) {
-        if items.recv_many(batch, FULL).await == 0 {
+async fn until_trade(batch: &mut Vec<OutboundRecord>, items: &mut Receiver<OutboundRecord>) {
+    while !batch.is_empty() && batch.len() < BATCH_MAX && !batch.iter().any(is_trade) {
+        if items.recv_many(batch, BATCH_MAX).await == 0 {
             return;
         }
     }
 }
 
-fn is_trade(item: &Item) -> bool {
-    matches!(item, Item::Trade { .. })
+fn is_trade(item: &OutboundRecord) -> bool {
+    matches!(item, OutboundRecord::Trade { .. })
 }
