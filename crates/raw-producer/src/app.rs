@@ -17,6 +17,7 @@ use common::{Failure, backoff};
 use tokio::runtime::Handle;
 
 use crate::Config;
+use crate::clock::Millis;
 use crate::clock::now_micros;
 use crate::config::SequenceConfig;
 use crate::deribit::connection::ReconnectingConnection;
@@ -27,7 +28,7 @@ use crate::feed::FeedSettings;
 use crate::metrics::{ConnectionMetrics, Metrics};
 use crate::publish::snapshot_records::Owner;
 use crate::publish::snapshots::TopicNames;
-use crate::sequencer::{Limits, Millis};
+use crate::sequencer::Limits;
 use crate::supervisor::Supervisor;
 
 /// The loop may wait this long for Kafka before it is taken to be wedged.
@@ -35,7 +36,7 @@ const WEDGED_AFTER: Duration = Duration::from_secs(120);
 /// Between the two answers that make a hole.
 const CONFIRM_AFTER: Millis = 1_000;
 /// A gap of which history says nothing at all is given up after this time.
-const PATIENCE: Millis = 300_000;
+const GIVE_UP_GAP_AFTER: Millis = 300_000;
 
 /// The service, built and not yet running.
 pub struct App {
@@ -144,7 +145,7 @@ fn settings(config: &Config) -> FeedSettings {
         max_buffered: max_buffered_trades,
         max_ahead: millis(*max_ahead),
         confirm_after: CONFIRM_AFTER,
-        patience: PATIENCE,
+        give_up_after: GIVE_UP_GAP_AFTER,
     };
     FeedSettings {
         scopes: HistoryScope::of_channels(&config.deribit.channels),

@@ -12,8 +12,8 @@ extern crate self as raw_producer;
 #[path = "../../../common/src/model.rs"]
 pub mod model;
 
-pub mod sequencer {
-    pub type Millis = i64;
+pub mod clock {
+    pub type ExchangeTime = i64;
 }
 
 #[path = "../../src/deribit"]

@@ -2,10 +2,10 @@
 
 use std::collections::{HashMap, HashSet, VecDeque};
 
+use crate::clock::Millis;
 use crate::deribit::history::{ListedInstrument, PAGE, Query};
 use crate::deribit::history_scope::HistoryScope;
 use crate::deribit::requests::RequestKind;
-use crate::sequencer::Millis;
 
 /// What is asked about an instrument.
 #[derive(Debug, Clone, Copy)]
@@ -101,10 +101,10 @@ impl InstrumentBackfill {
         let call = match from {
             InstrumentCursor::Number(first, _) => {
                 let page = i64::try_from(PAGE).unwrap_or(i64::MAX);
-                Query::Numbers { name: name.clone(), seqs: (first, first + page - 1) }
+                Query::Numbers { name: name.clone(), seqs: first..=first + page - 1 }
             }
             InstrumentCursor::Time(time) => {
-                Query::Instrument { name: name.clone(), times: (time, self.until) }
+                Query::Instrument { name: name.clone(), times: time..=self.until }
             }
         };
         Some((call, RequestKind::InstrumentBackfill(name)))

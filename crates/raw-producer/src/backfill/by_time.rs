@@ -3,9 +3,9 @@
 //! A page that has more behind it ends within a millisecond, so the next one begins with that millisecond once more. Should one
 //! millisecond hold more than a page, the rest of it is missed here, and found missing by its numbers.
 
+use crate::clock::Millis;
 use crate::deribit::history::Query;
 use crate::deribit::history_scope::HistoryScope;
-use crate::sequencer::Millis;
 
 /// One part of history.
 #[derive(Debug)]
@@ -77,7 +77,7 @@ impl TimeBackfill {
             .min_by_key(|(_, part)| part.cursor)?;
         part.in_flight = true;
         part.page_from = part.cursor;
-        Some((at, part.scope.call((part.cursor, until))))
+        Some((at, part.scope.call(part.cursor..=until)))
     }
 
     /// A part's question was answered: with so many trades, the newest of that time, and perhaps more behind them.
@@ -136,7 +136,7 @@ mod tests {
 
     fn times(call: Option<(usize, Query)>) -> (usize, (Millis, Millis)) {
         match call {
-            Some((part, Query::Instrument { times, .. })) => (part, times),
+            Some((part, Query::Instrument { times, .. })) => (part, times.into_inner()),
             other => panic!("{other:?}"),
         }
     }

@@ -1,11 +1,13 @@
 //! Questions to the exchange besides subscribing: its clock, and its history of trades.
 
+use std::ops::RangeInclusive;
+
 use serde::Deserialize;
 use serde_json::value::RawValue;
 use serde_json::{Value, json};
 
 use super::message::{self, ParsedTrade, Usual};
-use crate::sequencer::Millis;
+use crate::clock::ExchangeTime;
 
 /// Trades in an answer, at most; the exchange's own limit.
 pub const PAGE: usize = 1_000;
@@ -22,21 +24,21 @@ pub enum Query {
         /// A kind, or `any`.
         kind: String,
         /// Both included.
-        times: (Millis, Millis),
+        times: RangeInclusive<ExchangeTime>,
     },
     /// The trades of an instrument, by time.
     Instrument {
         /// Its name.
         name: String,
         /// Both included.
-        times: (Millis, Millis),
+        times: RangeInclusive<ExchangeTime>,
     },
     /// The trades of an instrument, by number.
     Numbers {
         /// Its name.
         name: String,
         /// Both included.
-        seqs: (i64, i64),
+        seqs: RangeInclusive<i64>,
     },
     /// Which instruments there are.
     Instruments {
@@ -58,19 +60,19 @@ impl Query {
     fn parts(&self) -> (&'static str, Value) {
         match self {
             Self::Time => ("public/get_time", json!({})),
-            Self::Currency { currency, kind, times: (from, until) } => (
+            Self::Currency { currency, kind, times } => (
                 "public/get_last_trades_by_currency_and_time",
-                json!({"currency": currency, "kind": kind, "start_timestamp": from, "end_timestamp": until,
+                json!({"currency": currency, "kind": kind, "start_timestamp": times.start(), "end_timestamp": times.end(),
                     "count": PAGE, "sorting": "asc"}),
             ),
-            Self::Instrument { name, times: (from, until) } => (
+            Self::Instrument { name, times } => (
                 "public/get_last_trades_by_instrument_and_time",
-                json!({"instrument_name": name, "start_timestamp": from, "end_timestamp": until,
+                json!({"instrument_name": name, "start_timestamp": times.start(), "end_timestamp": times.end(),
                     "count": PAGE, "sorting": "asc"}),
             ),
-            Self::Numbers { name, seqs: (first, last) } => (
+            Self::Numbers { name, seqs } => (
                 "public/get_last_trades_by_instrument",
-                json!({"instrument_name": name, "start_seq": first, "end_seq": last, "count": PAGE, "sorting": "asc"}),
+                json!({"instrument_name": name, "start_seq": seqs.start(), "end_seq": seqs.end(), "count": PAGE, "sorting": "asc"}),
             ),
             Self::Instruments { currency, expired } => {
                 ("public/get_instruments", json!({"currency": currency, "expired": expired}))
@@ -112,7 +114,7 @@ pub fn page(result: &RawValue, received_at: i64) -> Result<TradePage<'_>, serde_
 ///
 /// # Errors
 /// If the answer is no number.
-pub fn time(result: &RawValue) -> Result<Millis, serde_json::Error> {
+pub fn time(result: &RawValue) -> Result<ExchangeTime, serde_json::Error> {
     serde_json::from_str(result.get())
 }
 
@@ -124,9 +126,9 @@ pub struct ListedInstrument {
     /// What sort it is.
     pub kind: String,
     /// Nothing was traded before.
-    pub creation_timestamp: Millis,
+    pub creation_timestamp: ExchangeTime,
     /// Nothing is traded after.
-    pub expiration_timestamp: Millis,
+    pub expiration_timestamp: ExchangeTime,
 }
 
 /// The instruments in an answer; those that cannot be read are left out.
@@ -144,7 +146,7 @@ mod tests {
 
     #[test]
     fn a_question_is_asked_in_the_exchanges_words_oldest_trades_first() {
-        let call = Query::Numbers { name: "BTC-PERPETUAL".into(), seqs: (5, 9) };
+        let call = Query::Numbers { name: "BTC-PERPETUAL".into(), seqs: 5..=9 };
         let json: Value = serde_json::from_str(&call.request(7)).unwrap();
         assert_eq!(json["id"], 7);
         assert_eq!(json["method"], "public/get_last_trades_by_instrument");

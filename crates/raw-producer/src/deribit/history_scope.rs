@@ -1,9 +1,10 @@
 //! Which parts of the exchange's history belong to the channels that are subscribed.
 
 use std::collections::BTreeSet;
+use std::ops::RangeInclusive;
 
 use super::history::Query;
-use crate::sequencer::Millis;
+use crate::clock::ExchangeTime;
 
 /// What history by currency can be asked for; there is no "any" there.
 pub(crate) const CURRENCIES: [&str; 5] = ["BTC", "ETH", "USDC", "USDT", "EURR"];
@@ -47,7 +48,7 @@ impl HistoryScope {
     }
 
     /// The question for its trades between two times, both included.
-    pub(crate) fn call(&self, times: (Millis, Millis)) -> Query {
+    pub(crate) fn call(&self, times: RangeInclusive<ExchangeTime>) -> Query {
         match self.clone() {
             Self::Currency(currency, kind) => Query::Currency { currency, kind, times },
             Self::Instrument(name) => Query::Instrument { name, times },

@@ -6,11 +6,12 @@ use std::time::Instant;
 use super::{FeedHandler, Phase, RequestKind};
 use crate::backfill::by_instrument::InstrumentBackfill;
 use crate::backfill::by_time::TimeBackfill;
+use crate::clock::Millis;
 use crate::deribit::history::{ListedInstrument, PAGE, Query, TradePage};
 use crate::deribit::requests::AT_ONCE;
 use crate::publish::OutboundRecord;
 use crate::publish::snapshot_records::TopicState;
-use crate::sequencer::{Millis, OPEN, TradeSource};
+use crate::sequencer::{GATE_OPEN, TradeSource};
 
 /// History by currency reaches back a day; a little less is sure.
 const REACH: Millis = 24 * 3_600_000 - 120_000;
@@ -44,7 +45,7 @@ impl FeedHandler {
         self.tools.part.waiting(what);
         if let (Some(topic), Some(clock)) = (self.topic, self.clock) {
             let from = self.read_from(topic);
-            self.sequencer.advance(from, from, clock.now(now));
+            self.sequencer.move_gate(from, from, clock.now(now));
         }
     }
 
@@ -91,13 +92,13 @@ impl FeedHandler {
             self.topic = Some(topic);
             self.items.push(OutboundRecord::TopicState(topic));
         }
-        self.sequencer.begin(topic.start);
-        self.sequencer.has_read(topic.reconciled_through);
+        self.sequencer.set_start(topic.start);
+        self.sequencer.set_read_through(topic.reconciled_through);
         let reach = clock - REACH;
         if let Some(scan) = self.scan.as_mut().filter(|scan| scan.reached() >= reach) {
             scan.resume(clock, OVERLAP);
             let reached = scan.reached();
-            self.sequencer.advance(reached, reached, clock);
+            self.sequencer.move_gate(reached, reached, clock);
             self.phase = Phase::CatchingUp;
             return;
         }
@@ -119,9 +120,12 @@ impl FeedHandler {
 
     fn begin_deep(&mut self, start: Millis, from: Millis, clock: Millis) {
         let until = clock - REACH + AHEAD;
-        self.sequencer.advance(from, until, clock);
+        self.sequencer.move_gate(from, until, clock);
         self.deep = InstrumentBackfill::new(&self.settings.scopes, (start, from, until));
-        let known = self.sequencer.lasts().map(|(name, last, timestamp)| (name.to_string(), last, timestamp));
+        let known = self
+            .sequencer
+            .last_published()
+            .map(|(name, last, timestamp)| (name.to_string(), last, timestamp));
         self.deep.know(known.collect());
         self.begun = Instant::now();
         self.phase = Phase::BackfillByInstrument;
@@ -139,7 +143,7 @@ impl FeedHandler {
     }
 
     fn begin_scan(&mut self, from: Millis, until: Millis) {
-        self.sequencer.advance(from, from, until);
+        self.sequencer.move_gate(from, from, until);
         self.scan = Some(self.new_scan(from, until));
         self.phase = Phase::CatchingUp;
         self.pursued_from = None;
@@ -165,7 +169,7 @@ impl FeedHandler {
     /// What comes is more than there is room for while gaps are filled: history by time has it all, and a thousand trades for each call.
     fn restart_backfill(&mut self, clock: Millis) {
         let read = self.compared_through;
-        let from = self.sequencer.oldest_buffered().map_or(read, |oldest| oldest.max(read));
+        let from = self.sequencer.oldest_unpublished().map_or(read, |oldest| oldest.max(read));
         let from = self.pursued_from.map_or(from, |pursued| from.min(pursued)) - LAG;
         tracing::warn!(
             held = self.sequencer.held(),
@@ -190,14 +194,14 @@ impl FeedHandler {
                 self.pursued_from.get_or_insert(until);
                 until
             };
-            self.sequencer.advance(from, from, clock);
+            self.sequencer.move_gate(from, from, clock);
             self.scan = Some(self.new_scan(from, clock));
             return;
         }
         tracing::info!(trades = scan.trades, "history has been read; live from now on");
         self.phase = Phase::Live;
         self.confirmed = false;
-        self.sequencer.advance(until + 1, OPEN, clock);
+        self.sequencer.move_gate(until + 1, GATE_OPEN, clock);
         self.publish_released();
         self.reading_ended(until, clock);
         self.tools.part.ready();
@@ -211,7 +215,7 @@ impl FeedHandler {
         if since >= self.settings.reconcile_interval || (!self.confirmed && since >= LAG) {
             self.scan = Some(self.new_scan(from, clock - STREAM_DELAY));
         } else if self.sequencer.needs_history() && clock - self.last_scan_at >= SCAN_PAUSE {
-            let oldest = self.sequencer.oldest_without_start().unwrap_or(clock);
+            let oldest = self.sequencer.oldest_without_first_trade().unwrap_or(clock);
             let from = from.max(self.last_scan_until.min(oldest) - LAG);
             self.scan = Some(self.new_scan(from, clock));
         } else {
@@ -224,7 +228,7 @@ impl FeedHandler {
         let Some(scan) = self.scan.take() else { return };
         self.pursued_from = self.pursued_from.filter(|pursued| *pursued < scan.times().0);
         self.confirmed = self.pursued_from.is_none();
-        self.sequencer.advance(scan.times().1 + 1, OPEN, clock);
+        self.sequencer.move_gate(scan.times().1 + 1, GATE_OPEN, clock);
         self.publish_released();
         self.reading_ended(scan.times().1, clock);
         if self.found_by_scan == 0 {
@@ -260,14 +264,15 @@ impl FeedHandler {
     /// History was read up to then: this process need not read it again, whatever becomes of the connection. It knows of everything
     /// that waits, and asks about each gap by itself; only the first trade of an instrument is to be had by no other way.
     fn compared(&mut self, through: Millis) {
-        let first = self.sequencer.oldest_without_start().map_or(through, |oldest| through.min(oldest - 1));
+        let first =
+            self.sequencer.oldest_without_first_trade().map_or(through, |oldest| through.min(oldest - 1));
         self.compared_through = self.compared_through.max(first);
-        self.sequencer.has_read(first);
+        self.sequencer.set_read_through(first);
     }
 
     /// Notes for the process after this one up to when the topic is whole: what waits now is known to this one only.
     fn update_reconciled_through(&mut self) {
-        let oldest = self.sequencer.oldest_buffered();
+        let oldest = self.sequencer.oldest_unpublished();
         let through = oldest.map_or(self.compared_through, |oldest| self.compared_through.min(oldest - 1));
         let Some(topic) = self.topic.as_mut() else { return };
         if through > topic.reconciled_through {
@@ -283,7 +288,7 @@ impl FeedHandler {
         for id in self.sequencer.expired(through - KEPT_AFTER_EXPIRY) {
             let of = self.instrument(id);
             tracing::debug!(name = %of.name, "expired and compared: forgotten");
-            self.sequencer.forget(id);
+            self.sequencer.remove(id);
             self.items.push(OutboundRecord::RemoveInstrument(of.name));
         }
     }
@@ -300,7 +305,7 @@ impl FeedHandler {
         scan.answered(part, (count, newest), has_more);
         let reached = scan.reached();
         if let (Phase::CatchingUp, Some(clock)) = (self.phase, self.clock) {
-            self.sequencer.advance(reached, reached, clock.now(now));
+            self.sequencer.move_gate(reached, reached, clock.now(now));
             self.publish_released();
             self.compared(reached - 1);
             if self.topic.is_some_and(|topic| reached - topic.reconciled_through > OVERLAP) {
@@ -314,7 +319,7 @@ impl FeedHandler {
         // What was read fits in, but for one page if the room is full: only reading on makes room, unless a gap holds a partition back.
         let reading = self.calls.reading();
         let full = self.sequencer.held() + (reading + 1) * PAGE > self.settings.limits.max_buffered;
-        if full && (reading > 0 || self.sequencer.is_blocked()) {
+        if full && (reading > 0 || self.sequencer.is_holding()) {
             return None;
         }
         match self.phase {
@@ -366,7 +371,8 @@ impl FeedHandler {
 
     /// Which instruments there are.
     pub(super) fn listed(&mut self, listed: Vec<ListedInstrument>) {
-        let known: HashSet<String> = self.sequencer.lasts().map(|(name, ..)| name.to_string()).collect();
+        let known: HashSet<String> =
+            self.sequencer.last_published().map(|(name, ..)| name.to_string()).collect();
         self.deep.listed(listed.into_iter().filter(|one| !known.contains(&one.instrument_name)).collect());
     }
 
@@ -377,7 +383,7 @@ impl FeedHandler {
         self.deep.answered(name, (seqs.into_iter().max(), newest), has_more);
         if let (Phase::BackfillByInstrument, Some(clock)) = (self.phase, self.clock) {
             let reach = self.deep.until();
-            self.sequencer.advance(reach, reach, clock.now(now));
+            self.sequencer.move_gate(reach, reach, clock.now(now));
         }
     }
 }

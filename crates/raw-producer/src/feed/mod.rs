@@ -19,6 +19,7 @@ use tokio::sync::mpsc;
 use crate::backfill::by_instrument::InstrumentBackfill;
 use crate::backfill::by_time::TimeBackfill;
 use crate::clock::ExchangeClock;
+use crate::clock::Millis;
 use crate::deribit::events::ConnectionEvent;
 use crate::deribit::history::Query;
 use crate::deribit::history_scope::HistoryScope;
@@ -26,7 +27,7 @@ use crate::deribit::requests::{RequestKind, Requests};
 use crate::metrics::{FeedMetrics, SequencerMetrics, gauged};
 use crate::publish::snapshot_records::TopicState;
 use crate::publish::{DeadLetter, EncodedTrade, InstrumentRef, OutboundRecord};
-use crate::sequencer::{InstrumentId, Limits, Millis, Released, Sequencer};
+use crate::sequencer::{InstrumentId, Limits, Released, SearchBy, Sequencer};
 
 /// What the exchange's clock is asked this often; watermarks come of the answers.
 const TIME_EVERY: Millis = 1_000;
@@ -255,15 +256,15 @@ impl FeedHandler {
         }
         let Some(clock) = self.clock else { return };
         let room = self.calls.room(now);
-        for question in self.sequencer.questions(room, clock.now(now)) {
+        for question in self.sequencer.gap_requests(room, clock.now(now)) {
             let name = self.sequencer.name(question.id).to_string();
-            let call = match question.by_time {
-                true => Query::Instrument { name, times: question.times },
-                false => Query::Numbers { name, seqs: question.seqs },
+            let call = match question.by {
+                SearchBy::Time => Query::Instrument { name, times: question.times },
+                SearchBy::Sequence => Query::Numbers { name, seqs: question.seqs },
             };
             self.tools.metrics.gap_requests.inc();
             if !self.calls.ask(line, (&call, RequestKind::Gap(question.id)), now) {
-                self.sequencer.failed(question.id, clock.now(now));
+                self.sequencer.on_gap_request_failed(question.id, clock.now(now));
             }
         }
         while self.calls.room(now) > 0 {
@@ -277,9 +278,9 @@ impl FeedHandler {
 
     /// Turns what the sequencer puts out into what is to be written.
     fn publish_released(&mut self) {
-        for out in self.sequencer.publish_released() {
+        for out in self.sequencer.take_released() {
             match out {
-                Released::Publish(id, arrival) => match arrival.body {
+                Released::Publish(id, arrival) => match arrival.payload {
                     TradePayload::Trade(body) => self.items.push(OutboundRecord::Trade {
                         of: self.instrument(id),
                         seq: arrival.seq,
@@ -288,20 +289,22 @@ impl FeedHandler {
                     }),
                     TradePayload::Unusable(letter) => self.dead_letter(id, arrival.seq, letter),
                 },
-                Released::DeadLettered(id, arrival) => match arrival.body {
+                Released::DeadLetter(id, arrival) => match arrival.payload {
                     TradePayload::Unusable(letter) => self.dead_letter(id, arrival.seq, letter),
                     TradePayload::Trade(body) => {
                         let letter = DeadLetter::new("", "dead-lettered".into(), &body.value);
                         self.dead_letter(id, arrival.seq, letter);
                     }
                 },
-                Released::ConfirmedHole(id, first, last) => {
+                Released::ConfirmedHole(id, seqs) => {
+                    let (first, last) = (*seqs.start(), *seqs.end());
                     self.tools.metrics.confirmed_holes.inc_by(count(first, last));
                     let name = self.sequencer.name(id);
                     tracing::warn!(%name, first, last, "the exchange has no trades of these numbers");
                     self.given_up(id, last);
                 }
-                Released::Lost(id, first, last) => {
+                Released::Lost(id, seqs) => {
+                    let (first, last) = (*seqs.start(), *seqs.end());
                     self.tools.metrics.lost.inc_by(count(first, last));
                     let name = self.sequencer.name(id);
                     tracing::error!(%name, first, last, "these trades cannot be had any more");

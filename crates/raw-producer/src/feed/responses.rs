@@ -6,9 +6,10 @@ use serde_json::value::RawValue;
 
 use super::{FeedHandler, RequestKind};
 use crate::clock::ExchangeClock;
+use crate::clock::Millis;
 use crate::deribit::history::{self, TradePage};
 use crate::deribit::message::{ParsedTrade, RpcError, RpcErrorClass};
-use crate::sequencer::{InstrumentId, Millis, TradeSource};
+use crate::sequencer::{InstrumentId, TradeSource};
 
 impl FeedHandler {
     pub(super) fn answer(
@@ -62,7 +63,7 @@ impl FeedHandler {
             // There is no such instrument any more; asking again changes nothing.
             RequestKind::Gap(id) => {
                 if let Some(clock) = self.clock {
-                    self.sequencer.answered(*id, &[], clock.now(now));
+                    self.sequencer.on_gap_response(*id, &[], clock.now(now));
                 }
             }
             RequestKind::InstrumentBackfill(name) => self.deep.done(name),
@@ -85,7 +86,7 @@ impl FeedHandler {
             }
             RequestKind::Gap(id) => {
                 if let Some(clock) = self.clock {
-                    self.sequencer.failed(*id, clock.now(now));
+                    self.sequencer.on_gap_request_failed(*id, clock.now(now));
                 }
             }
         }
@@ -117,7 +118,7 @@ impl FeedHandler {
     fn gap(&mut self, id: InstrumentId, page: TradePage<'_>, now: Instant) {
         let (seqs, _) = self.page(page, (TradeSource::GapRequest, now));
         if let Some(clock) = self.clock {
-            self.sequencer.answered(id, &seqs, clock.now(now));
+            self.sequencer.on_gap_response(id, &seqs, clock.now(now));
         }
     }
 

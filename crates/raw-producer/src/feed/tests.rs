@@ -30,7 +30,7 @@ impl FeedBench {
             max_buffered: 1_700,
             max_ahead: 60_000,
             confirm_after: 1_000,
-            patience: 300_000,
+            give_up_after: 300_000,
         };
         let settings = FeedSettings {
             scopes: vec![HistoryScope::Currency("BTC".into(), "any".into())],
@@ -49,7 +49,7 @@ impl FeedBench {
             part: Health::new().part("backfill"),
         };
         let mut sequencer = Sequencer::new(1, limits);
-        let ten = crate::sequencer::LastPublished { last: 10, timestamp: WHOLE, ..Default::default() };
+        let ten = crate::sequencer::LastPublished { seq: 10, timestamp: WHOLE, ..Default::default() };
         names.iter().for_each(|name| sequencer.restore(name, &ten));
         let (topic, now) = (TopicState { start: WHOLE - MISSED, reconciled_through: WHOLE }, Instant::now());
         Self { ingest: FeedHandler::new(settings, tools, sequencer, (Some(topic), now)), line: None, now }

@@ -6,9 +6,10 @@ use common::model::Trade;
 use common::telemetry::trace::{self, Kind};
 
 use super::{FeedHandler, Phase, TradePayload};
+use crate::clock::Millis;
 use crate::deribit::message::{Frame, ParsedTrade, TradeBundle, parse};
 use crate::publish::{DeadLetter, EncodedTrade, OutboundRecord, TradeSpans};
-use crate::sequencer::{Disposition, IncomingTrade, InstrumentId, Millis, TradeSource};
+use crate::sequencer::{Disposition, IncomingTrade, InstrumentId, TradeSource};
 
 impl FeedHandler {
     pub(super) fn frame(&mut self, connection: usize, text: &str, (received_at, now): (i64, Instant)) {
@@ -44,7 +45,7 @@ impl FeedHandler {
     /// Takes a trade in, unless it is an old one.
     pub(super) fn trade(&mut self, channel: &str, trade: &Trade<'_>, (source, now): (TradeSource, Instant)) {
         let Some(clock) = self.clock.map(|clock| clock.now(now)) else { return };
-        let dead_lettered = self.sequencer.is_ahead(trade.timestamp, clock);
+        let dead_lettered = self.sequencer.is_too_far_ahead(trade.timestamp, clock);
         let id = self.sequencer.id(&trade.instrument_name);
         let body = if dead_lettered {
             let text = serde_json::to_vec(trade).unwrap_or_default();
@@ -53,7 +54,12 @@ impl FeedHandler {
         } else {
             TradePayload::Trade(self.body(id, trade, (channel, source)))
         };
-        let arrival = IncomingTrade { seq: trade.trade_seq, timestamp: trade.timestamp, dead_lettered, body };
+        let arrival = IncomingTrade {
+            seq: trade.trade_seq,
+            timestamp: trade.timestamp,
+            unpublishable: dead_lettered,
+            payload: body,
+        };
         self.arrival(id, arrival, (source, clock));
     }
 
@@ -70,7 +76,8 @@ impl FeedHandler {
         if self.sequencer.is_new(id, seq) {
             let body = TradePayload::Unusable(DeadLetter::new("history", why, text.as_bytes()));
             // Its time is not known; it holds nothing up.
-            let arrival = IncomingTrade { seq, timestamp: self.last_scan_until, dead_lettered: true, body };
+            let arrival =
+                IncomingTrade { seq, timestamp: self.last_scan_until, unpublishable: true, payload: body };
             self.arrival(id, arrival, (source, clock));
         }
     }
@@ -83,7 +90,7 @@ impl FeedHandler {
     ) {
         let seq = arrival.seq;
         let metrics = &self.tools.metrics;
-        match self.sequencer.take(id, arrival, (source, clock)) {
+        match self.sequencer.accept(id, arrival, source, clock) {
             Disposition::Published | Disposition::Held => match source {
                 TradeSource::Live => {}
                 TradeSource::GapRequest => drop(metrics.backfilled.inc()),
@@ -97,12 +104,12 @@ impl FeedHandler {
             Disposition::BeforeStart => {}
             Disposition::Duplicate => drop(metrics.duplicates.inc()),
             Disposition::Dropped => drop(metrics.dropped.inc()),
-            Disposition::TooLate if source == TradeSource::Live => {
+            Disposition::AfterGivenUp if source == TradeSource::Live => {
                 metrics.after_given_up.inc();
                 let name = self.sequencer.name(id);
                 tracing::warn!(%name, seq, "a trade turned up after its number had been given up");
             }
-            Disposition::TooLate => {}
+            Disposition::AfterGivenUp => {}
         }
     }
 

@@ -24,7 +24,8 @@ use snapshot_records::TopicState;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tracing::Span;
 
-use crate::sequencer::{Holes, InstrumentId, Millis};
+use crate::clock::Millis;
+use crate::sequencer::{Holes, InstrumentId};
 
 /// The spans of a sampled trade; they end when Kafka has acknowledged it, or refused.
 #[derive(Debug)]

@@ -11,7 +11,8 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::sequencer::{Holes, LastPublished, Millis};
+use crate::clock::Millis;
+use crate::sequencer::{Holes, LastPublished};
 
 /// The key of [`Owner`]; no instrument's name begins with a colon.
 pub(crate) const OWNER: &str = ":owner";
@@ -55,7 +56,7 @@ pub(crate) struct InstrumentSnapshot {
 impl InstrumentSnapshot {
     /// What the sequencer wants to know.
     pub(crate) fn known(&self) -> LastPublished {
-        LastPublished { last: self.last, timestamp: self.timestamp, holes: self.holes.clone() }
+        LastPublished { seq: self.last, timestamp: self.timestamp, holes: self.holes.clone() }
     }
 }
 

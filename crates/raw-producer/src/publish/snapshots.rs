@@ -17,9 +17,10 @@ use super::deliveries::{DeliveryReports, PendingDelivery};
 use super::recovery::UNCOVERED;
 use super::snapshot_records::{InstrumentSnapshot, OWNER, Owner, TOPIC};
 use super::{DeadLetter, EncodedTrade, InstrumentRef, OutboundRecord};
+use crate::clock::Millis;
 use crate::clock::now_micros;
 use crate::metrics::WriterMetrics;
-use crate::sequencer::{Holes, InstrumentId, Millis};
+use crate::sequencer::{Holes, InstrumentId};
 
 type Tx<'p> = Transaction<'p, DeliveryReports>;
 type Sent = Result<(), TransactionError>;

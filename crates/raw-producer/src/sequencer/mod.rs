@@ -1,401 +1,276 @@
-//! Every trade once and in order, whatever arrives: a state machine without I/O or clock.
+//! Puts the trades of each instrument in order: a state machine without I/O and without a clock.
 //!
-//! In go trades as they come, from the stream and from history; answers about gaps; and time, which is the exchange's clock in
-//! milliseconds. Released come trades to publish, in the order in which they are to be published, gaps to ask about, and gaps given up.
+//! Inputs are trades from the stream and from history, answers about gaps, and the exchange's time in milliseconds. Outputs are trades
+//! in the order of publication, gaps to request, and gaps that were given up.
 //!
-//! An instrument's trades are numbered without gaps, and its `next` is the number to be published next. A lower one is a duplicate;
-//! that one is published; a higher one waits. What waits, waits for one of three things: a *gap* to be filled or given up, which holds
-//! its whole partition for a while, so that event time does not run ahead of it; the *gate*, while history is being read: trades at
-//! or after it are left until the reading has come so far; or, for an instrument of which nothing was ever published, its first trade.
+//! An instrument's trades are numbered without gaps. `next` is the number to be published next. A lower number is a duplicate, that
+//! number is published, a higher number is held. A held trade waits for one of:
+//! - a *gap* to be filled or given up. A gap blocks its partition for at most `hold_max`. Without this, stream time would advance and the
+//!   filled trades would be late.
+//! - the *gate* to move past it. While history is read, trades at or after the gate are held until the reading has come that far.
+//! - the *first trade* of its instrument, if nothing of the instrument was ever published.
 
+mod buffer;
 mod confirmed_holes;
 mod expiry;
 mod gap;
+mod gap_requests;
+mod instruments;
 mod partition;
 pub(crate) mod partitioner;
 pub(crate) mod start_from;
 mod types;
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use foldhash::fast::RandomState;
-
 pub(crate) use confirmed_holes::Holes;
-use gap::{Buffer, Gap, GapStatus};
-use partition::PartitionState;
+use instruments::{InstrumentState, Instruments};
+use partition::Partitions;
+use types::KnownTrade;
 pub(crate) use types::{
-    Disposition, GapRequest, IncomingTrade, InstrumentId, LastPublished, Limits, Millis, OPEN, Released,
-    TradeSource,
+    Disposition, GATE_OPEN, GapRequest, IncomingTrade, InstrumentId, LastPublished, Limits, Released,
+    SearchBy, TradeSource,
 };
 
-use crate::sequencer::partitioner::partition_of;
-
-#[derive(Debug)]
-struct InstrumentState<T> {
-    name: Arc<str>,
-    partition: u32,
-    /// `None`: nothing was ever published.
-    next: Option<i64>,
-    timestamp: Millis,
-    holes: Option<Box<Holes>>,
-    wait: Option<Box<Buffer<T>>>,
-}
+use crate::clock::ExchangeTime;
 
 /// The sequences of all instruments.
 #[derive(Debug)]
 pub(crate) struct Sequencer<T> {
     limits: Limits,
-    /// Trades before it do not belong to the topic.
-    start: Millis,
-    instruments: Vec<InstrumentState<T>>,
-    ids: HashMap<Arc<str>, u32, RandomState>,
-    partitions: Vec<PartitionState>,
-    gate: Millis,
-    /// History has been read up to then, all of it.
-    read_through: Millis,
+    /// Older trades do not belong to the topic.
+    start: ExchangeTime,
+    instruments: Instruments<T>,
+    partitions: Partitions,
+    gate: ExchangeTime,
+    /// All history up to this time was read.
+    read_through: ExchangeTime,
     held: usize,
-    /// Instruments of which trades were dropped for lack of room, with the time of the newest one.
-    dropped: BTreeMap<u32, Millis>,
-    out: Vec<Released<T>>,
+    /// Instruments with dropped trades, and the timestamp of the newest one.
+    dropped: BTreeMap<InstrumentId, ExchangeTime>,
+    released: Vec<Released<T>>,
 }
 
 impl<T> Sequencer<T> {
-    /// A sequencer for a topic of so many partitions; its gate is open.
+    /// A sequencer for a topic with this many partitions. Its gate is open.
     pub(crate) fn new(partitions: u32, limits: Limits) -> Self {
         Self {
             limits,
-            start: Millis::MIN,
-            instruments: Vec::new(),
-            ids: HashMap::default(),
-            partitions: (0..partitions.max(1)).map(|_| PartitionState::default()).collect(),
-            gate: OPEN,
-            read_through: Millis::MIN,
+            start: ExchangeTime::MIN,
+            instruments: Instruments::default(),
+            partitions: Partitions::new(partitions),
+            gate: GATE_OPEN,
+            read_through: ExchangeTime::MIN,
             held: 0,
             dropped: BTreeMap::new(),
-            out: Vec::new(),
+            released: Vec::new(),
         }
     }
 
-    /// Where the topic starts; to be told before anything arrives.
-    pub(crate) fn begin(&mut self, start: Millis) {
+    /// Sets the topic's start. Call it before any trade arrives.
+    pub(crate) fn set_start(&mut self, start: ExchangeTime) {
         self.start = start;
     }
 
-    /// The instrument of that name, which need not be known before.
+    /// Restores what was published by earlier processes. Call it before any trade arrives.
+    pub(crate) fn restore(&mut self, name: &str, last: &LastPublished) {
+        let id = self.id(name);
+        let instrument = &mut self.instruments[id];
+        instrument.next = Some(last.seq + 1);
+        instrument.timestamp = last.timestamp;
+        instrument.holes = (!last.holes.is_empty()).then(|| Box::new(last.holes.clone()));
+    }
+
+    /// The id of the instrument; an unknown name becomes a new instrument.
     pub(crate) fn id(&mut self, name: &str) -> InstrumentId {
-        if let Some(id) = self.ids.get(name) {
-            return InstrumentId(*id);
-        }
-        let id = u32::try_from(self.instruments.len()).unwrap_or(u32::MAX);
-        let partition = partition_of(name.as_bytes(), u32::try_from(self.partitions.len()).unwrap_or(1));
-        let name: Arc<str> = name.into();
-        self.ids.insert(name.clone(), id);
-        self.instruments.push(InstrumentState {
-            name,
-            partition,
-            next: None,
-            timestamp: 0,
-            holes: None,
-            wait: None,
-        });
-        InstrumentId(id)
+        self.instruments.id(name, self.partitions.count())
     }
 
-    /// Whether that number is yet to be published; if not, there is no need to look at the trade any further than [`Self::take`] does.
-    pub(crate) fn is_new(&self, id: InstrumentId, seq: i64) -> bool {
-        let found = self.instruments.get(id.0 as usize);
-        found.and_then(|found| found.next).is_none_or(|next| seq >= next)
-    }
-
-    /// What was published before; to be told before anything arrives.
-    pub(crate) fn restore(&mut self, name: &str, known: &LastPublished) {
-        let InstrumentId(id) = self.id(name);
-        let Some(instrument) = self.instruments.get_mut(id as usize) else { return };
-        instrument.next = Some(known.last + 1);
-        instrument.timestamp = known.timestamp;
-        instrument.holes = (!known.holes.is_empty()).then(|| Box::new(known.holes.clone()));
-    }
-
-    /// The instrument's name.
     pub(crate) fn name(&self, id: InstrumentId) -> Arc<str> {
-        self.instruments.get(id.0 as usize).map_or_else(|| Arc::from(""), |found| found.name.clone())
+        self.instruments[id].name.clone()
     }
 
-    /// The instrument's partition.
     pub(crate) fn partition(&self, id: InstrumentId) -> u32 {
-        self.instruments.get(id.0 as usize).map_or(0, |found| found.partition)
+        self.instruments[id].partition
     }
 
-    /// The time of the instrument's last published trade; 0 if there is none.
-    pub(crate) fn timestamp(&self, id: InstrumentId) -> Millis {
-        self.instruments.get(id.0 as usize).map_or(0, |found| found.timestamp)
+    /// The highest timestamp of the instrument's published trades; 0 if there is none.
+    pub(crate) fn timestamp(&self, id: InstrumentId) -> ExchangeTime {
+        self.instruments[id].timestamp
     }
 
-    /// What was given up of the instrument.
     pub(crate) fn holes(&self, id: InstrumentId) -> Holes {
-        let found = self.instruments.get(id.0 as usize).and_then(|found| found.holes.as_deref());
-        found.cloned().unwrap_or_default()
+        self.instruments[id].holes.as_deref().cloned().unwrap_or_default()
     }
 
-    /// The last number of each instrument that has one.
-    pub(crate) fn lasts(&self) -> impl Iterator<Item = (&Arc<str>, i64, Millis)> {
-        self.instruments.iter().filter_map(|i| Some((&i.name, i.next? - 1, i.timestamp)))
+    /// Whether that number is still to be published. If not, only [`Self::accept`] needs the trade, and only to classify it.
+    pub(crate) fn is_new(&self, id: InstrumentId, seq: i64) -> bool {
+        self.instruments[id].next.is_none_or(|next| seq >= next)
     }
 
-    /// Instruments that expired before that time and wait for nothing.
-    pub(crate) fn expired(&self, before: Millis) -> Vec<InstrumentId> {
-        let ids = (0_u32..).zip(&self.instruments);
-        let gone = ids.filter(|(_, i)| {
-            i.wait.is_none() && i.next.is_some() && expiry::of_name(&i.name).is_some_and(|at| at < before)
-        });
-        gone.map(|(id, _)| InstrumentId(id)).collect()
+    /// Name, last published number and timestamp of each instrument that has one.
+    pub(crate) fn last_published(&self) -> impl Iterator<Item = (&Arc<str>, i64, ExchangeTime)> {
+        self.instruments.iter().filter_map(|(_, found)| Some((&found.name, found.next? - 1, found.timestamp)))
     }
 
-    /// Forgets an instrument; should it come back, it is a new one.
-    pub(crate) fn forget(&mut self, id: InstrumentId) {
-        if let Some(instrument) = self.instruments.get_mut(id.0 as usize) {
-            self.ids.remove(&instrument.name);
-            *instrument = InstrumentState {
-                name: "".into(),
-                partition: 0,
-                next: None,
-                timestamp: 0,
-                holes: None,
-                wait: None,
-            };
-        }
+    /// Instruments that expired before that time and of which nothing is held or missing.
+    pub(crate) fn expired(&self, before: ExchangeTime) -> Vec<InstrumentId> {
+        let expired = |found: &InstrumentState<T>| {
+            found.buffer.is_none()
+                && found.next.is_some()
+                && expiry::of_name(&found.name).is_some_and(|at| at < before)
+        };
+        self.instruments.iter().filter(|(_, found)| expired(found)).map(|(id, _)| id).collect()
     }
 
-    /// What has come out since it was last asked, in order.
-    pub(crate) fn publish_released(&mut self) -> Vec<Released<T>> {
-        std::mem::take(&mut self.out)
+    /// Removes an instrument. If its name comes again, that is a new instrument.
+    pub(crate) fn remove(&mut self, id: InstrumentId) {
+        self.instruments.remove(id);
     }
 
-    /// Trades that wait.
+    /// Takes the outputs since the last call, in order.
+    pub(crate) fn take_released(&mut self) -> Vec<Released<T>> {
+        std::mem::take(&mut self.released)
+    }
+
+    /// Number of held trades.
     pub(crate) fn held(&self) -> usize {
         self.held
     }
 
-    /// Instruments of which trades newer than that were dropped for lack of room and are still to be had; the others need not be known of any more.
-    pub(crate) fn dropped_after(&mut self, time: Millis) -> usize {
+    /// Number of instruments with dropped trades newer than that time. Instruments with older ones are no longer counted.
+    pub(crate) fn dropped_after(&mut self, time: ExchangeTime) -> usize {
         self.dropped.retain(|_, newest| *newest > time);
         self.dropped.len()
     }
 
-    /// Lets go of every trade that waits, to have it again from history. What was learned about gaps stays, and so does the knowledge of
-    /// what there is.
+    /// Drops every held trade; a backfill must bring them again. Knowledge about gaps and about which trades exist is kept.
     pub(crate) fn drop_buffered(&mut self) {
-        for wait in self.instruments.iter_mut().filter_map(|instrument| instrument.wait.as_mut()) {
-            wait.drop_buffered();
+        for buffer in self.instruments.iter_mut().filter_map(|found| found.buffer.as_mut()) {
+            buffer.drop_buffered();
         }
         self.held = 0;
         self.dropped.clear();
     }
 
-    /// Whether a gap holds a partition back.
-    pub(crate) fn is_blocked(&self) -> bool {
+    /// Whether a gap holds any partition.
+    pub(crate) fn is_holding(&self) -> bool {
         self.partitions.iter().any(|partition| partition.holding)
     }
 
-    /// Gaps that are being asked about, and instruments whose first trade is not known yet.
+    /// Number of open gaps, including instruments whose first trade is not known yet.
     pub(crate) fn gaps(&self) -> usize {
         self.partitions.iter().map(|partition| partition.gaps.len()).sum()
     }
 
-    /// Whether nothing of the partition's is missing.
     pub(crate) fn has_no_gaps(&self, partition: u32) -> bool {
-        self.partitions.get(partition as usize).is_some_and(|found| found.gaps.is_empty())
+        self.partitions[partition].gaps.is_empty()
     }
 
-    /// No trade that waits or is known to be missing is older: what is known of it goes with the process, so history is to be read from
-    /// there by the next one. That is not when its gap was found: history may be hours old.
-    pub(crate) fn oldest_buffered(&self) -> Option<Millis> {
-        self.instruments.iter().filter_map(|found| found.oldest_buffered(self.start, self.gate)).min()
+    /// No trade that is held or known to be missing is older. Another process does not know of these trades, so it must read history from
+    /// here. This is not the time at which a gap was found: history may be hours old.
+    pub(crate) fn oldest_unpublished(&self) -> Option<ExchangeTime> {
+        self.instruments.iter().filter_map(|(_, found)| found.oldest_unpublished(self.start, self.gate)).min()
     }
 
-    /// The same of instruments whose first trade is not known: no question by number finds that, only history read from before it.
-    pub(crate) fn oldest_without_start(&self) -> Option<Millis> {
-        let gapped = self.gapped().filter_map(|id| self.instruments.get(id as usize));
-        let unknown = gapped.filter(|found| found.next.is_none());
-        unknown.filter_map(|found| found.oldest_buffered(self.start, self.gate)).min()
+    /// As [`Self::oldest_unpublished`], of instruments whose first trade is unknown: no request by number finds that trade.
+    pub(crate) fn oldest_without_first_trade(&self) -> Option<ExchangeTime> {
+        let unknown = self.without_first_trade();
+        unknown.filter_map(|found| found.oldest_unpublished(self.start, self.gate)).min()
     }
 
-    /// Whether instruments wait for a scan of history to show their first trade.
+    /// Whether only a reading of history can show the first trade of some instrument.
     pub(crate) fn needs_history(&self) -> bool {
-        self.gapped().any(|id| self.instruments.get(id as usize).is_some_and(|found| found.next.is_none()))
+        self.without_first_trade().next().is_some()
     }
 
-    /// Whether a trade of that time is so far ahead of the exchange's clock that it is to be dead-lettered: it would close every window.
-    pub(crate) fn is_ahead(&self, timestamp: Millis, now: Millis) -> bool {
+    fn without_first_trade(&self) -> impl Iterator<Item = &InstrumentState<T>> {
+        self.gapped().map(|id| &self.instruments[id]).filter(|found| found.next.is_none())
+    }
+
+    fn gapped(&self) -> impl Iterator<Item = InstrumentId> {
+        self.partitions.iter().flat_map(|partition| partition.gaps.iter().copied())
+    }
+
+    /// Whether a trade is so far ahead of the exchange's clock that publishing it would close every window.
+    pub(crate) fn is_too_far_ahead(&self, timestamp: ExchangeTime, now: ExchangeTime) -> bool {
         timestamp > now + self.limits.max_ahead
     }
 
-    /// Takes a trade in.
-    pub(crate) fn take(
+    /// Publishes a trade, holds it, or drops it.
+    pub(crate) fn accept(
         &mut self,
-        InstrumentId(id): InstrumentId,
-        arrival: IncomingTrade<T>,
-        (source, now): (TradeSource, Millis),
+        id: InstrumentId,
+        trade: IncomingTrade<T>,
+        source: TradeSource,
+        now: ExchangeTime,
     ) -> Disposition {
-        let start = self.start;
-        let Some(instrument) = self.instruments.get_mut(id as usize) else { return Disposition::Dropped };
-        let before_start = arrival.timestamp < start && !arrival.dead_lettered;
-        if before_start && instrument.next.is_none_or(|next| next <= arrival.seq) {
-            self.begin_at(id, arrival.seq.saturating_add(1), now);
-        } else if instrument.next.is_none() && arrival.seq <= 1 {
-            self.begin_at(id, arrival.seq, now);
+        let next = self.instruments[id].next;
+        let before_start = trade.timestamp < self.start && !trade.unpublishable;
+        if before_start && next.is_none_or(|next| next <= trade.seq) {
+            self.start_at(id, trade.seq.saturating_add(1), now);
+        } else if next.is_none() && trade.seq <= 1 {
+            self.start_at(id, trade.seq, now);
         }
-        let gate = self.gate;
-        let Some(instrument) = self.instruments.get_mut(id as usize) else { return Disposition::Dropped };
-        let holding = self.partitions.get(instrument.partition as usize).is_some_and(|found| found.holding);
+        let instrument = &mut self.instruments[id];
+        let holding = self.partitions[instrument.partition].holding;
         match instrument.next {
-            Some(next) if arrival.seq < next => {
-                let given_up = instrument.holes.as_ref().is_some_and(|holes| holes.contains(arrival.seq));
-                if given_up {
-                    return Disposition::TooLate;
-                }
-                return if before_start { Disposition::BeforeStart } else { Disposition::Duplicate };
+            Some(next) if trade.seq < next => {
+                let given_up = instrument.holes.as_ref().is_some_and(|holes| holes.contains(trade.seq));
+                return match (given_up, before_start) {
+                    (true, _) => Disposition::AfterGivenUp,
+                    (false, true) => Disposition::BeforeStart,
+                    (false, false) => Disposition::Duplicate,
+                };
             }
-            Some(next) if arrival.seq == next && gate == OPEN && !holding && instrument.wait.is_none() => {
+            Some(next)
+                if trade.seq == next && self.gate == GATE_OPEN && !holding && instrument.buffer.is_none() =>
+            {
                 instrument.next = Some(next + 1);
-                instrument.publish(InstrumentId(id), arrival, &mut self.out);
+                instrument.publish(id, trade, &mut self.released);
                 return Disposition::Published;
             }
             _ => {}
         }
-        let verdict = self.hold(id, arrival, source);
+        let disposition = self.hold(id, trade, source);
         self.settle(id, now);
-        verdict
+        disposition
     }
 
-    /// History has been read up to `scanned` (not included); trades from `gate` on wait, [`OPEN`] for none.
-    pub(crate) fn advance(&mut self, scanned: Millis, gate: Millis, now: Millis) {
+    /// Moves the gate: history was read up to `read_to`, which is excluded. Trades from `gate` on are held; [`GATE_OPEN`] holds none.
+    pub(crate) fn move_gate(&mut self, read_to: ExchangeTime, gate: ExchangeTime, now: ExchangeTime) {
         self.gate = gate;
-        for partition in 0..self.partitions.len() {
-            let waiting: Vec<u32> = self
-                .partitions
-                .get(partition)
-                .map(|p| p.waiting.iter().copied().collect())
-                .unwrap_or_default();
-            for id in &waiting {
-                // Were an older one known from the stream, history would lag, and might lack others too.
-                let base = self
-                    .wait_of(*id)
-                    .and_then(|wait| Some((wait.base?, wait.lowest.0)))
-                    .filter(|((seq, at), lowest)| *at < scanned && seq <= lowest)
-                    .map(|(base, _)| base);
-                if let (Some((seq, _)), Some(None)) =
-                    (base, self.instruments.get(*id as usize).map(|i| i.next))
-                {
-                    self.set_next(*id, seq);
+        for partition in self.partitions.indices() {
+            for id in self.partitions[partition].waiting.iter().copied().collect::<Vec<_>>() {
+                let instrument = &self.instruments[id];
+                // If the stream has shown an older trade, history lags there. Then it may lack others too.
+                let first = instrument.buffer.as_ref().and_then(|buffer| {
+                    let first = buffer.lowest_in_history?;
+                    (first.timestamp < read_to && first.seq <= buffer.lowest.seq).then_some(first.seq)
+                });
+                if let (Some(first), None) = (first, instrument.next) {
+                    self.set_next(id, first);
                 }
-                self.find_gap(*id, now);
+                self.update_gap(id, now);
             }
             self.release(partition, now);
         }
     }
 
-    /// Time passes: holds end.
-    pub(crate) fn tick(&mut self, now: Millis) {
-        for partition in 0..self.partitions.len() {
+    /// Time passes: partitions are held no longer than `hold_max`, and first trades are given up.
+    pub(crate) fn tick(&mut self, now: ExchangeTime) {
+        for partition in self.partitions.indices() {
             self.give_up_first_trades(partition, now);
-            if self.partitions.get(partition).is_some_and(|found| found.holding) {
+            if self.partitions[partition].holding {
                 self.release(partition, now);
             }
         }
     }
 
-    /// All history up to that time has been taken in: what turns out to be missing from now on is newer.
-    pub(crate) fn has_read(&mut self, through: Millis) {
+    /// All history up to that time was accepted: trades that turn out to be missing from now on are newer.
+    pub(crate) fn set_read_through(&mut self, through: ExchangeTime) {
         self.read_through = self.read_through.max(through);
-    }
-
-    /// What to ask history now; each question is to be [`Self::answered`] or [`Self::failed`].
-    pub(crate) fn questions(&mut self, most: usize, now: Millis) -> Vec<GapRequest> {
-        let ids: Vec<u32> = self.gapped().collect();
-        let mut questions = Vec::new();
-        for id in ids {
-            if questions.len() >= most {
-                break;
-            }
-            let Some(instrument) = self.instruments.get_mut(id as usize) else { continue };
-            let (Some(next), Some(wait)) = (instrument.next, instrument.wait.as_mut()) else { continue };
-            let Some((seq, timestamp)) = wait.first_known_after_gap(Some(next)) else { continue };
-            let Some(by_time) = wait.gap.as_mut().and_then(|gap| gap.ask(next, now)) else { continue };
-            let times = (instrument.timestamp.min(timestamp), timestamp);
-            questions.push(GapRequest { id: InstrumentId(id), by_time, seqs: (next, seq), times });
-        }
-        questions
-    }
-
-    /// The question about that instrument was not answered.
-    pub(crate) fn failed(&mut self, id: InstrumentId, now: Millis) {
-        let wait = self.instruments.get_mut(id.0 as usize).and_then(|found| found.wait.as_mut());
-        if let Some(gap) = wait.and_then(|wait| wait.gap.as_mut()) {
-            gap.failed(now);
-        }
-    }
-
-    /// The question was answered with trades of these numbers, which have been taken already.
-    pub(crate) fn answered(&mut self, id: InstrumentId, seqs: &[i64], now: Millis) {
-        let limits = self.limits;
-        let Some(instrument) = self.instruments.get_mut(id.0 as usize) else { return };
-        let (Some(next), Some(wait)) = (instrument.next, instrument.wait.as_mut()) else { return };
-        let first_known_after_gap = wait.first_known_after_gap(Some(next));
-        let Some(gap) = wait.gap.as_mut() else { return };
-        let Some((first_known_after_gap, _)) = first_known_after_gap.filter(|_| !seqs.contains(&next)) else {
-            // It did not fit in, or is held: nothing was learned about it.
-            return gap.failed(now);
-        };
-        let later = seqs.iter().copied().filter(|seq| *seq > next).min();
-        let (hole, last) = match gap.answered(next, later, (now, &limits)) {
-            GapStatus::Pending => return,
-            GapStatus::ConfirmedHole(last) => (true, last.min(first_known_after_gap - 1).max(next)),
-            GapStatus::Unrecoverable => (false, (first_known_after_gap - 1).max(next)),
-        };
-        instrument.holes.get_or_insert_default().add(next, last);
-        instrument.next = Some(last + 1);
-        self.out.push(if hole {
-            Released::ConfirmedHole(id, next, last)
-        } else {
-            Released::Lost(id, next, last)
-        });
-        self.settle(id.0, now);
-    }
-
-    fn wait_of(&self, id: u32) -> Option<&Buffer<T>> {
-        self.instruments.get(id as usize)?.wait.as_deref()
-    }
-
-    fn gapped(&self) -> impl Iterator<Item = u32> {
-        self.partitions.iter().flat_map(|partition| partition.gaps.iter().copied())
-    }
-}
-
-impl<T> InstrumentState<T> {
-    /// No trade of it that waits or is missing is older. A missing one's time is not known; but it comes after what was published last and
-    /// after what had been read when the waiting began, and if a reading is still to show it, not before where that has come to.
-    fn oldest_buffered(&self, start: Millis, gate: Millis) -> Option<Millis> {
-        let wait = self.wait.as_deref()?;
-        let missing = wait.first_known_after_gap(self.next).map(|(_, witnessed)| match self.next {
-            None => wait.lowest.1.min(gate),
-            Some(next) if witnessed < gate || wait.dropped.is_some_and(|(seq, _)| seq < next) => {
-                self.timestamp.max(start).max(wait.read_through.saturating_add(1))
-            }
-            Some(_) => self.timestamp.max(gate),
-        });
-        wait.oldest().into_iter().chain(missing).min()
-    }
-
-    fn publish(&mut self, id: InstrumentId, arrival: IncomingTrade<T>, out: &mut Vec<Released<T>>) {
-        if arrival.dead_lettered {
-            self.holes.get_or_insert_default().add(arrival.seq, arrival.seq);
-            out.push(Released::DeadLettered(id, arrival));
-        } else {
-            self.timestamp = self.timestamp.max(arrival.timestamp);
-            out.push(Released::Publish(id, arrival));
-        }
     }
 }
 

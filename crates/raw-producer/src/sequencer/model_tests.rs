@@ -1,17 +1,18 @@
-//! Whatever arrives in whatever order: what comes out is the exchange's sequence.
+//! Property test: whatever arrives in whatever order, the output is the exchange's sequence.
 
 use proptest::prelude::*;
 
 use super::tests::LIMITS;
 use super::*;
+use crate::clock::Millis;
 
 const STEP: Millis = 50;
 const INSTRUMENTS: [&str; 5] = ["A", "B", "C", "D", "E"];
 
-/// The exchange: of each instrument, the numbers from 1 on, some of which never were, at a time each.
+/// The exchange's trades by instrument: number and timestamp. Numbers start at 1 and have holes.
 #[derive(Debug, Clone)]
 struct ModelExchange {
-    trades: Vec<Vec<(i64, Millis)>>,
+    trades: Vec<Vec<(i64, ExchangeTime)>>,
     counts: Vec<i64>,
 }
 
@@ -24,8 +25,13 @@ impl ModelExchange {
         Self { trades: counts.iter().enumerate().map(of).collect(), counts: counts.to_vec() }
     }
 
-    /// What history has at a time, `lag` after the fact.
-    fn history(&self, instrument: usize, now: Millis, lag: Millis) -> impl Iterator<Item = (i64, Millis)> {
+    /// The trades that history has at `now`; it lags by `lag`.
+    fn history(
+        &self,
+        instrument: usize,
+        now: ExchangeTime,
+        lag: Millis,
+    ) -> impl Iterator<Item = (i64, ExchangeTime)> {
         self.trades[instrument].iter().copied().filter(move |(_, at)| at + lag <= now)
     }
 }
@@ -52,66 +58,74 @@ struct ModelRun {
     sequencer: Sequencer<()>,
     out: Vec<Released<()>>,
     lag: Millis,
-    /// Up to where history has been read.
-    compared: Millis,
+    /// History was read up to here.
+    compared: ExchangeTime,
 }
 
 impl ModelRun {
-    fn take(&mut self, instrument: usize, (seq, timestamp): (i64, Millis), at: (TradeSource, Millis)) {
-        let arrival = IncomingTrade { seq, timestamp, dead_lettered: false, body: () };
+    fn accept(
+        &mut self,
+        instrument: usize,
+        trade: (i64, ExchangeTime),
+        source: TradeSource,
+        now: ExchangeTime,
+    ) {
+        let (seq, timestamp) = trade;
+        let trade = IncomingTrade { seq, timestamp, unpublishable: false, payload: () };
         let id = self.sequencer.id(INSTRUMENTS[instrument]);
-        self.sequencer.take(id, arrival, at);
+        self.sequencer.accept(id, trade, source, now);
     }
 
-    /// Answers some of what is asked, leaves the rest without an answer.
-    fn ask(&mut self, now: Millis, answers: bool) {
-        for question in self.sequencer.questions(3, now) {
+    /// Answers gap requests, or lets them fail.
+    fn ask(&mut self, now: ExchangeTime, answers: bool) {
+        for request in self.sequencer.gap_requests(3, now) {
             if !answers {
-                self.sequencer.failed(question.id, now);
+                self.sequencer.on_gap_request_failed(request.id, now);
                 continue;
             }
-            let name = self.sequencer.name(question.id);
+            let name = self.sequencer.name(request.id);
             let at = INSTRUMENTS.iter().position(|other| **other == *name).unwrap();
-            let wanted = |(seq, time): &(i64, Millis)| match question.by_time {
-                true => (question.times.0..=question.times.1).contains(time),
-                false => (question.seqs.0..=question.seqs.1).contains(seq),
+            let wanted = |(seq, time): &(i64, ExchangeTime)| match request.by {
+                SearchBy::Time => request.times.contains(time),
+                SearchBy::Sequence => request.seqs.contains(seq),
             };
             let found: Vec<_> = self.exchange.history(at, now, self.lag).filter(wanted).take(7).collect();
             for trade in &found {
-                self.take(at, *trade, (TradeSource::GapRequest, now));
+                self.accept(at, *trade, TradeSource::GapRequest, now);
             }
             let seqs: Vec<_> = found.iter().map(|(seq, _)| *seq).collect();
-            self.sequencer.answered(question.id, &seqs, now);
+            self.sequencer.on_gap_response(request.id, &seqs, now);
         }
     }
 
-    /// Reads all history page by page, as after a connection was lost.
-    fn scan(&mut self, now: Millis) -> Result<(), TestCaseError> {
+    /// Reads all history page by page, as after a lost connection.
+    fn read_history(&mut self, now: ExchangeTime) -> Result<(), TestCaseError> {
         let of = |at| self.exchange.history(at, now, self.lag).map(move |trade| (at, trade));
         let mut history: Vec<_> = (0..self.exchange.trades.len()).flat_map(of).collect();
         history.sort_by_key(|(_, (_, time))| *time);
-        self.sequencer.advance(0, 0, now);
+        self.sequencer.move_gate(0, 0, now);
         for page in history.chunks(5) {
             for (at, trade) in page {
-                self.take(*at, *trade, (TradeSource::History, now));
+                self.accept(*at, *trade, TradeSource::History, now);
             }
             let reached = page.last().map_or(0, |(_, (_, time))| *time);
-            self.sequencer.advance(reached, reached, now);
-            self.sequencer.has_read(reached - 1);
+            self.sequencer.move_gate(reached, reached, now);
+            self.sequencer.set_read_through(reached - 1);
             self.check_whole(reached)?;
         }
-        self.sequencer.advance(now - self.lag + 1, OPEN, now);
-        self.sequencer.has_read(now - self.lag);
+        self.sequencer.move_gate(now - self.lag + 1, GATE_OPEN, now);
+        self.sequencer.set_read_through(now - self.lag);
         self.compared = now - self.lag + 1;
         self.check_whole(self.compared)
     }
 
-    /// What history was compared with up to there has been put out, if it is older than all that waits.
-    fn check_whole(&mut self, compared: Millis) -> Result<(), TestCaseError> {
-        self.out.extend(self.sequencer.publish_released());
-        let whole = self.sequencer.oldest_buffered().map_or(compared, |oldest| oldest.min(compared));
+    /// Every trade older than `compared` and than all unpublished ones was released.
+    fn check_whole(&mut self, compared: ExchangeTime) -> Result<(), TestCaseError> {
+        self.out.extend(self.sequencer.take_released());
+        let whole = self.sequencer.oldest_unpublished().map_or(compared, |oldest| oldest.min(compared));
         for (at, name) in INSTRUMENTS.iter().enumerate().take(self.exchange.trades.len()) {
-            let last = self.sequencer.lasts().find_map(|(of, last, _)| (**of == **name).then_some(last));
+            let last =
+                self.sequencer.last_published().find_map(|(of, last, _)| (**of == **name).then_some(last));
             let missing =
                 self.exchange.trades[at].iter().find(|(seq, _)| last.is_none_or(|last| last < *seq));
             prop_assert!(
@@ -128,8 +142,8 @@ impl ModelRun {
             for out in &self.out {
                 let (id, first, last) = match out {
                     Released::Publish(id, arrival) => (*id, arrival.seq, arrival.seq),
-                    Released::ConfirmedHole(id, first, last) => (*id, *first, *last),
-                    Released::DeadLettered(..) | Released::Lost(..) => {
+                    Released::ConfirmedHole(id, seqs) => (*id, *seqs.start(), *seqs.end()),
+                    Released::DeadLetter(..) | Released::Lost(..) => {
                         return Err(TestCaseError::fail(format!("unexpected {out:?}")));
                     }
                 };
@@ -156,7 +170,7 @@ impl ModelRun {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(400))]
     #[test]
-    fn whatever_arrives_in_whatever_order_the_output_is_the_exchanges_sequence(
+    fn whatever_arrives_in_whatever_order_the_exchanges_sequence_comes_out(
         counts in prop::collection::vec(0..40_i64, 1..5),
         holes in prop::collection::vec((0..5_usize, 2..40_i64), 0..12),
         fates in prop::collection::vec(fate(), 200),
@@ -184,16 +198,16 @@ proptest! {
         // The stream ends; what it lost at the end is found by reading history once more.
         while now < last + 60_000 {
             while let Some((_, at, trade)) = arrivals.next_if(|(when, ..)| *when <= now) {
-                run.take(at, trade, (TradeSource::Live, now));
+                run.accept(at, trade, TradeSource::Live, now);
             }
             run.ask(now, answered[turn % answered.len()]);
             run.sequencer.tick(now);
             if turn % 400 == 300 {
                 run.sequencer.drop_buffered();
-                run.scan(now)?;
+                run.read_history(now)?;
             }
             if run.sequencer.needs_history() || turn % 150 == 149 {
-                run.scan(now)?;
+                run.read_history(now)?;
             }
             if turn % 10 == 0 {
                 run.check_whole(run.compared)?;

@@ -1,239 +1,285 @@
-//! What waits, partition by partition: held, found to be missing, released in order of time.
+//! Held trades of a partition: which are held, which gaps hold them, and what is released in order of time.
 
 use std::collections::BTreeSet;
+use std::collections::btree_map::Entry;
+use std::ops::{Index, IndexMut, Range};
 
+use super::buffer::Buffer;
+use super::gap::Gap;
 use super::{
-    Buffer, Disposition, Gap, IncomingTrade, InstrumentId, InstrumentState, Millis, OPEN, Sequencer,
-    TradeSource,
+    Disposition, GATE_OPEN, IncomingTrade, InstrumentId, InstrumentState, KnownTrade, Sequencer, TradeSource,
 };
+use crate::clock::ExchangeTime;
 
-/// Of one partition.
 #[derive(Debug, Default)]
 pub(super) struct PartitionState {
-    /// Instruments of which something waits.
-    pub(super) waiting: BTreeSet<u32>,
-    /// Those of them that have a gap.
-    pub(super) gaps: BTreeSet<u32>,
-    /// Whether a gap holds all of it back.
+    /// Instruments with a buffer.
+    pub(super) waiting: BTreeSet<InstrumentId>,
+    /// Those of them with a gap.
+    pub(super) gaps: BTreeSet<InstrumentId>,
+    /// Whether a gap holds the whole partition.
     pub(super) holding: bool,
 }
 
+/// The partitions of the topic, at least one.
+#[derive(Debug)]
+pub(super) struct Partitions {
+    states: Vec<PartitionState>,
+    count: u32,
+}
+
+impl Partitions {
+    pub(super) fn new(count: u32) -> Self {
+        let count = count.max(1);
+        Self { states: (0..count).map(|_| PartitionState::default()).collect(), count }
+    }
+
+    pub(super) fn count(&self) -> u32 {
+        self.count
+    }
+
+    pub(super) fn indices(&self) -> Range<u32> {
+        0..self.count
+    }
+
+    pub(super) fn iter(&self) -> impl Iterator<Item = &PartitionState> {
+        self.states.iter()
+    }
+}
+
+#[expect(
+    clippy::indexing_slicing,
+    reason = "partitions are numbered below `count`, by `partition_of` and by callers"
+)]
+impl Index<u32> for Partitions {
+    type Output = PartitionState;
+
+    fn index(&self, partition: u32) -> &PartitionState {
+        &self.states[partition as usize]
+    }
+}
+
+#[expect(
+    clippy::indexing_slicing,
+    reason = "partitions are numbered below `count`, by `partition_of` and by callers"
+)]
+impl IndexMut<u32> for Partitions {
+    fn index_mut(&mut self, partition: u32) -> &mut PartitionState {
+        &mut self.states[partition as usize]
+    }
+}
+
+/// A trade that is about to be published, and the time that orders it.
+struct ReadyTrade<T> {
+    time: ExchangeTime,
+    id: InstrumentId,
+    trade: IncomingTrade<T>,
+}
+
 impl<T> Sequencer<T> {
-    /// Puts a trade with those that wait, if there is room.
-    pub(super) fn hold(&mut self, id: u32, arrival: IncomingTrade<T>, source: TradeSource) -> Disposition {
-        let Some(instrument) = self.instruments.get_mut(id as usize) else { return Disposition::Dropped };
-        let (seen, read_through) = ((arrival.seq, arrival.timestamp), self.read_through);
-        let wait = instrument.wait.get_or_insert_with(|| Box::new(Buffer::new(seen, read_through)));
-        wait.saw(arrival.seq, arrival.timestamp);
-        let partition = self.partitions.get_mut(instrument.partition as usize);
-        let has_gap = partition.is_some_and(|partition| {
-            partition.waiting.insert(id);
-            partition.gaps.contains(&id)
-        });
+    /// Adds a trade to its buffer, if there is room.
+    pub(super) fn hold(
+        &mut self,
+        id: InstrumentId,
+        trade: IncomingTrade<T>,
+        source: TradeSource,
+    ) -> Disposition {
+        let instrument = &mut self.instruments[id];
+        let seen = KnownTrade { seq: trade.seq, timestamp: trade.timestamp };
+        let buffer = instrument.buffer.get_or_insert_with(|| Box::new(Buffer::new(seen, self.read_through)));
+        buffer.saw(seen);
+        let partition = &mut self.partitions[instrument.partition];
+        partition.waiting.insert(id);
         let full = match source {
-            // While history is read, the stream must not take the room that history needs.
-            TradeSource::Live if self.gate != OPEN => self.held >= self.limits.max_buffered / 2,
-            // What was read makes room by itself as the reading goes on, and is read once only. Whoever reads sees to it that it is not
-            // too much; what stays behind a gap would stay for long.
-            TradeSource::History if self.gate != OPEN && !has_gap => false,
+            // While history is read, the stream must not use the room that history needs.
+            TradeSource::Live if self.gate != GATE_OPEN => self.held >= self.limits.max_buffered / 2,
+            // History is read once, and reading on makes room. The reader bounds how much that is. Behind a gap it would stay for long.
+            TradeSource::History if self.gate != GATE_OPEN && !partition.gaps.contains(&id) => false,
             _ => self.held >= self.limits.max_buffered,
         };
-        let unknown = instrument.next.is_none();
-        if unknown && source == TradeSource::History && wait.base.is_none_or(|(seq, _)| arrival.seq < seq) {
-            wait.base = Some((arrival.seq, arrival.timestamp));
+        let is_first = buffer.lowest_in_history.is_none_or(|first| seen.seq < first.seq);
+        if instrument.next.is_none() && source == TradeSource::History && is_first {
+            buffer.lowest_in_history = Some(seen);
         }
-        // The one that everything waits for always fits: with it, others leave.
-        if full && instrument.next != Some(arrival.seq) {
-            if wait.trades.contains_key(&arrival.seq) {
+        // The next trade always fits: it releases others.
+        if full && instrument.next != Some(seen.seq) {
+            if buffer.trades.contains_key(&seen.seq) {
                 return Disposition::Duplicate;
             }
-            wait.dropped(arrival.seq, arrival.timestamp);
-            let newest = self.dropped.entry(id).or_insert(arrival.timestamp);
-            *newest = arrival.timestamp.max(*newest);
+            buffer.note_dropped(seen);
+            let newest = self.dropped.entry(id).or_insert(seen.timestamp);
+            *newest = seen.timestamp.max(*newest);
             return Disposition::Dropped;
         }
-        match wait.trades.entry(arrival.seq) {
-            std::collections::btree_map::Entry::Occupied(_) => Disposition::Duplicate,
-            std::collections::btree_map::Entry::Vacant(place) => {
-                place.insert(arrival);
+        match buffer.trades.entry(seen.seq) {
+            Entry::Occupied(_) => Disposition::Duplicate,
+            Entry::Vacant(place) => {
+                place.insert(trade);
                 self.held += 1;
                 Disposition::Held
             }
         }
     }
 
-    /// After something has changed for an instrument: is something missing, and what can go?
-    pub(super) fn settle(&mut self, id: u32, now: Millis) {
-        let Some(partition) = self.instruments.get(id as usize).map(|found| found.partition as usize) else {
-            return;
-        };
-        let was_holding = self.partitions.get(partition).is_some_and(|found| found.holding);
-        self.find_gap(id, now);
-        let holding = self.hold_on(partition, now);
-        if holding {
+    /// Updates gap and hold after a change to an instrument, and releases what can go.
+    pub(super) fn settle(&mut self, id: InstrumentId, now: ExchangeTime) {
+        let partition = self.instruments[id].partition;
+        let was_holding = self.partitions[partition].holding;
+        self.update_gap(id, now);
+        if self.update_hold(partition, now) {
             return;
         }
         if was_holding {
             self.release(partition, now);
-        } else if self.gate == OPEN {
-            self.release_these(partition, vec![id], now);
+        } else if self.gate == GATE_OPEN {
+            self.release_instruments(partition, vec![id], now);
         }
     }
 
-    /// Lets go what of the partition's can go, unless a gap holds it.
-    pub(super) fn release(&mut self, partition: usize, now: Millis) {
-        if self.hold_on(partition, now) {
+    /// Releases all trades of the partition that can go, unless a gap holds it.
+    pub(super) fn release(&mut self, partition: u32, now: ExchangeTime) {
+        if self.update_hold(partition, now) {
             return;
         }
-        let waiting: Vec<u32> =
-            self.partitions.get(partition).map(|p| p.waiting.iter().copied().collect()).unwrap_or_default();
-        self.release_these(partition, waiting, now);
+        let waiting = self.partitions[partition].waiting.iter().copied().collect();
+        self.release_instruments(partition, waiting, now);
     }
 
-    /// In order of time, and of each instrument in order of its numbers.
-    fn release_these(&mut self, partition: usize, ids: Vec<u32>, now: Millis) {
+    /// Releases in order of time, and each instrument in order of its numbers.
+    fn release_instruments(&mut self, partition: u32, ids: Vec<InstrumentId>, now: ExchangeTime) {
         let mut ready = Vec::new();
-        let bound = ids.iter().filter_map(|id| self.gap_behind(*id, now)).min().unwrap_or(OPEN);
+        let bound = ids.iter().filter_map(|id| self.time_before_next_gap(*id, now)).min();
         for id in &ids {
-            self.take_ready(*id, (now, bound), &mut ready);
+            self.take_ready(*id, now, bound.unwrap_or(GATE_OPEN), &mut ready);
         }
         self.held -= ready.len();
-        ready.sort_by_key(|(time, ..)| *time);
-        for (_, id, arrival) in ready {
-            if let Some(instrument) = self.instruments.get_mut(id as usize) {
-                instrument.publish(InstrumentId(id), arrival, &mut self.out);
-            }
+        ready.sort_by_key(|ready| ready.time);
+        for ReadyTrade { id, trade, .. } in ready {
+            self.instruments[id].publish(id, trade, &mut self.released);
         }
         for id in ids {
-            let Some(instrument) = self.instruments.get_mut(id as usize) else { continue };
-            let done = instrument.wait.as_ref().is_none_or(|wait| {
-                wait.trades.is_empty() && instrument.next.is_some_and(|next| wait.horizon.0 < next)
+            let instrument = &mut self.instruments[id];
+            let done = instrument.buffer.as_ref().is_none_or(|buffer| {
+                buffer.trades.is_empty() && instrument.next.is_some_and(|next| buffer.highest.seq < next)
             });
             if done {
-                instrument.wait = None;
+                instrument.buffer = None;
                 self.dropped.remove(&id);
-                if let Some(partition) = self.partitions.get_mut(partition) {
-                    partition.waiting.remove(&id);
-                    partition.gaps.remove(&id);
-                }
+                let partition = &mut self.partitions[partition];
+                partition.waiting.remove(&id);
+                partition.gaps.remove(&id);
             } else {
-                self.find_gap(id, now);
+                self.update_gap(id, now);
             }
         }
-        self.hold_on(partition, now);
+        self.update_hold(partition, now);
     }
 
-    /// If there is another gap behind the trades that come next, and it is to hold the partition too: the time of the last one before it. No
-    /// trade of another instrument may overtake that.
-    fn gap_behind(&self, id: u32, now: Millis) -> Option<Millis> {
-        let instrument = self.instruments.get(id as usize)?;
-        let (mut next, mut time, wait) = (instrument.next?, instrument.timestamp, instrument.wait.as_ref()?);
-        let old = wait.gap.as_ref().is_some_and(|gap| now - gap.since >= self.limits.hold_max);
-        for arrival in
-            wait.trades.values().take_while(|arrival| arrival.timestamp < self.gate || arrival.dead_lettered)
-        {
-            if arrival.seq != next {
-                return (!old).then_some(time);
+    /// The time of the last trade before the instrument's next gap, if that gap is to hold the partition too. No trade of another
+    /// instrument may be published before the gap is known.
+    fn time_before_next_gap(&self, id: InstrumentId, now: ExchangeTime) -> Option<ExchangeTime> {
+        let instrument = &self.instruments[id];
+        let (mut next, mut time, buffer) =
+            (instrument.next?, instrument.timestamp, instrument.buffer.as_ref()?);
+        let held_long_enough = buffer.gap.as_ref().is_some_and(|gap| now - gap.since >= self.limits.hold_max);
+        let before_gate = |trade: &&IncomingTrade<T>| trade.timestamp < self.gate || trade.unpublishable;
+        for trade in buffer.trades.values().take_while(before_gate) {
+            if trade.seq != next {
+                return (!held_long_enough).then_some(time);
             }
             next += 1;
-            time = time.max(arrival.effective(now));
+            time = time.max(trade.effective_time(now));
         }
-        // What comes next is known to exist, and was dropped for lack of room.
-        let witnessed = wait.first_known_after_gap(Some(next)).is_some_and(|(_, at)| at < self.gate);
-        (witnessed && !old).then_some(time)
+        // The next trade may be known to exist although it was dropped.
+        let missing =
+            buffer.first_known_after_gap(Some(next)).is_some_and(|known| known.timestamp < self.gate);
+        (missing && !held_long_enough).then_some(time)
     }
 
-    /// Takes the trades that come next out of those that wait, up to the gate and no later than `bound`.
+    /// Takes the instrument's next trades out of its buffer, those before the gate and not after `bound`.
     fn take_ready(
         &mut self,
-        id: u32,
-        (now, bound): (Millis, Millis),
-        ready: &mut Vec<(Millis, u32, IncomingTrade<T>)>,
+        id: InstrumentId,
+        now: ExchangeTime,
+        bound: ExchangeTime,
+        ready: &mut Vec<ReadyTrade<T>>,
     ) {
         let gate = self.gate;
-        let Some(InstrumentState { next: Some(next), wait: Some(wait), .. }) =
-            self.instruments.get_mut(id as usize)
-        else {
+        let InstrumentState { next: Some(next), buffer: Some(buffer), .. } = &mut self.instruments[id] else {
             return;
         };
-        let mut time = Millis::MIN;
-        while let Some(entry) = wait.trades.first_entry() {
-            let arrival = entry.get();
-            let effective = arrival.effective(now);
+        let mut time = ExchangeTime::MIN;
+        while let Some(entry) = buffer.trades.first_entry() {
+            let trade = entry.get();
+            let effective = trade.effective_time(now);
             let passes =
-                arrival.seq == *next && (effective < gate || arrival.dead_lettered) && effective <= bound;
+                trade.seq == *next && (effective < gate || trade.unpublishable) && effective <= bound;
             if !passes {
                 break;
             }
             time = time.max(effective);
             *next += 1;
-            ready.push((time, id, entry.remove()));
+            ready.push(ReadyTrade { time, id, trade: entry.remove() });
         }
     }
 
-    /// Notes whether the instrument's next trade is missing, though history has been read up to behind it.
-    pub(super) fn find_gap(&mut self, id: u32, now: Millis) {
-        let gate = self.gate;
-        let Some(instrument) = self.instruments.get_mut(id as usize) else { return };
-        let Some(wait) = instrument.wait.as_mut() else { return };
-        let Some(partition) = self.partitions.get_mut(instrument.partition as usize) else { return };
-        let first_known_after_gap = wait.first_known_after_gap(instrument.next);
-        if first_known_after_gap.is_some_and(|(_, time)| time < gate) {
-            wait.gap.get_or_insert_with(|| Gap::new(now, now));
+    /// Opens a gap if the instrument's next trade is missing although history was read past it; otherwise closes it.
+    pub(super) fn update_gap(&mut self, id: InstrumentId, now: ExchangeTime) {
+        let instrument = &mut self.instruments[id];
+        let Some(buffer) = instrument.buffer.as_mut() else { return };
+        let partition = &mut self.partitions[instrument.partition];
+        let known = buffer.first_known_after_gap(instrument.next);
+        if known.is_some_and(|known| known.timestamp < self.gate) {
+            buffer.gap.get_or_insert_with(|| Gap::new(now));
             partition.gaps.insert(id);
         } else {
-            // What was learned stays: the gap behind a filled one holds its partition no longer than the first would have.
+            // `buffer.gap` stays: a gap behind a filled one holds the partition no longer than the first one would have.
             partition.gaps.remove(&id);
         }
     }
 
-    /// Whether a gap that is young enough holds the partition.
-    fn hold_on(&mut self, partition: usize, now: Millis) -> bool {
-        let Some(found) = self.partitions.get(partition) else { return false };
-        let young = |id: &u32| {
-            let gap = self.wait_of(*id).and_then(|wait| wait.gap.as_ref());
+    /// Whether a gap younger than `hold_max` holds the partition.
+    fn update_hold(&mut self, partition: u32, now: ExchangeTime) -> bool {
+        let young = |id: &InstrumentId| {
+            let gap = self.instruments[*id].buffer.as_ref().and_then(|buffer| buffer.gap.as_ref());
             gap.is_some_and(|gap| now - gap.since < self.limits.hold_max)
         };
-        let holding = found.gaps.iter().any(young);
-        if let Some(found) = self.partitions.get_mut(partition) {
-            found.holding = holding;
-        }
+        let holding = self.partitions[partition].gaps.iter().any(young);
+        self.partitions[partition].holding = holding;
         holding
     }
 
-    /// The instrument's trades begin with that number.
-    pub(super) fn begin_at(&mut self, id: u32, first: i64, now: Millis) {
+    /// The instrument's trades start with that number.
+    pub(super) fn start_at(&mut self, id: InstrumentId, first: i64, now: ExchangeTime) {
         self.set_next(id, first);
         self.settle(id, now);
     }
 
-    /// Those that wait and come before it are not the topic's.
-    pub(super) fn set_next(&mut self, id: u32, next: i64) {
-        let Some(instrument) = self.instruments.get_mut(id as usize) else { return };
+    /// Held trades with lower numbers do not belong to the topic and are dropped.
+    pub(super) fn set_next(&mut self, id: InstrumentId, next: i64) {
+        let instrument = &mut self.instruments[id];
         instrument.next = Some(next);
-        if let Some(wait) = instrument.wait.as_mut() {
-            let kept = wait.trades.split_off(&next);
-            self.held -= wait.trades.len();
-            wait.trades = kept;
-            wait.gap = None;
+        if let Some(buffer) = instrument.buffer.as_mut() {
+            let kept = buffer.trades.split_off(&next);
+            self.held -= buffer.trades.len();
+            buffer.trades = kept;
+            buffer.gap = None;
         }
     }
 
-    /// An instrument's first trade that no scan ever shows is the first that there is.
-    pub(super) fn give_up_first_trades(&mut self, partition: usize, now: Millis) {
-        let ids: Vec<u32> =
-            self.partitions.get(partition).map(|p| p.gaps.iter().copied().collect()).unwrap_or_default();
-        for id in ids {
-            let nothing_yet = self.instruments.get(id as usize).is_some_and(|found| found.next.is_none());
-            let Some(wait) = self.wait_of(id).filter(|_| nothing_yet) else { continue };
-            let over = wait.gap.as_ref().is_some_and(|gap| now - gap.since >= self.limits.patience);
+    /// Starts an instrument at its lowest known number if history has not shown its first trade for `give_up_after`.
+    pub(super) fn give_up_first_trades(&mut self, partition: u32, now: ExchangeTime) {
+        for id in self.partitions[partition].gaps.iter().copied().collect::<Vec<_>>() {
+            let instrument = &self.instruments[id];
+            let Some(buffer) = instrument.buffer.as_ref().filter(|_| instrument.next.is_none()) else {
+                continue;
+            };
+            let over = buffer.gap.as_ref().is_some_and(|gap| now - gap.since >= self.limits.give_up_after);
             if over {
-                let first = wait.lowest.0;
+                let first = buffer.lowest.seq;
                 self.set_next(id, first);
-                self.find_gap(id, now);
-                if let Some(found) = self.partitions.get_mut(partition) {
-                    found.holding = true;
-                }
+                self.update_gap(id, now);
+                self.partitions[partition].holding = true;
             }
         }
     }

@@ -1,13 +1,13 @@
-//! Which partition an instrument's records go to: Java's default partitioner, so that its clients agree.
+//! The partition of an instrument's records, by Java's default partitioner: Java clients agree on it.
 //!
-//! Computed here rather than left to librdkafka, because a partition is held back as a whole *before* anything is sent to it.
+//! librdkafka could compute it as well, but a partition must be held back *before* anything is sent to it.
 
-/// The partition of a key among `count` partitions, which are at least one.
+/// The partition of a key among `count` partitions, at least one.
 pub(crate) fn partition_of(key: &[u8], count: u32) -> u32 {
     (murmur2(key) & 0x7fff_ffff) % count.max(1)
 }
 
-/// 32-bit Murmur2 with Kafka's seed.
+/// 32-bit Murmur2 with the seed of Kafka's Java client.
 fn murmur2(data: &[u8]) -> u32 {
     const M: u32 = 0x5bd1_e995;
     // Java takes the length as an int; a key is far shorter than that.

@@ -1,41 +1,34 @@
-//! Where a topic starts.
+//! The configured start of a new topic.
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use common::config::{Invalid, TopicsConfig};
 use serde::{Deserialize, Deserializer, de};
 
-use crate::sequencer::Millis;
+use crate::clock::ExchangeTime;
 
-/// A time, or how long before now.
+/// A point in time, absolute or relative to now.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum StartFrom {
-    /// So long ago.
     Ago(Duration),
-    /// Then.
     At(SystemTime),
 }
 
 impl StartFrom {
-    /// The time, for somebody whose clock says `now`.
-    #[must_use]
-    pub fn time(self, now: SystemTime) -> SystemTime {
+    fn time(self, now: SystemTime) -> SystemTime {
         match self {
             Self::Ago(ago) => now.checked_sub(ago).unwrap_or(UNIX_EPOCH),
             Self::At(time) => time,
         }
     }
 
-    /// The same in milliseconds since the epoch.
-    #[must_use]
-    pub fn millis(self, now: SystemTime) -> Millis {
+    pub(crate) fn millis(self, now: SystemTime) -> ExchangeTime {
         let since = self.time(now).duration_since(UNIX_EPOCH).unwrap_or_default();
-        Millis::try_from(since.as_millis()).unwrap_or(Millis::MAX)
+        ExchangeTime::try_from(since.as_millis()).unwrap_or(ExchangeTime::MAX)
     }
 
-    /// Refuses a time from which on averages would be deleted as soon as they are written: topics keep records by their timestamps.
-    #[must_use]
-    pub fn check(self, topics: &TopicsConfig) -> Option<Invalid> {
+    /// Rejects a time before the topics' retention. Brokers delete by event time, so older averages would be deleted at once.
+    pub(crate) fn check(self, topics: &TopicsConfig) -> Option<Invalid> {
         let now = SystemTime::now();
         let back = now.duration_since(self.time(now)).unwrap_or_default();
         (back > *topics.retention).then(|| {

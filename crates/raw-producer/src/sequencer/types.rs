@@ -1,113 +1,116 @@
-//! What goes into the sequencer and what comes out.
+//! Inputs and outputs of the sequencer.
+
+use std::ops::RangeInclusive;
 
 use super::Holes;
+use crate::clock::{ExchangeTime, Millis};
 
-/// The exchange's clock, milliseconds since the epoch.
-pub(crate) type Millis = i64;
+/// The gate's value while it holds nothing back.
+pub(crate) const GATE_OPEN: ExchangeTime = ExchangeTime::MAX;
 
-/// The gate when nothing is held back.
-pub(crate) const OPEN: Millis = Millis::MAX;
-
-/// An instrument, for as long as the sequencer lives.
+/// An instrument, by its position in the sequencer that returned this id. Valid for that sequencer only.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(crate) struct InstrumentId(pub(super) u32);
 
-/// How long and how much is waited for.
+/// Bounds of buffering and waiting.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Limits {
-    /// How long a gap holds its partition.
+    /// A gap holds its partition for at most this long.
     pub(crate) hold_max: Millis,
-    /// Trades that wait, at most; what does not fit is dropped and asked for again.
+    /// The most trades that are held. Trades beyond that are dropped and requested again.
     pub(crate) max_buffered: usize,
-    /// A trade so far ahead of the exchange's clock is dead-lettered.
+    /// A trade further ahead of the exchange's clock is sent to the dead-letter topic.
     pub(crate) max_ahead: Millis,
-    /// Between the two answers that make a hole.
+    /// Time between the two answers that confirm a hole.
     pub(crate) confirm_after: Millis,
-    /// A gap of which history shows neither the trades nor a later one is given up after this time.
-    pub(crate) patience: Millis,
+    /// A gap is given up after this time if history returns neither its trades nor a later one.
+    pub(crate) give_up_after: Millis,
 }
 
-/// A trade that comes in.
+/// A trade as it arrives.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct IncomingTrade<T> {
-    /// Its number.
     pub(crate) seq: i64,
-    /// When it happened.
-    pub(crate) timestamp: Millis,
-    /// Whether it cannot be published, and only its number counts.
-    pub(crate) dead_lettered: bool,
-    /// Whatever else there is to it.
-    pub(crate) body: T,
+    pub(crate) timestamp: ExchangeTime,
+    /// The trade goes to the dead-letter topic once its number is due.
+    pub(crate) unpublishable: bool,
+    /// What the caller needs to publish the trade; the sequencer does not look at it.
+    pub(crate) payload: T,
 }
 
 impl<T> IncomingTrade<T> {
-    /// A trade that is dead-lettered may have any time; it must hold nothing up.
-    pub(super) fn effective(&self, now: Millis) -> Millis {
-        if self.dead_lettered { self.timestamp.min(now) } else { self.timestamp }
+    /// The time that orders the trade. An unpublishable trade may have any timestamp; a later one than now must not hold others back.
+    pub(super) fn effective_time(&self, now: ExchangeTime) -> ExchangeTime {
+        if self.unpublishable { self.timestamp.min(now) } else { self.timestamp }
     }
 }
 
 /// Where a trade came from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum TradeSource {
-    /// The stream.
+    /// The subscribed channels.
     Live,
-    /// History, asked about a gap.
+    /// The answer to a [`GapRequest`].
     GapRequest,
-    /// History, read by time from a point before which everything is whole.
+    /// History, read in order from a time before which nothing is missing.
     History,
 }
 
-/// What became of a trade at first.
+/// The immediate fate of a trade.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Disposition {
-    /// It goes out at once.
     Published,
-    /// It waits.
     Held,
-    /// It was there before.
+    /// Its number is published or held already.
     Duplicate,
-    /// Its number had been given up.
-    TooLate,
+    /// Its number was given up before it arrived.
+    AfterGivenUp,
     /// It is older than the topic's start.
     BeforeStart,
-    /// There was no room; it is known to be missing.
+    /// The buffer is full. The sequencer remembers that the trade exists and requests it.
     Dropped,
 }
 
-/// What is to be done, in this order.
+/// An output; the caller must process outputs in order.
 #[derive(Debug, PartialEq)]
 pub(crate) enum Released<T> {
-    /// Publish the trade.
     Publish(InstrumentId, IncomingTrade<T>),
-    /// Put the trade where unreadable ones go.
-    DeadLettered(InstrumentId, IncomingTrade<T>),
-    /// The exchange has no trades of these numbers.
-    ConfirmedHole(InstrumentId, i64, i64),
-    /// The exchange does not say what these numbers were.
-    Lost(InstrumentId, i64, i64),
+    DeadLetter(InstrumentId, IncomingTrade<T>),
+    /// The exchange has no trades with these numbers.
+    ConfirmedHole(InstrumentId, RangeInclusive<i64>),
+    /// The exchange returned neither these trades nor a later one.
+    Lost(InstrumentId, RangeInclusive<i64>),
 }
 
-/// A question for history: the trades of an instrument from a number or time up to one, both included.
+/// How history is searched for missing trades.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum SearchBy {
+    Sequence,
+    Time,
+}
+
+/// A request to history for the missing trades of one instrument.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct GapRequest {
-    /// Whose.
     pub(crate) id: InstrumentId,
-    /// By time rather than by number.
-    pub(crate) by_time: bool,
-    /// Numbers.
-    pub(crate) seqs: (i64, i64),
-    /// Times.
-    pub(crate) times: (Millis, Millis),
+    pub(crate) by: SearchBy,
+    pub(crate) seqs: RangeInclusive<i64>,
+    pub(crate) times: RangeInclusive<ExchangeTime>,
 }
 
-/// What is remembered of an instrument across restarts.
+/// The state of an instrument that outlives the process.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct LastPublished {
     /// The last number that was published or given up.
-    pub(crate) last: i64,
-    /// The time of the last published trade.
-    pub(crate) timestamp: Millis,
-    /// Numbers that were given up.
+    pub(crate) seq: i64,
+    /// The highest timestamp of its published trades.
+    pub(crate) timestamp: ExchangeTime,
     pub(crate) holes: Holes,
+}
+
+/// A trade that is known to exist, whether it is held or not.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct KnownTrade {
+    pub(super) seq: i64,
+    pub(super) timestamp: ExchangeTime,
 }
