@@ -117,8 +117,8 @@ fn trades(text: &str) -> Vec<Trade<'_>> {
     match parse(text, 1) {
         Ok(Frame::Trades(bundle)) => {
             let readable = |trade| match trade {
-                ParsedTrade::Trade(trade) => Some(trade),
-                ParsedTrade::No { .. } => None,
+                ParsedTrade::Readable(trade) => Some(trade),
+                ParsedTrade::Unreadable { .. } => None,
             };
             bundle.trades.into_iter().filter_map(readable).collect()
         }

@@ -24,6 +24,7 @@ use crate::deribit::connection::ReconnectingConnection;
 use crate::deribit::events;
 use crate::deribit::handshake::Credentials;
 use crate::deribit::history_scope::HistoryScope;
+use crate::deribit::rpc::RequestIds;
 use crate::feed::FeedSettings;
 use crate::metrics::{ConnectionMetrics, Metrics};
 use crate::publish::snapshot_records::Owner;
@@ -55,7 +56,8 @@ impl App {
     pub async fn build(config: Config) -> Result<Self, Failure> {
         let (metrics, health) = (MetricsRegistry::new("raw_producer"), Health::new());
         let admin = Admin::bind(&config.admin).await?;
-        let sessions = sessions(&config, &health, &metrics)?;
+        let request_ids = RequestIds::default();
+        let sessions = sessions(&config, &health, &metrics, &request_ids)?;
         let deadline = *config.startup_deadline;
         let topics = &config.topics;
         let specs = [
@@ -78,6 +80,7 @@ impl App {
         );
         let supervisor = Supervisor {
             settings: settings(&config),
+            request_ids: request_ids.clone(),
             service: Config::SERVICE.name(),
             names,
             registry,
@@ -119,8 +122,14 @@ impl App {
 
 type MakeSessions = Box<dyn Fn(events::EventSender) -> Vec<ReconnectingConnection> + Send + Sync>;
 
-fn sessions(config: &Config, health: &Health, metrics: &MetricsRegistry) -> Result<MakeSessions, Failure> {
+fn sessions(
+    config: &Config,
+    health: &Health,
+    metrics: &MetricsRegistry,
+    ids: &RequestIds,
+) -> Result<MakeSessions, Failure> {
     let (deribit, credentials) = (config.deribit.clone(), credentials(config)?);
+    let ids = ids.clone();
     let (part, metrics) = (health.part("exchange"), ConnectionMetrics::new(metrics));
     Ok(Box::new(move |events| {
         let up = Arc::new(AtomicUsize::new(0));
@@ -129,7 +138,8 @@ fn sessions(config: &Config, health: &Health, metrics: &MetricsRegistry) -> Resu
             url: deribit.url.clone(),
             channels: deribit.channels.clone(),
             credentials: credentials.clone(),
-            part: part.clone(),
+            request_ids: ids.clone(),
+            health: part.clone(),
             metrics: metrics.clone(),
             up: up.clone(),
             events: events.clone(),

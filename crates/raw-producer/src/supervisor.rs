@@ -25,11 +25,12 @@ use tokio::time::{MissedTickBehavior, interval};
 
 use crate::deribit::connection::ReconnectingConnection;
 use crate::deribit::events;
+use crate::deribit::rpc::RequestIds;
 use crate::feed::{Deps, FeedHandler, FeedSettings, TradePayload};
 use crate::metrics::{Metrics, gauged};
-use crate::publish::classify::AskRegistry;
+use crate::publish::classify::SchemaLookup;
 use crate::publish::deliveries::DeliveryReports;
-use crate::publish::recovery::{Recovered, RecoveryReader, UnrecognizedRecords};
+use crate::publish::recovery::{Recovered, RecoveryReader, UnrecognizedRecord, UnrecognizedRecords};
 use crate::publish::snapshot_records::Owner;
 use crate::publish::snapshots::{SnapshotWriter, TopicNames};
 use crate::publish::writer::TransactionWriter;
@@ -59,6 +60,7 @@ pub(crate) struct Supervisor {
     pub(crate) schemas: (SchemaId, SchemaId),
     /// What the configuration says.
     pub(crate) settings: FeedSettings,
+    pub(crate) request_ids: RequestIds,
     /// One trade in so many is traced.
     pub(crate) sample_one_in: u32,
     /// Makes the connections.
@@ -183,12 +185,12 @@ impl Supervisor {
         let book = SnapshotWriter::new(self.names.clone(), encoder, deliveries, self.metrics.writer.clone());
         let mut writer = TransactionWriter::begin(producer, book, &self.owner)?;
         let ask = |id| self.schema(id);
-        let mut learned = self.readers(&ask).learn().map_err(Exit::Restart)?;
-        self.log_unrecognized(&learned.foreign);
+        let mut learned = self.readers(&ask).read().map_err(Exit::Restart)?;
+        self.log_unrecognized(&learned.unrecognized);
         writer.book().restore_state(&learned.instruments, std::mem::take(&mut learned.next_offsets));
         tracing::info!(
             instruments = learned.instruments.len(),
-            tail = learned.tail,
+            trades_after_snapshots = learned.trades_after_snapshots,
             "read what was published"
         );
         Ok((writer, learned))
@@ -202,26 +204,26 @@ impl Supervisor {
 
     /// Once for all of them: whoever writes there may write many.
     fn log_unrecognized(&self, foreign: &UnrecognizedRecords) {
-        let Some((partition, offset, why)) = &foreign.example else { return };
-        self.metrics.writer.unrecognized.inc_by(foreign.records);
+        let Some(UnrecognizedRecord { partition, offset, why }) = &foreign.first else { return };
+        self.metrics.writer.unrecognized.inc_by(foreign.count);
         tracing::warn!(
             topic = self.names.trades,
             partition,
             offset,
             why,
-            records = foreign.records,
+            records = foreign.count,
             "somebody else writes into the trades' topic; what is no trade is passed over"
         );
     }
 
-    fn readers<'a>(&'a self, schema: AskRegistry<'a>) -> RecoveryReader<'a> {
+    fn readers<'a>(&'a self, schema: SchemaLookup<'a>) -> RecoveryReader<'a> {
         RecoveryReader {
             kafka: &self.kafka,
             service: self.service,
             trades: &self.names.trades,
             sequences: &self.names.sequences,
-            partitions: i32::try_from(self.settings.partitions).unwrap_or(i32::MAX),
-            schema,
+            partitions: self.settings.partitions,
+            lookup: schema,
         }
     }
 
@@ -235,16 +237,17 @@ impl Supervisor {
     fn feed_handler(&self, learned: &Recovered) -> FeedHandler {
         let mut sequencer = Sequencer::<TradePayload>::new(self.settings.partitions, self.settings.limits);
         for (name, snapshot) in &learned.instruments {
-            sequencer.restore(name, &snapshot.known());
+            sequencer.restore(name, &snapshot.last_published());
         }
         let tools = Deps {
             encoder: TradeEncoder::new(self.schemas.0),
             sampler: Sampler::one_in(self.sample_one_in),
             feed: self.metrics.feed.clone(),
             metrics: self.metrics.sequencer.clone(),
-            part: self.part.clone(),
+            health: self.part.clone(),
+            request_ids: self.request_ids.clone(),
         };
-        FeedHandler::new(self.settings.clone(), tools, sequencer, (learned.topic, Instant::now()))
+        FeedHandler::new(self.settings.clone(), tools, sequencer, learned.topic, Instant::now())
     }
 
     /// From the first connection until the end.
@@ -295,18 +298,18 @@ impl Supervisor {
         let mut tick = interval(TICK);
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
         self.metrics.queues.publish_capacity.set(gauged(items.max_capacity()));
-        let letters = Arc::new(Semaphore::new(DeadLetter::WAITING));
+        let letters = Arc::new(Semaphore::new(DeadLetter::MAX_QUEUED_BYTES));
         loop {
             tokio::select! {
                 biased;
                 () = shutdown.requested() => return None,
-                _ = tick.tick() => ingest.tick(Instant::now()),
+                _ = tick.tick() => ingest.on_tick(Instant::now()),
                 event = heard.recv() => {
-                    ingest.event(event?, Instant::now());
+                    ingest.on_event(event?, Instant::now());
                 }
             }
             self.heartbeat.beat();
-            for item in ingest.items() {
+            for item in ingest.take_records() {
                 let item = match item {
                     letter @ OutboundRecord::DeadLetter(_) => letter,
                     other => match items.try_send(other) {
@@ -386,7 +389,7 @@ async fn send_with_permit(
     (items, letters): (&mpsc::Sender<OutboundRecord>, &Arc<Semaphore>),
 ) -> Result<(), mpsc::error::SendError<OutboundRecord>> {
     let item = match item {
-        OutboundRecord::DeadLetter(letter) => OutboundRecord::DeadLetter(letter.within(letters).await),
+        OutboundRecord::DeadLetter(letter) => OutboundRecord::DeadLetter(letter.with_permit(letters).await),
         other => other,
     };
     items.send(item).await

@@ -35,7 +35,7 @@ impl Ingest {
                 format!(r#"{{"method":"subscription","params":{{"channel":"trades.x","data":[{text}]}}}}"#);
             if let Ok(Frame::Trades(bundle)) = parse(&text, i64::try_from(now.0).unwrap_or(0) * 1000) {
                 for trade in &bundle.trades {
-                    if let ParsedTrade::Trade(trade) = trade {
+                    if let ParsedTrade::Readable(trade) = trade {
                         encoder.encode(trade, &mut value);
                     }
                 }

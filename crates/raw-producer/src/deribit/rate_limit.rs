@@ -1,11 +1,11 @@
-//! How many calls the exchange takes: a pool that each call draws on and that time refills. Without a clock of its own.
+//! The exchange's rate limit: each request costs one credit, and time refills them. The clock is handed in.
 
 use std::time::{Duration, Instant};
 
-/// So many seconds' worth of calls can be made at once.
+/// Size of the pool, in seconds of refill.
 const BURST_SECONDS: f64 = 5.0;
 
-/// The pool, in calls.
+/// The credits that are left. The exchange counts them too and closes a connection that overdraws.
 #[derive(Debug)]
 pub(crate) struct Credits {
     per_second: f64,
@@ -15,13 +15,13 @@ pub(crate) struct Credits {
 }
 
 impl Credits {
-    /// A full pool that is refilled at so many calls a second.
+    /// A full pool.
     pub(crate) fn new(per_second: u32, now: Instant) -> Self {
         let per_second = f64::from(per_second);
         Self { per_second, left: per_second * BURST_SECONDS, counted_at: now, closed_until: None }
     }
 
-    /// Requests that can be made now.
+    /// Number of requests that may be sent now.
     pub(crate) fn left(&mut self, now: Instant) -> usize {
         if self.closed_until.is_some_and(|until| now < until) {
             return 0;
@@ -38,13 +38,13 @@ impl Credits {
         whole
     }
 
-    /// A call was made.
+    /// Takes one credit, even if none is left: the exchange counts the request in any case.
     pub(crate) fn spend(&mut self) {
         self.left -= 1.0;
     }
 
-    /// The exchange said that there were too many: the pool is empty, and stays closed for a while.
-    pub(crate) fn exhausted(&mut self, now: Instant, pause: Duration) {
+    /// Empties the pool and closes it for `pause`, after the exchange has rejected a request.
+    pub(crate) fn close(&mut self, now: Instant, pause: Duration) {
         self.left = 0.0;
         self.counted_at = now;
         self.closed_until = Some(now + pause);
@@ -56,7 +56,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_burst_and_then_as_many_as_time_refills() {
+    fn after_a_burst_time_refills_the_pool() {
         let start = Instant::now();
         let mut credits = Credits::new(20, start);
         assert_eq!(credits.left(start), 100);
@@ -69,10 +69,10 @@ mod tests {
     }
 
     #[test]
-    fn too_many_calls_close_the_pool_for_a_while() {
+    fn a_closed_pool_has_no_credits_until_the_pause_is_over() {
         let start = Instant::now();
         let mut credits = Credits::new(20, start);
-        credits.exhausted(start, Duration::from_secs(2));
+        credits.close(start, Duration::from_secs(2));
         assert_eq!(credits.left(start + Duration::from_millis(1_900)), 0);
         assert!(credits.left(start + Duration::from_millis(2_100)) > 0);
     }

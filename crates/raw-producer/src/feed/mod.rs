@@ -1,336 +1,353 @@
-//! From what the exchange says to what is published: trades through the sequencer, questions to history, catching up. No I/O of its
-//! own but handing questions to connections; time comes in from outside.
+//! From the connections' events to records for the writer: trades go through the sequencer, gaps and history are requested. The only I/O is
+//! handing requests to connections; the clock is handed in.
 //!
-//! Nothing is published before history has been read from where the topic was last found whole up to now; live trades wait
-//! behind the sequencer's gate meanwhile. The same when a connection is lost and no other is up.
+//! Nothing is published before history was read from the time up to which the topic is complete. Live trades wait behind the sequencer's
+//! gate meanwhile. The same happens when the last connection is lost.
 
 mod backfill;
 mod responses;
 mod trades;
 
 use std::collections::BTreeMap;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use common::admin::Part;
 use common::avro::trade_encoder::TradeEncoder;
 use common::telemetry::trace::Sampler;
 use tokio::sync::mpsc;
 
+use crate::backfill::BackfillRequest;
 use crate::backfill::by_instrument::InstrumentBackfill;
 use crate::backfill::by_time::TimeBackfill;
-use crate::clock::ExchangeClock;
-use crate::clock::Millis;
+use crate::clock::{ExchangeClock, ExchangeTime, Millis};
 use crate::deribit::events::ConnectionEvent;
 use crate::deribit::history::Query;
 use crate::deribit::history_scope::HistoryScope;
-use crate::deribit::requests::{RequestKind, Requests};
+use crate::deribit::requests::Requests;
+use crate::deribit::rpc::RequestIds;
 use crate::metrics::{FeedMetrics, SequencerMetrics, gauged};
 use crate::publish::snapshot_records::TopicState;
 use crate::publish::{DeadLetter, EncodedTrade, InstrumentRef, OutboundRecord};
 use crate::sequencer::{InstrumentId, Limits, Released, SearchBy, Sequencer};
 
-/// What the exchange's clock is asked this often; watermarks come of the answers.
-const TIME_EVERY: Millis = 1_000;
+/// The exchange's clock is requested this often. Each answer moves the watermarks.
+const CLOCK_INTERVAL: Duration = Duration::from_secs(1);
 
-/// What there is to a trade besides its number and time.
+/// What the sequencer carries for a trade.
 #[derive(Debug)]
 pub(crate) enum TradePayload {
-    /// It can be published.
-    Trade(EncodedTrade),
-    /// It cannot.
-    Unusable(DeadLetter),
+    Publishable(EncodedTrade),
+    Unpublishable(DeadLetter),
 }
 
-/// What the configuration says of it.
+/// The configuration of the feed.
 #[derive(Debug, Clone)]
 pub(crate) struct FeedSettings {
-    /// What history belongs to the channels.
+    /// History of the subscribed channels.
     pub(crate) scopes: Vec<HistoryScope>,
-    /// Of the trades' topic.
+    /// Number of partitions of the trades topic.
     pub(crate) partitions: u32,
-    /// Where a topic starts that has no start yet; `None`: now.
-    pub(crate) start_from: Option<Millis>,
-    /// History is compared this often, in milliseconds.
+    /// Start of a new topic; `None` is now.
+    pub(crate) start_from: Option<ExchangeTime>,
     pub(crate) reconcile_interval: Millis,
-    /// Requests a second.
     pub(crate) requests_per_second: u32,
-    /// Of the sequencer.
     pub(crate) limits: Limits,
 }
 
-/// What it works with.
+/// What the feed works with.
 pub(crate) struct Deps {
-    /// Makes records' values.
     pub(crate) encoder: TradeEncoder,
-    /// Chooses the trades that are traced.
     pub(crate) sampler: Sampler,
-    /// Trades.
     pub(crate) feed: FeedMetrics,
-    /// Sequences.
     pub(crate) metrics: SequencerMetrics,
     /// Ready while live.
-    pub(crate) part: Part,
+    pub(crate) health: Part,
+    pub(crate) request_ids: RequestIds,
 }
 
-/// A connection that is up.
+/// A subscribed connection.
 #[derive(Debug)]
 struct ConnectionState {
-    questions: mpsc::Sender<String>,
-    heard_at: Instant,
-    /// Channels that the exchange does not know.
-    missing: usize,
+    requests: mpsc::Sender<String>,
+    /// When it brought trades last.
+    active_at: Instant,
+    unsubscribed_channels: usize,
 }
 
-/// How far it has come.
+/// What a response is for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum RequestKind {
+    Clock,
+    Gap(InstrumentId),
+    Backfill(BackfillRequest),
+}
+
+/// How far the feed has come.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Phase {
-    /// There is no connection, or its clock is not known.
+    /// There is no connection, or the exchange's clock is unknown.
     Disconnected,
-    /// Older history is read, instrument by instrument.
+    /// History older than a day is read.
     BackfillByInstrument,
     /// History is read by time.
-    CatchingUp,
-    /// What comes is published.
+    CatchUp,
+    /// Trades are published as they arrive.
     Live,
 }
 
 /// Everything between the connections and the writer.
 pub(crate) struct FeedHandler {
     settings: FeedSettings,
-    tools: Deps,
+    deps: Deps,
     sequencer: Sequencer<TradePayload>,
     topic: Option<TopicState>,
     clock: Option<ExchangeClock>,
-    lines: BTreeMap<usize, ConnectionState>,
-    calls: Requests,
+    clock_requested_at: Option<Instant>,
+    connections: BTreeMap<usize, ConnectionState>,
+    requests: Requests<RequestKind>,
     phase: Phase,
-    scan: Option<TimeBackfill>,
-    scans: u32,
-    deep: InstrumentBackfill,
-    /// Up to where this process has read history; what waits of it is known to this process only.
-    compared_through: Millis,
-    /// Up to where the last scan has read history.
-    last_scan_until: Millis,
-    /// When the last scan ended, by the exchange's clock.
-    last_scan_at: Millis,
-    /// Trades that a scan found and the stream did not bring.
-    found_by_scan: u64,
-    /// Since then history has been read without overlap, in pursuit of a fast stream: to be read once more before anything is called whole.
-    pursued_from: Option<Millis>,
-    /// Since the stream began history has been read a second time.
+    /// Set while catching up, and while published trades are compared with history.
+    time_backfill: Option<TimeBackfill>,
+    /// Number of time backfills started.
+    time_backfills: u32,
+    instrument_backfill: InstrumentBackfill,
+    /// When the running backfill has started.
+    backfill_started_at: Instant,
+    /// Up to this time history was read, and every trade of it is published or known to this process.
+    compared_through: ExchangeTime,
+    /// The end of the time range that was read last.
+    last_read_until: ExchangeTime,
+    /// When that reading ended, by the exchange's clock.
+    last_read_at: ExchangeTime,
+    /// Trades that the running comparison found and the stream did not bring.
+    found_in_history: u64,
+    /// Since this time history was read without overlap, to catch up with a fast stream. It must be read again before it counts as complete.
+    pursued_from: Option<ExchangeTime>,
+    /// History was read again since the feed went live.
     confirmed: bool,
-    /// Trades up to this time may have been withheld from the stream.
-    maintained_until: Millis,
-    time_asked: Option<Instant>,
-    complete_through: Millis,
-    items: Vec<OutboundRecord>,
+    /// The stream may lack trades up to this time, because of maintenance.
+    maintenance_until: ExchangeTime,
+    /// The last published watermark.
+    watermark: ExchangeTime,
+    records: Vec<OutboundRecord>,
     scratch: Vec<u8>,
-    /// When the present reading of history began.
-    begun: Instant,
 }
 
 impl FeedHandler {
-    /// Goes on from what was published before.
+    /// Continues from what was published before.
     pub(crate) fn new(
         settings: FeedSettings,
-        tools: Deps,
+        deps: Deps,
         sequencer: Sequencer<TradePayload>,
-        (topic, now): (Option<TopicState>, Instant),
+        topic: Option<TopicState>,
+        now: Instant,
     ) -> Self {
-        let calls = Requests::new(settings.requests_per_second, now);
+        let requests = Requests::new(deps.request_ids.clone(), settings.requests_per_second, now);
         Self {
             settings,
-            tools,
+            deps,
             sequencer,
             topic,
             clock: None,
-            lines: BTreeMap::new(),
-            calls,
+            clock_requested_at: None,
+            connections: BTreeMap::new(),
+            requests,
             phase: Phase::Disconnected,
-            scan: None,
-            scans: 0,
-            deep: InstrumentBackfill::default(),
-            compared_through: Millis::MIN,
-            last_scan_until: 0,
-            last_scan_at: 0,
-            found_by_scan: 0,
+            time_backfill: None,
+            time_backfills: 0,
+            instrument_backfill: InstrumentBackfill::default(),
+            backfill_started_at: now,
+            compared_through: ExchangeTime::MIN,
+            last_read_until: 0,
+            last_read_at: 0,
+            found_in_history: 0,
             pursued_from: None,
             confirmed: false,
-            maintained_until: 0,
-            time_asked: None,
-            complete_through: 0,
-            items: Vec::new(),
+            maintenance_until: 0,
+            watermark: 0,
+            records: Vec::new(),
             scratch: Vec::new(),
-            begun: now,
         }
     }
 
-    /// What is to be written, in this order.
-    pub(crate) fn items(&mut self) -> std::vec::Drain<'_, OutboundRecord> {
-        self.items.drain(..)
+    /// Takes the records to write, in order.
+    pub(crate) fn take_records(&mut self) -> std::vec::Drain<'_, OutboundRecord> {
+        self.records.drain(..)
     }
 
-    /// Something came from a connection.
-    pub(crate) fn event(&mut self, event: ConnectionEvent, now: Instant) {
+    pub(crate) fn on_event(&mut self, event: ConnectionEvent, now: Instant) {
         match event {
-            ConnectionEvent::Up { connection, questions } => {
-                if self.lines.is_empty() {
-                    // Ours may have stood still meanwhile, as it does while a machine sleeps.
-                    self.clock = None;
-                } else {
-                    // Those that stayed may be as dead as this one was.
-                    self.invalidate_coverage();
-                }
-                self.lines.insert(connection, ConnectionState { questions, heard_at: now, missing: 0 });
-                self.time_asked = None;
+            ConnectionEvent::Subscribed { connection, requests } => {
+                self.on_subscribed(connection, requests, now);
             }
-            ConnectionEvent::Missing { connection, channels } => {
-                if let Some(line) = self.lines.get_mut(&connection) {
-                    line.missing = channels;
+            ConnectionEvent::UnsubscribedChannels { connection, channels } => {
+                if let Some(connection) = self.connections.get_mut(&connection) {
+                    connection.unsubscribed_channels = channels;
                     self.invalidate_coverage();
                 }
             }
-            ConnectionEvent::Called => self.calls.called(),
-            ConnectionEvent::Down { connection } => self.down(connection, now),
+            ConnectionEvent::RequestSent => self.requests.on_connection_request(),
+            ConnectionEvent::Disconnected { connection } => self.on_disconnect(connection, now),
             ConnectionEvent::Frame { connection, text, received_at } => {
-                self.frame(connection, &text, (received_at, now));
+                self.on_frame(connection, &text, received_at, now);
             }
-            ConnectionEvent::Garbage { bytes, why } => self.unreadable("", why, &bytes),
+            ConnectionEvent::Unparsable { bytes, why } => self.dead_letter_unparsable("", why, &bytes),
         }
-        self.on_idle(now);
+        self.proceed(now);
     }
 
     /// Time passes.
-    pub(crate) fn tick(&mut self, now: Instant) {
-        for (connection, purpose) in self.calls.overdue(now) {
-            self.not_answered(&purpose, now);
-            // A connection that answers no question is none.
-            tracing::warn!(connection, ?purpose, "the exchange did not answer");
-            self.down(connection, now);
+    pub(crate) fn on_tick(&mut self, now: Instant) {
+        for (connection, kind) in self.requests.take_timed_out(now) {
+            self.on_request_failed(&kind, now);
+            // Treat a connection that does not respond as dead.
+            tracing::warn!(connection, request = ?kind, "request timed out; closing the connection");
+            self.on_disconnect(connection, now);
         }
         if let Some(clock) = self.clock {
             self.sequencer.tick(clock.now(now));
         }
-        self.on_idle(now);
+        self.proceed(now);
     }
 
-    /// What is to be done after anything has happened.
-    fn on_idle(&mut self, now: Instant) {
+    /// Does what the last input has made possible.
+    fn proceed(&mut self, now: Instant) {
         self.publish_released();
-        self.advance(now);
-        self.ask(now);
+        self.advance_backfill(now);
+        self.send_requests(now);
         self.publish_released();
-        let metrics = &self.tools.metrics;
+        let metrics = &self.deps.metrics;
         metrics.held.set(gauged(self.sequencer.held()));
         metrics.open_gaps.set(gauged(self.sequencer.gaps()));
-        metrics.credits.set(gauged(self.calls.credits(now)));
+        metrics.credits.set(gauged(self.requests.credits(now)));
     }
 
-    /// The stream may have lacked something: nothing is called whole before history has been read.
-    fn invalidate_coverage(&mut self) {
-        if self.phase == Phase::Live {
-            self.scan = None;
-            self.confirmed = false;
+    fn on_subscribed(&mut self, connection: usize, requests: mpsc::Sender<String>, now: Instant) {
+        if self.connections.is_empty() {
+            // Our clock may have stood still, as it does while a machine sleeps.
+            self.clock = None;
+        } else {
+            // The connections that stayed may have been as dead as this one.
+            self.invalidate_coverage();
+        }
+        let state = ConnectionState { requests, active_at: now, unsubscribed_channels: 0 };
+        self.connections.insert(connection, state);
+        self.clock_requested_at = None;
+    }
+
+    fn on_disconnect(&mut self, connection: usize, now: Instant) {
+        self.connections.remove(&connection);
+        for kind in self.requests.on_disconnect(connection) {
+            self.on_request_failed(&kind, now);
+        }
+        if self.connections.is_empty() {
+            self.suspend("a connection to the exchange", now);
         }
     }
 
-    fn down(&mut self, connection: usize, now: Instant) {
-        self.lines.remove(&connection);
-        for purpose in self.calls.lost(connection) {
-            self.not_answered(&purpose, now);
-        }
-        if self.lines.is_empty() {
-            self.wait_for("a connection to the exchange", now);
-        }
-    }
-
-    /// Asks what there is to ask, as far as the exchange takes questions.
-    fn ask(&mut self, now: Instant) {
-        let Some((connection, line)) = self.lines.iter().next() else { return };
-        let (connection, questions) = (*connection, line.questions.clone());
-        let line = (connection, &questions);
-        let every = std::time::Duration::from_millis(u64::try_from(TIME_EVERY).unwrap_or(1_000));
-        let due = self.time_asked.is_none_or(|asked| now.saturating_duration_since(asked) >= every);
-        if due && self.calls.ask(line, (&Query::Time, RequestKind::Time), now) {
-            self.time_asked = Some(now);
+    /// Sends the requests that are due, as far as the exchange accepts them.
+    fn send_requests(&mut self, now: Instant) {
+        let Some((connection, state)) = self.connections.iter().next() else { return };
+        let (connection, sender) = (*connection, state.requests.clone());
+        let clock_is_due = self
+            .clock_requested_at
+            .is_none_or(|requested| now.saturating_duration_since(requested) >= CLOCK_INTERVAL);
+        if clock_is_due
+            && self.requests.send(connection, &sender, &Query::Time, RequestKind::Clock, now).is_ok()
+        {
+            self.clock_requested_at = Some(now);
         }
         let Some(clock) = self.clock else { return };
-        let room = self.calls.room(now);
-        for question in self.sequencer.gap_requests(room, clock.now(now)) {
-            let name = self.sequencer.name(question.id).to_string();
-            let call = match question.by {
-                SearchBy::Time => Query::Instrument { name, times: question.times },
-                SearchBy::Sequence => Query::Numbers { name, seqs: question.seqs },
+        let available = self.requests.available(now);
+        for gap in self.sequencer.gap_requests(available, clock.now(now)) {
+            let instrument = self.sequencer.name(gap.id).to_string();
+            let query = match gap.by {
+                SearchBy::Time => Query::TradesByTime { instrument, times: gap.times },
+                SearchBy::Sequence => Query::TradesBySequence { instrument, seqs: gap.seqs },
             };
-            self.tools.metrics.gap_requests.inc();
-            if !self.calls.ask(line, (&call, RequestKind::Gap(question.id)), now) {
-                self.sequencer.on_gap_request_failed(question.id, clock.now(now));
+            self.deps.metrics.gap_requests.inc();
+            if self.requests.send(connection, &sender, &query, RequestKind::Gap(gap.id), now).is_err() {
+                self.sequencer.on_gap_request_failed(gap.id, clock.now(now));
             }
         }
-        while self.calls.room(now) > 0 {
-            let Some((call, purpose)) = self.next_reading() else { break };
-            if !self.calls.ask(line, (&call, purpose.clone()), now) {
-                self.not_answered(&purpose, now);
+        while self.requests.available(now) > 0 {
+            let Some((query, request)) = self.next_history_query() else { break };
+            let kind = RequestKind::Backfill(request);
+            if let Err(kind) = self.requests.send(connection, &sender, &query, kind, now) {
+                self.on_request_failed(&kind, now);
                 break;
             }
         }
     }
 
-    /// Turns what the sequencer puts out into what is to be written.
+    /// Turns the sequencer's outputs into records.
     fn publish_released(&mut self) {
-        for out in self.sequencer.take_released() {
-            match out {
-                Released::Publish(id, arrival) => match arrival.payload {
-                    TradePayload::Trade(body) => self.items.push(OutboundRecord::Trade {
-                        of: self.instrument(id),
-                        seq: arrival.seq,
-                        timestamp: arrival.timestamp,
-                        body,
+        for released in self.sequencer.take_released() {
+            match released {
+                Released::Publish(id, trade) => match trade.payload {
+                    TradePayload::Publishable(encoded) => self.records.push(OutboundRecord::Trade {
+                        instrument: self.instrument(id),
+                        seq: trade.seq,
+                        timestamp: trade.timestamp,
+                        trade: encoded,
                     }),
-                    TradePayload::Unusable(letter) => self.dead_letter(id, arrival.seq, letter),
+                    TradePayload::Unpublishable(letter) => self.dead_letter_trade(id, trade.seq, letter),
                 },
-                Released::DeadLetter(id, arrival) => match arrival.payload {
-                    TradePayload::Unusable(letter) => self.dead_letter(id, arrival.seq, letter),
-                    TradePayload::Trade(body) => {
-                        let letter = DeadLetter::new("", "dead-lettered".into(), &body.value);
-                        self.dead_letter(id, arrival.seq, letter);
-                    }
-                },
+                Released::DeadLetter(id, trade) => {
+                    let letter = match trade.payload {
+                        TradePayload::Unpublishable(letter) => letter,
+                        TradePayload::Publishable(encoded) => {
+                            DeadLetter::new("", "unpublishable".into(), &encoded.value)
+                        }
+                    };
+                    self.dead_letter_trade(id, trade.seq, letter);
+                }
                 Released::ConfirmedHole(id, seqs) => {
-                    let (first, last) = (*seqs.start(), *seqs.end());
-                    self.tools.metrics.confirmed_holes.inc_by(count(first, last));
+                    let (first, last) = seqs.into_inner();
+                    self.deps.metrics.confirmed_holes.inc_by(count(first, last));
                     let name = self.sequencer.name(id);
-                    tracing::warn!(%name, first, last, "the exchange has no trades of these numbers");
-                    self.given_up(id, last);
+                    tracing::warn!(%name, first, last, "confirmed hole: the exchange has no trades with these numbers");
+                    self.skip(id, last);
                 }
                 Released::Lost(id, seqs) => {
-                    let (first, last) = (*seqs.start(), *seqs.end());
-                    self.tools.metrics.lost.inc_by(count(first, last));
+                    let (first, last) = seqs.into_inner();
+                    self.deps.metrics.lost.inc_by(count(first, last));
                     let name = self.sequencer.name(id);
-                    tracing::error!(%name, first, last, "these trades cannot be had any more");
-                    self.given_up(id, last);
+                    tracing::error!(%name, first, last, "trades lost: the exchange no longer has them");
+                    self.skip(id, last);
                 }
             }
         }
     }
 
-    fn dead_letter(&mut self, id: InstrumentId, seq: i64, letter: DeadLetter) {
-        self.tools.metrics.dead_lettered.inc();
+    fn dead_letter_trade(&mut self, id: InstrumentId, seq: i64, letter: DeadLetter) {
+        self.deps.metrics.dead_lettered.inc();
         let name = self.sequencer.name(id);
-        tracing::error!(%name, seq, reason = letter.reason, "a trade is dead-lettered");
-        self.items.push(OutboundRecord::DeadLetter(letter));
-        self.given_up(id, seq);
+        tracing::error!(%name, seq, reason = letter.reason, "trade sent to the dead-letter topic");
+        self.records.push(OutboundRecord::DeadLetter(letter));
+        self.skip(id, seq);
     }
 
-    fn given_up(&mut self, id: InstrumentId, last: i64) {
+    /// The instrument continues after `last`, which was given up.
+    fn skip(&mut self, id: InstrumentId, last: i64) {
         let (timestamp, holes) = (self.sequencer.timestamp(id), self.sequencer.holes(id));
-        self.items.push(OutboundRecord::Skipped { of: self.instrument(id), last, timestamp, holes });
+        self.records.push(OutboundRecord::Skipped {
+            instrument: self.instrument(id),
+            last,
+            timestamp,
+            holes,
+        });
     }
 
     fn instrument(&self, id: InstrumentId) -> InstrumentRef {
-        let partition = i32::try_from(self.sequencer.partition(id)).unwrap_or(0);
+        let partition = kafka_partition(self.sequencer.partition(id));
         InstrumentRef { id, name: self.sequencer.name(id), partition }
     }
+}
+
+/// A partition as Kafka numbers it.
+fn kafka_partition(partition: u32) -> i32 {
+    i32::try_from(partition).expect("the number of partitions comes from an i32")
 }
 
 fn count(first: i64, last: i64) -> u64 {

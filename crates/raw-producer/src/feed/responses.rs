@@ -1,129 +1,163 @@
-//! What becomes of an answer.
+//! Processes responses of the exchange.
 
+use std::collections::HashSet;
 use std::time::Instant;
 
 use serde_json::value::RawValue;
 
-use super::{FeedHandler, RequestKind};
-use crate::clock::ExchangeClock;
-use crate::clock::Millis;
-use crate::deribit::history::{self, TradePage};
+use super::{FeedHandler, Phase, RequestKind};
+use crate::backfill::BackfillRequest;
+use crate::clock::{ExchangeClock, ExchangeTime};
+use crate::deribit::history::{self, ListedInstrument, TradePage};
 use crate::deribit::message::{ParsedTrade, RpcError, RpcErrorClass};
 use crate::sequencer::{InstrumentId, TradeSource};
 
+/// Summary of a page whose trades were accepted.
+pub(super) struct AcceptedPage {
+    pub(super) seqs: Vec<i64>,
+    pub(super) newest: Option<ExchangeTime>,
+}
+
 impl FeedHandler {
-    pub(super) fn answer(
+    /// `received_at` is our clock in microseconds.
+    pub(super) fn on_response(
         &mut self,
         id: u64,
         outcome: Result<&RawValue, RpcError>,
-        (received_at, now): (i64, Instant),
+        received_at: i64,
+        now: Instant,
     ) {
-        let Some(purpose) = self.calls.answered(id) else { return };
+        let Some(kind) = self.requests.on_response(id) else { return };
         let result = match outcome {
             Ok(result) => result,
-            Err(error) => return self.refused(&purpose, &error, now),
+            Err(error) => return self.on_rejected(&kind, &error, now),
         };
-        let read = match &purpose {
-            RequestKind::Time => history::time(result).map(|time| self.time(time, now)),
-            RequestKind::Listing => history::instruments(result).map(|listed| self.listed(listed)),
-            RequestKind::TimeBackfill(number, part) => {
-                history::page(result, received_at).map(|page| self.scan_page((*number, *part), page, now))
+        let page = || history::page(result, received_at);
+        let parsed = match &kind {
+            RequestKind::Clock => history::time(result).map(|time| self.on_clock(time, now)),
+            RequestKind::Gap(id) => page().map(|page| self.on_gap_page(*id, page, now)),
+            RequestKind::Backfill(BackfillRequest::Listing) => {
+                history::instruments(result).map(|listed| self.on_listing(listed))
             }
-            RequestKind::InstrumentBackfill(name) => {
-                history::page(result, received_at).map(|page| self.deep_page(name, page, now))
+            RequestKind::Backfill(BackfillRequest::Page { backfill, scope }) => {
+                page().map(|page| self.on_history_page(*backfill, *scope, page, now))
             }
-            RequestKind::Gap(id) => history::page(result, received_at).map(|page| self.gap(*id, page, now)),
+            RequestKind::Backfill(BackfillRequest::Instrument(name)) => {
+                page().map(|page| self.on_instrument_page(name, page, now))
+            }
         };
-        if let Err(error) = read {
-            self.unreadable("history", error.to_string(), result.get().as_bytes());
-            self.not_answered(&purpose, now);
+        if let Err(error) = parsed {
+            self.dead_letter_unparsable("history", error.to_string(), result.get().as_bytes());
+            self.on_request_failed(&kind, now);
         }
     }
 
-    /// An error instead of an answer.
-    fn refused(&mut self, purpose: &RequestKind, error: &RpcError, now: Instant) {
-        self.tools.metrics.requests_failed.inc();
-        let remedy = error.remedy();
-        if remedy == RpcErrorClass::Wait {
-            self.maintenance(now);
+    fn on_rejected(&mut self, kind: &RequestKind, error: &RpcError, now: Instant) {
+        self.deps.metrics.requests_failed.inc();
+        let class = error.class();
+        if class == RpcErrorClass::Maintenance {
+            self.on_maintenance(now);
         }
-        if remedy != RpcErrorClass::Reconfigure {
-            // Whatever it is that passes, asking less often helps it.
-            self.calls.pause(now);
-            tracing::warn!(%error, ?purpose, "the exchange refused a question for now");
-            // The time is asked every second, whatever becomes of the last question.
-            if *purpose != RequestKind::Time {
-                self.not_answered(purpose, now);
+        // Whatever the reason, fewer requests help.
+        self.requests.pause(now);
+        if class != RpcErrorClass::Misconfigured {
+            tracing::warn!(%error, request = ?kind, "request rejected by the exchange; will retry");
+            // The clock is requested every second in any case.
+            if *kind != RequestKind::Clock {
+                self.on_request_failed(kind, now);
             }
             return;
         }
-        tracing::error!(%error, ?purpose, "the exchange refuses a question");
-        self.calls.pause(now);
-        match purpose {
-            // There is no such instrument any more; asking again changes nothing.
+        tracing::error!(%error, request = ?kind, "request rejected by the exchange");
+        match kind {
+            // The exchange does not know the instrument any more; a retry changes nothing.
             RequestKind::Gap(id) => {
                 if let Some(clock) = self.clock {
                     self.sequencer.on_gap_response(*id, &[], clock.now(now));
                 }
             }
-            RequestKind::InstrumentBackfill(name) => self.deep.done(name),
-            // A refusal is no answer: what was not read must not pass for read.
-            RequestKind::TimeBackfill(..) | RequestKind::Listing => self.not_answered(purpose, now),
-            RequestKind::Time => {}
+            RequestKind::Backfill(BackfillRequest::Instrument(name)) => {
+                self.instrument_backfill.give_up(name);
+            }
+            // A rejection is no answer: this part of history must not count as read.
+            RequestKind::Backfill(BackfillRequest::Page { .. } | BackfillRequest::Listing) => {
+                self.on_request_failed(kind, now);
+            }
+            RequestKind::Clock => {}
         }
     }
 
-    /// It will have to be asked again.
-    pub(super) fn not_answered(&mut self, purpose: &RequestKind, now: Instant) {
-        match purpose {
-            RequestKind::Time => self.time_asked = None,
-            RequestKind::Listing => self.deep.failed_listing(),
-            RequestKind::InstrumentBackfill(name) => self.deep.failed(name),
-            RequestKind::TimeBackfill(number, part) => {
-                if let Some(scan) = self.scan_of(*number) {
-                    scan.failed(*part);
-                }
-            }
+    /// The request must be sent again.
+    pub(super) fn on_request_failed(&mut self, kind: &RequestKind, now: Instant) {
+        match kind {
+            RequestKind::Clock => self.clock_requested_at = None,
             RequestKind::Gap(id) => {
                 if let Some(clock) = self.clock {
                     self.sequencer.on_gap_request_failed(*id, clock.now(now));
                 }
             }
-        }
-    }
-
-    /// Takes a page's trades in: their numbers by instrument do not matter, the newest time does.
-    pub(super) fn page(
-        &mut self,
-        page: TradePage<'_>,
-        (source, now): (TradeSource, Instant),
-    ) -> (Vec<i64>, Option<Millis>) {
-        let (mut seqs, mut newest) = (Vec::with_capacity(page.trades.len()), None);
-        for trade in page.trades {
-            match trade {
-                ParsedTrade::Trade(trade) => {
-                    seqs.push(trade.trade_seq);
-                    newest = newest.max(Some(trade.timestamp));
-                    self.trade("history", &trade, (source, now));
-                }
-                ParsedTrade::No { number, text, why } => {
-                    seqs.extend(number.as_ref().map(|(_, seq)| *seq));
-                    self.unreadable_history(number, (text, why), (source, now));
+            RequestKind::Backfill(BackfillRequest::Listing) => self.instrument_backfill.on_listing_failed(),
+            RequestKind::Backfill(BackfillRequest::Instrument(name)) => {
+                self.instrument_backfill.on_page_failed(name);
+            }
+            RequestKind::Backfill(BackfillRequest::Page { backfill, scope }) => {
+                if let Some(running) = self.running_time_backfill(*backfill) {
+                    running.on_request_failed(*scope);
                 }
             }
         }
-        (seqs, newest)
     }
 
-    fn gap(&mut self, id: InstrumentId, page: TradePage<'_>, now: Instant) {
-        let (seqs, _) = self.page(page, (TradeSource::GapRequest, now));
+    /// Accepts the trades of a page.
+    pub(super) fn accept_page(
+        &mut self,
+        page: TradePage<'_>,
+        source: TradeSource,
+        now: Instant,
+    ) -> AcceptedPage {
+        let mut accepted = AcceptedPage { seqs: Vec::with_capacity(page.trades.len()), newest: None };
+        for trade in page.trades {
+            match trade {
+                ParsedTrade::Readable(trade) => {
+                    accepted.seqs.push(trade.trade_seq);
+                    accepted.newest = accepted.newest.max(Some(trade.timestamp));
+                    self.on_trade("history", &trade, source, now);
+                }
+                ParsedTrade::Unreadable { key, text, why } => {
+                    accepted.seqs.extend(key.as_ref().map(|key| key.trade_seq));
+                    self.on_unreadable_in_history(key, text, why, source, now);
+                }
+            }
+        }
+        accepted
+    }
+
+    fn on_gap_page(&mut self, id: InstrumentId, page: TradePage<'_>, now: Instant) {
+        let accepted = self.accept_page(page, TradeSource::GapRequest, now);
         if let Some(clock) = self.clock {
-            self.sequencer.on_gap_response(id, &seqs, clock.now(now));
+            self.sequencer.on_gap_response(id, &accepted.seqs, clock.now(now));
         }
     }
 
-    fn time(&mut self, time: Millis, now: Instant) {
+    fn on_clock(&mut self, time: ExchangeTime, now: Instant) {
         self.clock = Some(ExchangeClock::new(time, now));
-        self.complete_through(time);
+        self.publish_watermarks(time);
+    }
+    fn on_listing(&mut self, listed: Vec<ListedInstrument>) {
+        let known: HashSet<String> =
+            self.sequencer.last_published().map(|(name, ..)| name.to_string()).collect();
+        let unknown = listed.into_iter().filter(|listed| !known.contains(&listed.instrument_name));
+        self.instrument_backfill.on_listing(unknown.collect());
+    }
+
+    fn on_instrument_page(&mut self, name: &str, page: TradePage<'_>, now: Instant) {
+        let has_more = page.has_more;
+        let accepted = self.accept_page(page, TradeSource::History, now);
+        let last = accepted.seqs.into_iter().max();
+        self.instrument_backfill.on_page(name, last, accepted.newest, has_more);
+        if let (Phase::BackfillByInstrument, Some(clock)) = (self.phase, self.clock) {
+            let until = self.instrument_backfill.until();
+            self.sequencer.move_gate(until, until, clock.now(now));
+        }
     }
 }

@@ -1,16 +1,18 @@
-//! What goes into Kafka: everything in transactions, in one order, by one thread.
+//! Writes to Kafka: everything in transactions, in one order, on one thread.
 //!
-//! | module | what is in it |
+//! | module | contents |
 //! |---|---|
-//! | here | what can be handed in |
-//! | [`state`] | the producer's own records, by which a later one learns what was published |
-//! | [`learn`] | reading them, and the trades behind them, at a start |
-//! | [`recognize`] | which of them are trades at all |
-//! | [`book`] | what goes with the trades, and when |
-//! | [`deliveries`] | what Kafka acknowledged |
-//! | [`thread`] | the transactions |
+//! | here | the records that the writer accepts |
+//! | [`writer`] | the transactions |
+//! | [`snapshots`] | records that go with the trades: snapshots, watermarks, the topic's state |
+//! | [`snapshot_records`] | the format of snapshots |
+//! | [`recovery`] | reads snapshots, and the trades after them, at a start |
+//! | [`classify`] | whether a record in the trades topic is a trade of this producer |
+//! | [`deliveries`] | Kafka's acknowledgements |
+//! | [`dead_letter`] | records for the dead-letter topic |
 
 pub(crate) mod classify;
+pub(crate) mod dead_letter;
 pub(crate) mod deliveries;
 pub(crate) mod recovery;
 pub(crate) mod snapshot_records;
@@ -20,14 +22,14 @@ pub(crate) mod writer;
 use std::sync::Arc;
 
 use common::telemetry::trace::{self, Kind};
+pub(crate) use dead_letter::DeadLetter;
 use snapshot_records::TopicState;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tracing::Span;
 
-use crate::clock::Millis;
+use crate::clock::ExchangeTime;
 use crate::sequencer::{Holes, InstrumentId};
 
-/// The spans of a sampled trade; they end when Kafka has acknowledged it, or refused.
+/// The spans of a sampled trade. They end when Kafka has acknowledged or rejected it.
 #[derive(Debug)]
 pub(crate) struct TradeSpans {
     _received: Span,
@@ -35,141 +37,61 @@ pub(crate) struct TradeSpans {
 }
 
 impl TradeSpans {
-    /// Begins the span of writing to Kafka, below that of receiving.
+    /// Starts the span of publishing as a child of `received`.
     pub(crate) fn new(received: Span) -> Self {
         let publish = trace::child(&trace::context(&received), "kafka publish", Kind::Producer);
         Self { _received: received, publish }
     }
 }
 
-/// A trade but for what orders it: its record's value, ready to be sent.
+/// A trade without its number and time.
 #[derive(Debug)]
 pub(crate) struct EncodedTrade {
-    /// In the wire format.
+    /// In the registry's wire format.
     pub(crate) value: Box<[u8]>,
-    /// Our clock when it came in, microseconds since the epoch.
+    /// Our clock, microseconds since 1970.
     pub(crate) received_at: i64,
-    /// If it is sampled.
-    pub(crate) traced: Option<Box<TradeSpans>>,
+    /// Set if the trade is sampled.
+    pub(crate) spans: Option<Box<TradeSpans>>,
 }
 
-/// An instrument and where its records go.
+/// An instrument, and the partition of its records.
 #[derive(Debug, Clone)]
 pub(crate) struct InstrumentRef {
-    /// As the sequencer has it; other than its name it is compared at once.
+    /// Cheaper to compare than the name.
     pub(crate) id: InstrumentId,
-    /// Its name.
     pub(crate) name: Arc<str>,
-    /// In `deribit.trades`.
     pub(crate) partition: i32,
 }
 
-/// Something to be written; what is handed in first is committed first.
+/// Something to write. Records are committed in the order in which the writer accepts them.
 #[derive(Debug)]
 pub(crate) enum OutboundRecord {
-    /// A trade; its instrument's numbers go up from one to the next.
+    /// Numbers of an instrument go up from one trade to the next.
     Trade {
-        /// Whose.
-        of: InstrumentRef,
-        /// Its number.
+        instrument: InstrumentRef,
         seq: i64,
-        /// When it happened.
-        timestamp: Millis,
-        /// The rest.
-        body: EncodedTrade,
+        timestamp: ExchangeTime,
+        trade: EncodedTrade,
     },
-    /// The instrument goes on behind numbers without a trade.
+    /// The instrument continues after numbers without a published trade.
     Skipped {
-        /// Whose.
-        of: InstrumentRef,
+        instrument: InstrumentRef,
         /// The last number that was given up.
         last: i64,
-        /// The time of the instrument's last published trade.
-        timestamp: Millis,
-        /// All of the instrument's numbers without a trade.
+        /// The time of the last published trade.
+        timestamp: ExchangeTime,
+        /// All given-up numbers of the instrument.
         holes: Holes,
     },
-    /// What is known of the topic as a whole, once what was handed in before is committed.
+    /// Valid once all earlier records are committed.
     TopicState(TopicState),
-    /// Nothing more will come of the instrument.
+    /// The instrument has no more trades; its snapshot is deleted.
     RemoveInstrument(Arc<str>),
-    /// All trades of the partition up to this time have been handed in.
+    /// All trades of the partition up to this time were accepted before.
     Watermark {
-        /// The partition.
         partition: i32,
-        /// The time.
-        time: Millis,
+        complete_through: ExchangeTime,
     },
-    /// Something from the exchange that cannot be used.
     DeadLetter(DeadLetter),
-}
-
-/// Bytes from the socket, and why they could not be used.
-#[derive(Debug)]
-pub(crate) struct DeadLetter {
-    /// Where they came from.
-    pub(crate) channel: String,
-    /// What is wrong with them.
-    pub(crate) reason: String,
-    /// As they came, at most [`DeadLetter::LONGEST`].
-    pub(crate) bytes: Box<[u8]>,
-    /// How many they were.
-    pub(crate) length: usize,
-    /// Its share of [`Self::WAITING`], while it waits to be written.
-    pub(crate) room: Option<OwnedSemaphorePermit>,
-}
-
-impl DeadLetter {
-    /// What is longer is cut.
-    pub(crate) const LONGEST: usize = 512 * 1024;
-    /// Bytes of them that wait to be written, at most.
-    pub(crate) const WAITING: usize = 16 * 1024 * 1024;
-
-    /// Likewise of a channel or a reason, which may quote what came: characters.
-    const LONGEST_HEADER: usize = 1_000;
-
-    /// A dead letter of `bytes`.
-    pub(crate) fn new(channel: &str, reason: String, bytes: &[u8]) -> Self {
-        let kept = bytes.get(..Self::LONGEST).unwrap_or(bytes);
-        let cut = |mut text: String| {
-            if let Some((at, _)) = text.char_indices().nth(Self::LONGEST_HEADER) {
-                text.truncate(at);
-            }
-            text
-        };
-        Self {
-            channel: cut(channel.to_owned()),
-            reason: cut(reason),
-            bytes: kept.into(),
-            length: bytes.len(),
-            room: None,
-        }
-    }
-
-    /// Waits until there is room for it.
-    pub(crate) async fn within(mut self, room: &Arc<Semaphore>) -> Self {
-        let bytes = u32::try_from(self.bytes.len()).expect("the longest fits 32 bits");
-        self.room = room.clone().acquire_many_owned(bytes).await.ok();
-        self
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use tokio::time::timeout;
-
-    use super::*;
-
-    #[tokio::test(start_paused = true)]
-    async fn dead_letters_wait_outside_until_there_is_room_for_their_bytes() {
-        let room = Arc::new(Semaphore::new(DeadLetter::WAITING));
-        let letter = || DeadLetter::new("", String::new(), &[0; DeadLetter::LONGEST]).within(&room);
-        let mut waiting = Vec::new();
-        while let Ok(letter) = timeout(std::time::Duration::from_secs(1), letter()).await {
-            waiting.push(letter);
-        }
-        assert_eq!(waiting.len(), DeadLetter::WAITING / DeadLetter::LONGEST);
-        waiting.pop();
-        drop(letter().await);
-    }
 }

@@ -1,7 +1,7 @@
-//! What was published, read back: all snapshots, and behind the newest round of them the trades themselves.
+//! Recovers what was published: all snapshots, and the trades after the newest round of them.
 //!
-//! To be read behind a fence: nothing of an older incarnation can land any more. An open transaction would hide committed records behind
-//! it, so first the readable end has to reach the real one.
+//! It reads behind a fence, so nothing of an older process can arrive any more. An open transaction would hide committed records after it.
+//! So the reader first waits until the committed end has reached the real end.
 
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
@@ -16,113 +16,105 @@ use rdkafka::error::KafkaError;
 use rdkafka::message::BorrowedMessage;
 use rdkafka::{Message as _, Offset, TopicPartitionList};
 
-use super::classify::{AskRegistry, Classifier, RecordKind};
+use super::classify::{Classifier, RecordKind, SchemaLookup};
 use super::snapshot_records::{InstrumentSnapshot, OWNER, Owner, TOPIC, TopicState};
 use crate::sequencer::Holes;
 
-/// One question to the broker.
+/// Bound for one request to the broker.
 const ATTEMPT: Duration = Duration::from_secs(10);
-/// Reading comes to an end, or is begun anew.
+/// Without progress for this long, recovery fails and the supervisor restarts it.
 const STALLED: Duration = Duration::from_secs(30);
 
-/// The `covered` of what only the tail told.
+/// The `covered` of an instrument with trades after its last snapshot.
 pub(crate) const UNCOVERED: i64 = -1;
 
-/// What was published before.
+/// What earlier processes have published.
 #[derive(Debug, Default)]
 pub(crate) struct Recovered {
-    /// By name.
     pub(crate) instruments: HashMap<String, InstrumentSnapshot>,
-    /// `None`: nothing was ever published.
+    /// `None` if nothing was ever published.
     pub(crate) topic: Option<TopicState>,
-    /// Who wrote last.
     pub(crate) owner: Option<Owner>,
-    /// The offset behind the last trade of each partition.
+    /// For each partition of the trades topic, the offset after the last trade.
     pub(crate) next_offsets: Vec<i64>,
-    /// Trades that were read because no snapshot covered them.
-    pub(crate) tail: u64,
-    /// Records among them that are no trades.
-    pub(crate) foreign: UnrecognizedRecords,
+    /// Number of trades after the snapshots.
+    pub(crate) trades_after_snapshots: u64,
+    pub(crate) unrecognized: UnrecognizedRecords,
 }
 
-/// Records that are somebody else's.
+/// Records in the trades topic that are not trades of this producer.
 #[derive(Debug, Default)]
 pub(crate) struct UnrecognizedRecords {
-    /// How many.
-    pub(crate) records: u64,
-    /// Where one of them lies, and why it is no trade.
-    pub(crate) example: Option<(i32, i64, String)>,
+    pub(crate) count: u64,
+    pub(crate) first: Option<UnrecognizedRecord>,
+}
+
+#[derive(Debug)]
+pub(crate) struct UnrecognizedRecord {
+    pub(crate) partition: i32,
+    pub(crate) offset: i64,
+    pub(crate) why: String,
 }
 
 impl UnrecognizedRecords {
     fn add(&mut self, record: &BorrowedMessage<'_>, why: String) {
-        self.records += 1;
-        self.example.get_or_insert_with(|| (record.partition(), record.offset(), why));
+        self.count += 1;
+        let (partition, offset) = (record.partition(), record.offset());
+        self.first.get_or_insert(UnrecognizedRecord { partition, offset, why });
     }
 }
 
 impl Recovered {
-    fn take(&mut self, trade: Trade<'_>, partition: i32) {
-        let fresh =
+    fn add(&mut self, trade: Trade<'_>, partition: i32) {
+        let unknown =
             || InstrumentSnapshot { last: 0, timestamp: 0, partition, covered: 0, holes: Holes::default() };
-        let known = self.instruments.entry(trade.instrument_name.into_owned()).or_insert_with(fresh);
+        let known = self.instruments.entry(trade.instrument_name.into_owned()).or_insert_with(unknown);
         known.last = known.last.max(trade.trade_seq);
         known.timestamp = known.timestamp.max(trade.timestamp);
         known.covered = UNCOVERED;
     }
 }
 
-/// What readers need.
+/// Reads the topics of snapshots and trades. Its methods block.
 pub(crate) struct RecoveryReader<'a> {
-    /// Kafka.
     pub(crate) kafka: &'a KafkaConfig,
-    /// The client's name.
+    /// Kafka's client id.
     pub(crate) service: &'a str,
-    /// The trades' topic.
     pub(crate) trades: &'a str,
-    /// The snapshots' topic.
     pub(crate) sequences: &'a str,
-    /// Partitions of the trades' topic.
-    pub(crate) partitions: i32,
-    /// The registry.
-    pub(crate) schema: AskRegistry<'a>,
+    /// Number of partitions of the trades topic.
+    pub(crate) partitions: u32,
+    pub(crate) lookup: SchemaLookup<'a>,
 }
 
 impl RecoveryReader<'_> {
-    /// Reads everything.
-    ///
-    /// # Errors
-    /// If Kafka does not answer, or the topic holds what cannot be understood.
-    pub(crate) fn learn(&self) -> anyhow::Result<Recovered> {
+    /// Reads all snapshots, and the trades after them.
+    pub(crate) fn read(&self) -> anyhow::Result<Recovered> {
         let clients = self.clients()?;
-        let mut learned = self.snapshots(&clients)?;
+        let mut recovered = self.snapshots(&clients)?;
         failpoint("snapshots-read");
-        let count = usize::try_from(self.partitions)?;
-        learned.next_offsets = vec![0; count];
-        for snapshot in learned.instruments.values() {
+        recovered.next_offsets = vec![0; self.partitions as usize];
+        for snapshot in recovered.instruments.values() {
             let at = usize::try_from(snapshot.partition).ok();
-            if let Some(next) = at.and_then(|at| learned.next_offsets.get_mut(at)) {
+            if let Some(next) = at.and_then(|at| recovered.next_offsets.get_mut(at)) {
                 *next = snapshot.covered.max(*next);
             }
         }
-        self.tail(&clients, &mut learned)?;
+        self.trades_after_snapshots(&clients, &mut recovered)?;
         failpoint("tail-read");
-        Ok(learned)
+        Ok(recovered)
     }
 
-    /// Who wrote the topic last.
-    ///
-    /// # Errors
-    /// If Kafka does not answer.
+    /// The process that wrote the topic last.
     pub(crate) fn owner(&self) -> anyhow::Result<Option<Owner>> {
         Ok(self.snapshots(&self.clients()?)?.owner)
     }
 
-    /// One pair for both topics: to connect takes longer than to read what is there.
+    /// The same two clients read both topics, because connecting takes longer than reading.
     fn clients(&self) -> anyhow::Result<Clients> {
         let mut settings = client::config(self.kafka, self.service, &Role::Reader);
         settings.set("enable.partition.eof", "true");
-        // The end is told by an answer without records; the broker would keep that back for half a second, in case that some come.
+        // An answer without records shows the end. The broker would delay it by half a second, in case records arrive.
         settings.set("fetch.wait.max.ms", "10");
         let mut uncommitted = client::config(self.kafka, self.service, &Role::UncommittedReader);
         uncommitted.set("enable.partition.eof", "true");
@@ -130,53 +122,52 @@ impl RecoveryReader<'_> {
     }
 
     fn snapshots(&self, clients: &Clients) -> anyhow::Result<Recovered> {
-        let mut learned = Recovered::default();
+        let mut recovered = Recovered::default();
         clients.read(self.sequences, &[0], &mut |record| {
             let key = record.key().and_then(|key| std::str::from_utf8(key).ok()).unwrap_or_default();
             let Some(value) = record.payload() else {
-                learned.instruments.remove(key);
+                recovered.instruments.remove(key);
                 return Ok(());
             };
             let place = || format!("the record {key:?} at offset {} of {}", record.offset(), self.sequences);
             match key {
-                OWNER => learned.owner = Some(serde_json::from_slice(value).with_context(place)?),
-                TOPIC => learned.topic = Some(serde_json::from_slice(value).with_context(place)?),
+                OWNER => recovered.owner = Some(serde_json::from_slice(value).with_context(place)?),
+                TOPIC => recovered.topic = Some(serde_json::from_slice(value).with_context(place)?),
                 name => {
                     let snapshot = serde_json::from_slice(value).with_context(place)?;
-                    learned.instruments.insert(name.to_owned(), snapshot);
+                    recovered.instruments.insert(name.to_owned(), snapshot);
                 }
             }
             Ok(())
         })?;
-        Ok(learned)
+        Ok(recovered)
     }
 
-    /// The trades that no snapshot covers.
-    fn tail(&self, clients: &Clients, learned: &mut Recovered) -> anyhow::Result<()> {
-        let mut recognizer = Classifier::new(self.schema);
-        let from = learned.next_offsets.clone();
+    fn trades_after_snapshots(&self, clients: &Clients, recovered: &mut Recovered) -> anyhow::Result<()> {
+        let mut classifier = Classifier::new(self.lookup);
+        let from = recovered.next_offsets.clone();
         clients.read(self.trades, &from, &mut |record| {
             let place =
                 || format!("partition {} offset {} of {}", record.partition(), record.offset(), self.trades);
-            let trade = match recognizer.judge(record).with_context(place)? {
+            let trade = match classifier.classify(record).with_context(place)? {
                 RecordKind::Trade(trade) => trade,
                 RecordKind::Unrecognized(why) => {
-                    learned.foreign.add(record, why);
+                    recovered.unrecognized.add(record, why);
                     return Ok(());
                 }
             };
             let partition = usize::try_from(record.partition())?;
-            if let Some(next) = learned.next_offsets.get_mut(partition) {
+            if let Some(next) = recovered.next_offsets.get_mut(partition) {
                 *next = record.offset() + 1;
             }
-            learned.tail += 1;
-            learned.take(trade, record.partition());
+            recovered.trades_after_snapshots += 1;
+            recovered.add(trade, record.partition());
             Ok(())
         })
     }
 }
 
-/// What reads, and what knows the real ends.
+/// One reader of committed records, and one that sees the real ends.
 struct Clients {
     committed: BaseConsumer,
     uncommitted: BaseConsumer,
@@ -223,16 +214,16 @@ fn each(
             }
             Some(Err(KafkaError::PartitionEOF(_))) => open -= 1,
             Some(Err(error)) => return Err(error.into()),
-            None if heard.elapsed() > STALLED => bail!("it does not get on"),
+            None if heard.elapsed() > STALLED => bail!("no progress for {STALLED:?}"),
             None => {}
         }
     }
-    // What is still on its way of these partitions is nothing to whoever reads next.
+    // Records of these partitions must not reach the next read.
     reader.unassign()?;
     Ok(())
 }
 
-/// Waits until no open transaction hides what is committed before these ends.
+/// Waits until no open transaction hides committed records before these ends.
 fn wait_until_readable(reader: &BaseConsumer, topic: &str, ends: Vec<(i32, i64)>) -> anyhow::Result<()> {
     let (begun, mut hidden) = (Instant::now(), ends);
     loop {
@@ -250,7 +241,7 @@ fn wait_until_readable(reader: &BaseConsumer, topic: &str, ends: Vec<(i32, i64)>
             bail!("a transaction is open in partitions {partitions:?} of {topic}");
         }
         hidden = still;
-        // Nothing is assigned: this only waits.
+        // Nothing is assigned: this poll only waits.
         reader.poll(Duration::from_millis(20));
     }
 }

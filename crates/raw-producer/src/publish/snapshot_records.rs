@@ -1,17 +1,17 @@
-//! The records of `<topics.trades>.sequences`: JSON, for people too.
+//! The records of `<topics.trades>.sequences`, in JSON.
 //!
 //! | key | value |
 //! |---|---|
-//! | an instrument | its last number, the time of its last trade, its holes; below which offset of its partition every trade is meant |
-//! | `:owner` | which process writes the topic |
-//! | `:topic` | where the topic starts, and up to when it was compared with the exchange's history |
+//! | an instrument's name | [`InstrumentSnapshot`] |
+//! | `:owner` | [`Owner`] |
+//! | `:topic` | [`TopicState`] |
 //!
-//! A round of snapshots has every instrument with trades since the round before, in one transaction. So everything below the highest
-//! `covered` of a partition is in some snapshot, and only what is behind it has to be read.
+//! A round of snapshots covers every instrument with trades since the last round, in one transaction. So every trade below the highest
+//! `covered` of a partition is part of some snapshot. Only the trades after it must be read at a start.
 
 use serde::{Deserialize, Serialize};
 
-use crate::clock::Millis;
+use crate::clock::ExchangeTime;
 use crate::sequencer::{Holes, LastPublished};
 
 /// The key of [`Owner`]; no instrument's name begins with a colon.
@@ -19,43 +19,42 @@ pub(crate) const OWNER: &str = ":owner";
 /// The key of [`TopicState`].
 pub(crate) const TOPIC: &str = ":topic";
 
-/// Which process writes the topic.
+/// The process that writes the topic.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Owner {
-    /// Different for each process.
+    /// Unique for each process.
     pub(crate) owner: String,
-    /// When it began, by our clock.
-    pub(crate) since: Millis,
+    /// Its start by our clock, milliseconds since 1970.
+    pub(crate) since: i64,
 }
 
-/// What is known of the topic as a whole.
+/// The state of the topic as a whole.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct TopicState {
-    /// Trades before this time do not belong to it.
-    pub(crate) start: Millis,
-    /// Up to this time it was compared with history, and found or made whole.
-    pub(crate) reconciled_through: Millis,
+    /// Older trades do not belong to the topic.
+    pub(crate) start: ExchangeTime,
+    /// Up to this time the topic was compared with history and has every trade.
+    pub(crate) reconciled_through: ExchangeTime,
 }
 
-/// What is known of an instrument.
+/// The state of an instrument.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct InstrumentSnapshot {
     /// The last number that was published or given up.
     pub(crate) last: i64,
     /// The time of the last published trade.
-    pub(crate) timestamp: Millis,
-    /// The instrument's partition of the trades' topic.
+    pub(crate) timestamp: ExchangeTime,
+    /// The partition of the instrument's trades.
     pub(crate) partition: i32,
-    /// Trades of that partition at lower offsets are taken into account, of all instruments in the same round.
+    /// The snapshots of this round include all trades of the partition below this offset.
     pub(crate) covered: i64,
-    /// Numbers without a trade.
+    /// Numbers that were given up.
     #[serde(default, skip_serializing_if = "Holes::is_empty")]
     pub(crate) holes: Holes,
 }
 
 impl InstrumentSnapshot {
-    /// What the sequencer wants to know.
-    pub(crate) fn known(&self) -> LastPublished {
+    pub(crate) fn last_published(&self) -> LastPublished {
         LastPublished { seq: self.last, timestamp: self.timestamp, holes: self.holes.clone() }
     }
 }

@@ -1,4 +1,4 @@
-//! What each transaction carries besides trades: snapshots, watermarks, the topic's own record.
+//! The records that transactions contain besides trades: snapshots, watermarks, the topic's state.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
@@ -17,63 +17,60 @@ use super::deliveries::{DeliveryReports, PendingDelivery};
 use super::recovery::UNCOVERED;
 use super::snapshot_records::{InstrumentSnapshot, OWNER, Owner, TOPIC};
 use super::{DeadLetter, EncodedTrade, InstrumentRef, OutboundRecord};
-use crate::clock::Millis;
-use crate::clock::now_micros;
+use crate::clock::{ExchangeTime, now_micros};
 use crate::metrics::WriterMetrics;
 use crate::sequencer::{Holes, InstrumentId};
 
 type Tx<'p> = Transaction<'p, DeliveryReports>;
-type Sent = Result<(), TransactionError>;
+type SendResult = Result<(), TransactionError>;
 
-/// So many trades at most have to be read at a start.
-const ROUND_TRADES: u64 = 50_000;
-/// And none that are older than this.
-const ROUND_AGE: Duration = Duration::from_secs(30);
-/// A round that somebody waits for comes no sooner than this after another.
-const ROUND_PAUSE: Duration = Duration::from_secs(1);
+/// A start reads at most this many trades, because snapshots follow so many.
+const TRADES_PER_ROUND: u64 = 50_000;
+/// A start reads no trades older than this, because snapshots follow so soon.
+const ROUND_INTERVAL_MAX: Duration = Duration::from_secs(30);
+/// New holes are written after this time: a restart must not request them again.
+const ROUND_INTERVAL_AFTER_HOLES: Duration = Duration::from_secs(1);
 
-/// Names of the topics that are written.
+/// The topics that this service writes.
 #[derive(Debug, Clone)]
 pub(crate) struct TopicNames {
-    /// Trades.
     pub(crate) trades: String,
-    /// Snapshots.
     pub(crate) sequences: String,
-    /// Watermarks.
     pub(crate) watermarks: String,
-    /// What could not be used.
     pub(crate) dead_letter: String,
 }
 
+/// How far an instrument was published.
 #[derive(Debug, Clone, Copy)]
-struct InstrumentPosition {
+struct PublishedThrough {
     last: i64,
-    timestamp: Millis,
+    timestamp: ExchangeTime,
     partition: i32,
 }
 
-/// Keeps account of what is committed, and writes it down now and then.
+/// Sends records, and keeps the state that snapshots contain.
 pub(crate) struct SnapshotWriter {
     names: TopicNames,
     watermark: Encoder,
     deliveries: DeliveryReports,
     metrics: WriterMetrics,
-    /// What changed since the last round of snapshots, as far as it is committed.
-    dirty: HashMap<Arc<str>, InstrumentPosition, RandomState>,
-    /// What changed in the open transaction.
-    fresh: HashMap<InstrumentId, (Arc<str>, InstrumentPosition), RandomState>,
+    /// Committed changes since the last round.
+    dirty: HashMap<Arc<str>, PublishedThrough, RandomState>,
+    /// Changes in the open transaction.
+    uncommitted: HashMap<InstrumentId, (Arc<str>, PublishedThrough), RandomState>,
     holes: HashMap<Arc<str>, Holes>,
-    /// Up to when the topic is whole, as the open transaction says.
-    reconciled_through: Option<Millis>,
-    /// Watermarks whose offsets are not known before the open transaction is committed.
-    complete_through: BTreeMap<i32, Millis>,
-    trades: u64,
-    round: (Instant, bool),
+    /// In the open transaction.
+    reconciled_through: Option<ExchangeTime>,
+    /// Watermarks by partition. Their offsets are known once the open transaction is committed.
+    watermarks: BTreeMap<i32, ExchangeTime>,
+    trades_since_round: u64,
+    last_round: Instant,
+    has_new_holes: bool,
+    /// The open transaction contains a round.
     round_sent: bool,
 }
 
 impl SnapshotWriter {
-    /// An empty book.
     pub(crate) fn new(
         names: TopicNames,
         watermark: Encoder,
@@ -86,17 +83,18 @@ impl SnapshotWriter {
             deliveries,
             metrics,
             dirty: HashMap::default(),
-            fresh: HashMap::default(),
+            uncommitted: HashMap::default(),
             holes: HashMap::new(),
             reconciled_through: None,
-            complete_through: BTreeMap::new(),
-            trades: 0,
-            round: (Instant::now(), false),
+            watermarks: BTreeMap::new(),
+            trades_since_round: 0,
+            last_round: Instant::now(),
+            has_new_holes: false,
             round_sent: false,
         }
     }
 
-    /// What was found at the start: offsets, and of instruments their holes; what only the tail told is written at the next round.
+    /// Restores what was found at the start. Instruments without a current snapshot are part of the next round.
     pub(crate) fn restore_state(
         &mut self,
         instruments: &HashMap<String, InstrumentSnapshot>,
@@ -108,53 +106,54 @@ impl SnapshotWriter {
             }
             if snapshot.covered == UNCOVERED {
                 let InstrumentSnapshot { last, timestamp, partition, .. } = *snapshot;
-                self.dirty.insert(name.as_str().into(), InstrumentPosition { last, timestamp, partition });
+                self.dirty.insert(name.as_str().into(), PublishedThrough { last, timestamp, partition });
             }
         }
-        self.deliveries.begin_at(next_offsets);
+        self.deliveries.set_next_offsets(next_offsets);
     }
 
-    /// Whether something waits for a transaction though nothing was handed in.
-    pub(crate) fn has_more(&self) -> bool {
-        !self.complete_through.is_empty()
+    /// Whether watermarks wait for the next transaction.
+    pub(crate) fn has_watermarks(&self) -> bool {
+        !self.watermarks.is_empty()
     }
 
-    /// Whether it is time for snapshots.
-    pub(crate) fn snapshots_are_due(&self) -> bool {
-        let (last, wanted) = self.round;
-        let due = self.trades >= ROUND_TRADES
-            || last.elapsed() >= ROUND_AGE
-            || (wanted && last.elapsed() >= ROUND_PAUSE);
+    /// Whether a round of snapshots is due.
+    pub(crate) fn round_is_due(&self) -> bool {
+        let age = self.last_round.elapsed();
+        let due = self.trades_since_round >= TRADES_PER_ROUND
+            || age >= ROUND_INTERVAL_MAX
+            || (self.has_new_holes && age >= ROUND_INTERVAL_AFTER_HOLES);
         due && !self.dirty.is_empty()
     }
 
-    /// Keeps what goes into the next transaction's beginning; `false` for anything else. Not while trades wait that were handed in before it.
-    pub(super) fn keeps(&mut self, item: &OutboundRecord) -> bool {
-        let OutboundRecord::Watermark { partition, time } = item else { return false };
-        self.complete_through.insert(*partition, *time);
+    /// Makes a round part of the next transaction, because it is the last one.
+    pub(crate) fn request_round(&mut self) {
+        self.trades_since_round = TRADES_PER_ROUND;
+    }
+
+    /// Keeps a watermark for the start of the next transaction; `false` for any other record. Call it only if no trade was accepted before
+    /// the watermark and is still unsent.
+    pub(super) fn keep_watermark(&mut self, record: &OutboundRecord) -> bool {
+        let OutboundRecord::Watermark { partition, complete_through } = record else { return false };
+        self.watermarks.insert(*partition, *complete_through);
         true
     }
 
-    /// The next transaction is the last.
-    pub(crate) fn request_snapshots(&mut self) {
-        self.trades = ROUND_TRADES;
-    }
-
-    /// What a transaction begins with: what was learned by the commits before it.
-    pub(super) fn send_own(&mut self, tx: &Tx<'_>) -> Sent {
+    /// Sends the records that a transaction starts with: they depend on earlier commits.
+    pub(super) fn send_internal(&mut self, tx: &Tx<'_>) -> SendResult {
         let offsets = self.deliveries.next_offsets();
-        for (partition, time) in std::mem::take(&mut self.complete_through) {
-            self.send_watermark(tx, (partition, time), &offsets)?;
+        for (partition, complete_through) in std::mem::take(&mut self.watermarks) {
+            let offset = offset_of(partition, &offsets);
+            self.send_watermark(tx, &Watermark { partition, complete_through, offset })?;
         }
-        self.round_sent = self.snapshots_are_due();
+        self.round_sent = self.round_is_due();
         if self.round_sent {
-            for (name, reached) in &self.dirty {
-                let at = usize::try_from(reached.partition).ok();
+            for (name, through) in &self.dirty {
                 let snapshot = InstrumentSnapshot {
-                    last: reached.last,
-                    timestamp: reached.timestamp,
-                    partition: reached.partition,
-                    covered: at.and_then(|at| offsets.get(at)).copied().unwrap_or(0),
+                    last: through.last,
+                    timestamp: through.timestamp,
+                    partition: through.partition,
+                    covered: offset_of(through.partition, &offsets),
                     holes: self.holes.get(name).cloned().unwrap_or_default(),
                 };
                 self.send_state(tx, name, &snapshot)?;
@@ -164,21 +163,22 @@ impl SnapshotWriter {
         Ok(())
     }
 
-    pub(super) fn send_owner(&self, tx: &Tx<'_>, owner: &Owner) -> Sent {
+    pub(super) fn send_owner(&self, tx: &Tx<'_>, owner: &Owner) -> SendResult {
         self.send_state(tx, OWNER, owner)
     }
 
-    /// Sends an item, or keeps it until what it is about is committed.
-    pub(super) fn send(&mut self, tx: &Tx<'_>, item: OutboundRecord) -> Sent {
-        match item {
-            OutboundRecord::Trade { of, seq, timestamp, body } => {
-                self.send_trade(tx, (of, seq, timestamp), body)
+    /// Sends a record, or keeps it until a commit.
+    pub(super) fn send(&mut self, tx: &Tx<'_>, record: OutboundRecord) -> SendResult {
+        match record {
+            OutboundRecord::Trade { instrument, seq, timestamp, trade } => {
+                self.send_trade(tx, instrument, seq, timestamp, trade)
             }
-            OutboundRecord::Skipped { of, last, timestamp, holes } => {
-                let InstrumentRef { id, name, partition } = of;
-                self.fresh.insert(id, (name.clone(), InstrumentPosition { last, timestamp, partition }));
+            OutboundRecord::Skipped { instrument, last, timestamp, holes } => {
+                let InstrumentRef { id, name, partition } = instrument;
+                let through = PublishedThrough { last, timestamp, partition };
+                self.uncommitted.insert(id, (name.clone(), through));
                 self.holes.insert(name, holes);
-                self.round.1 = true;
+                self.has_new_holes = true;
                 Ok(())
             }
             OutboundRecord::TopicState(topic) => {
@@ -187,23 +187,23 @@ impl SnapshotWriter {
             }
             OutboundRecord::RemoveInstrument(name) => self.send_tombstone(tx, &name),
             OutboundRecord::Watermark { .. } => {
-                self.keeps(&item);
+                self.keep_watermark(&record);
                 Ok(())
             }
             OutboundRecord::DeadLetter(letter) => self.send_dead_letter(tx, &letter),
         }
     }
 
-    /// The transaction is committed.
-    pub(super) fn committed(&mut self, took: Duration) {
+    /// The transaction is committed; `took` is its duration.
+    pub(super) fn on_commit(&mut self, took: Duration) {
         if std::mem::take(&mut self.round_sent) {
             self.dirty.clear();
-            self.trades = 0;
-            self.round = (Instant::now(), false);
+            self.trades_since_round = 0;
+            (self.last_round, self.has_new_holes) = (Instant::now(), false);
             self.metrics.snapshots.inc();
             failpoint("snapshot-committed");
         }
-        self.dirty.extend(self.fresh.drain().map(|(_, reached)| reached));
+        self.dirty.extend(self.uncommitted.drain().map(|(_, through)| through));
         if let Some(time) = self.reconciled_through.take() {
             self.metrics.reconciled_through.set(seconds(time));
         }
@@ -214,47 +214,46 @@ impl SnapshotWriter {
     fn send_trade(
         &mut self,
         tx: &Tx<'_>,
-        (of, seq, timestamp): (InstrumentRef, i64, Millis),
-        body: EncodedTrade,
-    ) -> Sent {
+        instrument: InstrumentRef,
+        seq: i64,
+        timestamp: ExchangeTime,
+        trade: EncodedTrade,
+    ) -> SendResult {
         let headers =
-            body.traced.as_ref().and_then(|traced| trace::inject(&traced.publish)).map(|context| {
+            trade.spans.as_ref().and_then(|spans| trace::inject(&spans.publish)).map(|context| {
                 OwnedHeaders::new().insert(Header { key: TRACEPARENT, value: Some(&context) })
             });
-        let in_flight =
-            PendingDelivery::Trade { timestamp, received_at: body.received_at, traced: body.traced };
-        let mut record = BaseRecord::with_opaque_to(&self.names.trades, Box::new(in_flight))
-            .key(of.name.as_bytes())
-            .payload(&*body.value)
-            .partition(of.partition)
+        let pending =
+            PendingDelivery::Trade { timestamp, received_at: trade.received_at, spans: trade.spans };
+        let mut record = BaseRecord::with_opaque_to(&self.names.trades, Box::new(pending))
+            .key(instrument.name.as_bytes())
+            .payload(&*trade.value)
+            .partition(instrument.partition)
             .timestamp(timestamp);
         record.headers = headers;
-        self.deliveries.sent();
+        self.deliveries.on_send();
         tx.send(record)?;
-        self.trades += 1;
-        let InstrumentRef { id, name, partition } = of;
-        self.fresh.insert(id, (name, InstrumentPosition { last: seq, timestamp, partition }));
+        self.trades_since_round += 1;
+        let InstrumentRef { id, name, partition } = instrument;
+        self.uncommitted.insert(id, (name, PublishedThrough { last: seq, timestamp, partition }));
         Ok(())
     }
 
-    fn send_watermark(&self, tx: &Tx<'_>, (partition, time): (i32, Millis), offsets: &[i64]) -> Sent {
-        let at = usize::try_from(partition).ok();
-        let offset = at.and_then(|at| offsets.get(at)).copied().unwrap_or(0);
-        let (mut value, key) = (Vec::new(), partition.to_string());
-        let watermark = Watermark { partition, complete_through: time, offset };
+    fn send_watermark(&self, tx: &Tx<'_>, watermark: &Watermark) -> SendResult {
+        let (mut value, key) = (Vec::new(), watermark.partition.to_string());
         self.watermark
-            .encode(&watermark, &mut value)
+            .encode(watermark, &mut value)
             .expect("the schema has these three numbers, as a test of the contract shows");
         tx.send(
-            BaseRecord::with_opaque_to(&self.names.watermarks, Box::new(PendingDelivery::State))
+            BaseRecord::with_opaque_to(&self.names.watermarks, Box::new(PendingDelivery::Internal))
                 .key(key.as_bytes())
                 .payload(value.as_slice())
-                .partition(partition)
-                .timestamp(time),
+                .partition(watermark.partition)
+                .timestamp(watermark.complete_through),
         )
     }
 
-    fn send_dead_letter(&self, tx: &Tx<'_>, letter: &DeadLetter) -> Sent {
+    fn send_dead_letter(&self, tx: &Tx<'_>, letter: &DeadLetter) -> SendResult {
         let length = letter.length.to_string();
         let mut headers = OwnedHeaders::new()
             .insert(Header { key: "origin", value: Some("websocket") })
@@ -264,30 +263,30 @@ impl SnapshotWriter {
             headers = headers.insert(Header { key: "truncated_from", value: Some(&length) });
         }
         let record: BaseRecord<'_, [u8], [u8], _> =
-            BaseRecord::with_opaque_to(&self.names.dead_letter, Box::new(PendingDelivery::State))
+            BaseRecord::with_opaque_to(&self.names.dead_letter, Box::new(PendingDelivery::Internal))
                 .payload(&*letter.bytes)
                 .timestamp(now_micros() / 1000)
                 .headers(headers);
         tx.send(record)
     }
 
-    /// The name leaves the snapshots.
-    fn send_tombstone(&mut self, tx: &Tx<'_>, name: &Arc<str>) -> Sent {
+    /// Deletes the instrument's snapshot.
+    fn send_tombstone(&mut self, tx: &Tx<'_>, name: &Arc<str>) -> SendResult {
         self.holes.remove(name);
         self.dirty.remove(name);
-        self.fresh.retain(|_, (fresh, _)| fresh != name);
+        self.uncommitted.retain(|_, (uncommitted, _)| uncommitted != name);
         let record: BaseRecord<'_, [u8], [u8], _> =
-            BaseRecord::with_opaque_to(&self.names.sequences, Box::new(PendingDelivery::State))
+            BaseRecord::with_opaque_to(&self.names.sequences, Box::new(PendingDelivery::Internal))
                 .key(name.as_bytes())
                 .partition(0)
                 .timestamp(now_micros() / 1000);
         tx.send(record)
     }
 
-    fn send_state(&self, tx: &Tx<'_>, key: &str, value: &impl serde::Serialize) -> Sent {
+    fn send_state(&self, tx: &Tx<'_>, key: &str, value: &impl serde::Serialize) -> SendResult {
         let value = serde_json::to_vec(value).expect("plain numbers and text become JSON");
         tx.send(
-            BaseRecord::with_opaque_to(&self.names.sequences, Box::new(PendingDelivery::State))
+            BaseRecord::with_opaque_to(&self.names.sequences, Box::new(PendingDelivery::Internal))
                 .key(key.as_bytes())
                 .payload(value.as_slice())
                 .partition(0)
@@ -296,10 +295,16 @@ impl SnapshotWriter {
     }
 }
 
+/// The offset after the partition's last trade; 0 for a partition that the topic does not have, as a snapshot of a topic that was recreated
+/// may name one.
+fn offset_of(partition: i32, offsets: &[i64]) -> i64 {
+    usize::try_from(partition).ok().and_then(|at| offsets.get(at)).copied().unwrap_or(0)
+}
+
 #[expect(
     clippy::cast_precision_loss,
     reason = "a gauge to the millisecond, which a double holds for millennia"
 )]
-fn seconds(millis: Millis) -> f64 {
+fn seconds(millis: ExchangeTime) -> f64 {
     millis as f64 / 1000.0
 }

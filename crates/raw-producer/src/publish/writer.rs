@@ -82,7 +82,7 @@ impl TransactionWriter {
     ) -> Result<(), TransactionError> {
         let (mut batch, mut last) = (Vec::new(), Instant::now());
         loop {
-            let patience = if self.book.has_more() { BEHIND } else { IDLE };
+            let patience = if self.book.has_watermarks() { BEHIND } else { IDLE };
             // Made inside the runtime: a timer needs one.
             let heard = runtime.block_on(async {
                 let heard = timeout(patience, items.recv_many(&mut batch, BATCH_MAX)).await;
@@ -92,7 +92,7 @@ impl TransactionWriter {
             match heard {
                 Ok(0) => break,
                 Ok(_) => {}
-                Err(_) if self.book.has_more() || self.book.snapshots_are_due() => {}
+                Err(_) if self.book.has_watermarks() || self.book.round_is_due() => {}
                 Err(_) => {
                     self.producer.poll();
                     continue;
@@ -103,7 +103,7 @@ impl TransactionWriter {
             self.transaction(&mut batch, &mut items, due)?;
         }
         // So that the next start has nothing to read but snapshots.
-        self.book.request_snapshots();
+        self.book.request_round();
         self.transaction(&mut batch, &mut items, last)
     }
 
@@ -133,11 +133,11 @@ impl TransactionWriter {
         let Self { producer, book } = self;
         let begun = Instant::now();
         if !batch.iter().any(is_trade) {
-            batch.retain(|item| !book.keeps(item));
+            batch.retain(|item| !book.keep_watermark(item));
         }
         let transaction = producer.begin()?;
         failpoint("begun");
-        book.send_own(&transaction)?;
+        book.send_internal(&transaction)?;
         let (mut taken, mut last) = (0, begun);
         loop {
             if !batch.is_empty() {
@@ -165,7 +165,7 @@ impl TransactionWriter {
         failpoint("produced");
         transaction.commit()?;
         failpoint("committed");
-        book.committed(begun.elapsed());
+        book.on_commit(begun.elapsed());
         Ok(())
     }
 }
