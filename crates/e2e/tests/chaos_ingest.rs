@@ -15,9 +15,7 @@ use e2e::faults::{Action, chance, time_asked};
 use e2e::group::has_read;
 use e2e::ingest::{Ingest, PATIENCE};
 use e2e::topic::Topic;
-use raw_producer::deribit::events;
-use raw_producer::ingest::engine;
-use raw_producer::publish::thread;
+use raw_producer::{BATCH_MAX, FRAME_QUEUE_BYTES, PUBLISH_QUEUE_CAPACITY};
 use tokio::sync::RwLock;
 use tokio::time::sleep;
 
@@ -155,7 +153,7 @@ async fn a_gap_that_is_filled_while_it_holds_its_partition_makes_no_trade_late()
     let aggregator = ingest.aggregate().unwrap();
     ingest.until_done(&done).await.unwrap();
     let through = ingest.until_whole().await.unwrap();
-    let gaps = ingest.gauge("gaps_asked_total").await.unwrap();
+    let gaps = ingest.gauge("gap_requests_total").await.unwrap();
     Ingest::stop(producer).unwrap();
     let compared = ingest.compare(through).await.unwrap();
     let (stack, topic) = (ingest.stack(), ingest.topic());
@@ -188,9 +186,9 @@ fn queues() -> u64 {
     let librdkafka = client::config(&config.kafka, "", &role);
     let librdkafka: usize = librdkafka.get("queue.buffering.max.kbytes").unwrap().parse().unwrap();
     // In an open transaction, and in the batch that is to follow in it.
-    let written = 2 * thread::FULL;
-    let trades = config.sequence.held_max + engine::ITEMS + written;
-    (events::BYTES + librdkafka * 1024 + trades * TRADE) as u64
+    let written = 2 * BATCH_MAX;
+    let trades = config.sequence.max_buffered_trades + PUBLISH_QUEUE_CAPACITY + written;
+    (FRAME_QUEUE_BYTES + librdkafka * 1024 + trades * TRADE) as u64
 }
 
 #[tokio::test(flavor = "multi_thread")]

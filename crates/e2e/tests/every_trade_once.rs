@@ -64,7 +64,7 @@ async fn a_topic_that_starts_days_ago_is_filled_instrument_by_instrument_and_the
     let settings = [("MARKET__RATE", "0.2"), ("MARKET__INSTRUMENTS", "40")];
     let mut ingest = Ingest::open("deep", "", &settings).await.unwrap();
     ingest.start_before(Duration::from_secs(3 * 86_400));
-    ingest.set("DERIBIT__CALLS_PER_SECOND", "1000");
+    ingest.set("DERIBIT__REQUESTS_PER_SECOND", "1000");
     // Stopped in the middle, it goes on where it was.
     let producer = ingest.produce().unwrap();
     ingest.until_at_least("trades_published_total", 1.0).await.unwrap();
@@ -99,8 +99,8 @@ async fn a_stream_that_brings_more_than_there_is_room_for_is_caught_up_with() {
     let settings = [("MARKET__RATE", "1000"), ("MARKET__INSTRUMENTS", "300")];
     let mut ingest = Ingest::open("fast", "", &settings).await.unwrap();
     ingest.start_before(Duration::from_secs(60));
-    ingest.set("DERIBIT__CALLS_PER_SECOND", "5");
-    ingest.set("SEQUENCE__HELD_MAX", "4000");
+    ingest.set("DERIBIT__REQUESTS_PER_SECOND", "5");
+    ingest.set("SEQUENCE__MAX_BUFFERED_TRADES", "4000");
     let producer = ingest.produce().unwrap();
     ingest.until_at_least("trades_dropped_total", 1_000.0).await.unwrap();
     ingest.until_ready().await.unwrap();
@@ -146,7 +146,7 @@ async fn what_others_write_into_the_topic_keeps_no_producer_from_starting_and_co
     let written = ingest.write_foreign(&[b"{}", &unknown_schema, &[0, 0, 0, 0, 1]]).unwrap();
     let producer = ingest.produce().unwrap();
     let through = ingest.until_whole().await.unwrap();
-    let passed_over = ingest.gauge("foreign_records_total").await.unwrap();
+    let passed_over = ingest.gauge("unrecognized_records_total").await.unwrap();
     Ingest::stop(producer).unwrap();
     ingest.compare(through).await.unwrap();
     ingest.check_watermarks().await.unwrap();

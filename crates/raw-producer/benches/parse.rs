@@ -10,7 +10,7 @@ use common::avro::trade_encoder::TradeEncoder;
 use common::model::Trade;
 use divan::counter::ItemsCount;
 use divan::{Bencher, black_box};
-use raw_producer::deribit::message::{Frame, Readable, parse};
+use raw_producer::deribit::message::{Frame, ParsedTrade, parse};
 use serde::Deserialize;
 
 const TRADES: usize = 100;
@@ -117,8 +117,8 @@ fn trades(text: &str) -> Vec<Trade<'_>> {
     match parse(text, 1) {
         Ok(Frame::Trades(bundle)) => {
             let readable = |trade| match trade {
-                Readable::Trade(trade) => Some(trade),
-                Readable::No { .. } => None,
+                ParsedTrade::Readable(trade) => Some(trade),
+                ParsedTrade::Unreadable { .. } => None,
             };
             bundle.trades.into_iter().filter_map(readable).collect()
         }

@@ -1,11 +1,11 @@
-//! The fuzz target: everything that may be made of what comes from the socket. Shared by `cargo test` and libFuzzer.
+//! The fuzz target: every parser of bytes from the socket. `cargo test` and libFuzzer share it.
 
 use raw_producer::deribit::history;
 use raw_producer::deribit::message::{Frame, parse};
 
-/// Reads it as each of the things that it may be.
+/// Parses the frame, and a response with every parser.
 pub(crate) fn frame(bytes: &[u8]) {
-    // The websocket passes on nothing but UTF-8.
+    // The websocket library passes on UTF-8 only.
     let text = String::from_utf8_lossy(bytes);
     if let Ok(Frame::Response { outcome: Ok(result), .. }) = parse(&text, 1) {
         history::page(result, 1).ok();

@@ -11,38 +11,40 @@ use common::avro::schema::{Contract, TRADE, WATERMARK};
 use common::config::{ServiceConfig as _, read_secret};
 use common::kafka::admin::{TopicSpec, ensure_topics};
 use common::kafka::hanging_transactions::Transactions;
-use common::metrics::Metrics;
+use common::metrics::Metrics as MetricsRegistry;
 use common::shutdown::{Shutdown, Tasks};
 use common::{Failure, backoff};
 use tokio::runtime::Handle;
 
 use crate::Config;
+use crate::clock::Millis;
 use crate::clock::now_micros;
 use crate::config::SequenceConfig;
-use crate::deribit::conversation::Credentials;
+use crate::deribit::connection::ReconnectingConnection;
 use crate::deribit::events;
-use crate::deribit::scope::Scope;
-use crate::deribit::session::Sessions;
-use crate::ingest::Settings;
-use crate::ingest::engine::Engine;
-use crate::metrics::{FeedMetrics, QueueMetrics, SequenceMetrics, SessionMetrics, WriterMetrics};
-use crate::publish::book::Names;
-use crate::publish::state::Owner;
-use crate::sequence::{Limits, Millis};
+use crate::deribit::handshake::Credentials;
+use crate::deribit::history_scope::HistoryScope;
+use crate::deribit::rpc::RequestIds;
+use crate::feed::FeedSettings;
+use crate::metrics::{ConnectionMetrics, Metrics};
+use crate::publish::snapshot_records::Owner;
+use crate::publish::snapshots::TopicNames;
+use crate::sequencer::Limits;
+use crate::supervisor::Supervisor;
 
 /// The loop may wait this long for Kafka before it is taken to be wedged.
 const WEDGED_AFTER: Duration = Duration::from_secs(120);
 /// Between the two answers that make a hole.
 const CONFIRM_AFTER: Millis = 1_000;
 /// A gap of which history says nothing at all is given up after this time.
-const PATIENCE: Millis = 300_000;
+const GIVE_UP_GAP_AFTER: Millis = 300_000;
 
 /// The service, built and not yet running.
 pub struct App {
-    engine: Engine,
+    supervisor: Supervisor,
     admin: Admin,
     health: Health,
-    metrics: Metrics,
+    metrics: MetricsRegistry,
     shutdown_deadline: Duration,
 }
 
@@ -52,9 +54,10 @@ impl App {
     /// # Errors
     /// [`Failure::Config`], or [`Failure::Unavailable`] if Kafka or the registry does not come within `startup_deadline`.
     pub async fn build(config: Config) -> Result<Self, Failure> {
-        let (metrics, health) = (Metrics::new("raw_producer"), Health::new());
+        let (metrics, health) = (MetricsRegistry::new("raw_producer"), Health::new());
         let admin = Admin::bind(&config.admin).await?;
-        let sessions = sessions(&config, &health, &metrics)?;
+        let request_ids = RequestIds::default();
+        let sessions = sessions(&config, &health, &metrics, &request_ids)?;
         let deadline = *config.startup_deadline;
         let topics = &config.topics;
         let specs = [
@@ -65,7 +68,7 @@ impl App {
         ];
         ensure_topics(&config.kafka, Config::SERVICE.name(), &specs, deadline).await?;
         let registry = Registry::new(&config.schema_registry)?;
-        let names = Names {
+        let names = TopicNames {
             trades: topics.trades.clone(),
             watermarks: TopicSpec::watermarks(topics).name,
             sequences: TopicSpec::sequences(topics).name,
@@ -75,8 +78,9 @@ impl App {
             register(&registry, &config, (&names.trades, &TRADE)).await?,
             register(&registry, &config, (&names.watermarks, &WATERMARK)).await?,
         );
-        let engine = Engine {
+        let supervisor = Supervisor {
             settings: settings(&config),
+            request_ids: request_ids.clone(),
             service: Config::SERVICE.name(),
             names,
             registry,
@@ -94,16 +98,11 @@ impl App {
             ),
             part: health.component("backfill"),
             heartbeat: health.heartbeat("feed", WEDGED_AFTER),
-            metrics: (
-                FeedMetrics::new(&metrics),
-                SequenceMetrics::new(&metrics),
-                WriterMetrics::new(&metrics),
-            ),
-            queues: QueueMetrics::new(&metrics),
+            metrics: Metrics::new(&metrics),
             owner: owner(),
             kafka: config.kafka,
         };
-        Ok(Self { engine, admin, health, metrics, shutdown_deadline: *config.shutdown_deadline })
+        Ok(Self { supervisor, admin, health, metrics, shutdown_deadline: *config.shutdown_deadline })
     }
 
     /// Runs until asked to stop, then until Kafka has every trade that was taken.
@@ -111,29 +110,36 @@ impl App {
     /// # Errors
     /// What ended the service unasked.
     pub async fn run(self, shutdown: Shutdown) -> Result<(), Failure> {
-        let Self { engine, admin, health, metrics, shutdown_deadline } = self;
-        let monitor = engine.transactions.monitor(health.component("transactions"));
+        let Self { supervisor, admin, health, metrics, shutdown_deadline } = self;
+        let monitor = supervisor.transactions.monitor(health.component("transactions"));
         let _serving = admin.serve(health, metrics, shutdown.clone());
         let mut tasks = Tasks::new(shutdown.clone());
         tasks.spawn("transactions", monitor.run(shutdown.clone()));
-        tasks.spawn("feed", engine.run(shutdown));
+        tasks.spawn("feed", supervisor.run(shutdown));
         tasks.run_to_end(shutdown_deadline).await
     }
 }
 
-type MakeSessions = Box<dyn Fn(events::Sender) -> Vec<Sessions> + Send + Sync>;
+type MakeSessions = Box<dyn Fn(events::EventSender) -> Vec<ReconnectingConnection> + Send + Sync>;
 
-fn sessions(config: &Config, health: &Health, metrics: &Metrics) -> Result<MakeSessions, Failure> {
+fn sessions(
+    config: &Config,
+    health: &Health,
+    metrics: &MetricsRegistry,
+    ids: &RequestIds,
+) -> Result<MakeSessions, Failure> {
     let (deribit, credentials) = (config.deribit.clone(), credentials(config)?);
-    let (part, metrics) = (health.component("exchange"), SessionMetrics::new(metrics));
+    let ids = ids.clone();
+    let (part, metrics) = (health.component("exchange"), ConnectionMetrics::new(metrics));
     Ok(Box::new(move |events| {
         let up = Arc::new(AtomicUsize::new(0));
-        let session = |connection| Sessions {
+        let session = |connection| ReconnectingConnection {
             connection,
             url: deribit.url.clone(),
             channels: deribit.channels.clone(),
             credentials: credentials.clone(),
-            part: part.clone(),
+            request_ids: ids.clone(),
+            health: part.clone(),
             metrics: metrics.clone(),
             up: up.clone(),
             events: events.clone(),
@@ -142,21 +148,21 @@ fn sessions(config: &Config, health: &Health, metrics: &Metrics) -> Result<MakeS
     }))
 }
 
-fn settings(config: &Config) -> Settings {
-    let SequenceConfig { hold_max, held_max, reconcile_interval, max_ahead } = config.sequence;
+fn settings(config: &Config) -> FeedSettings {
+    let SequenceConfig { hold_max, max_buffered_trades, reconcile_interval, max_ahead } = config.sequence;
     let limits = Limits {
         hold_max: millis(*hold_max),
-        max_held: held_max,
+        max_buffered: max_buffered_trades,
         max_ahead: millis(*max_ahead),
         confirm_after: CONFIRM_AFTER,
-        patience: PATIENCE,
+        give_up_after: GIVE_UP_GAP_AFTER,
     };
-    Settings {
-        scopes: Scope::of_channels(&config.deribit.channels),
+    FeedSettings {
+        scopes: HistoryScope::of_channels(&config.deribit.channels),
         partitions: u32::try_from(config.topics.partitions).unwrap_or(1),
         start_from: config.deribit.start_from.map(|start| start.millis(SystemTime::now())),
         reconcile_interval: millis(*reconcile_interval),
-        calls_per_second: config.deribit.calls_per_second,
+        requests_per_second: config.deribit.requests_per_second,
         limits,
     }
 }

@@ -1,34 +1,35 @@
-//! Two clocks: ours, and the exchange's as far as it is known.
+//! Our clock, and the exchange's as far as it is known.
 
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
-use crate::sequence::Millis;
+/// A point in time by the exchange's clock: milliseconds since 1970.
+pub(crate) type ExchangeTime = i64;
 
-/// Our clock, in microseconds since the epoch.
-#[must_use]
-pub fn now_micros() -> i64 {
+/// A length of time in milliseconds.
+pub(crate) type Millis = i64;
+
+/// Our clock: microseconds since 1970.
+pub(crate) fn now_micros() -> i64 {
     let elapsed = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     i64::try_from(elapsed.as_micros()).unwrap_or(i64::MAX)
 }
 
-/// The exchange's clock: what it said last, and what has passed since on ours.
+/// The exchange's clock: its last answer, and the time that passed since then on our clock.
 #[derive(Debug, Clone, Copy)]
-pub struct ExchangeClock {
-    said: Millis,
-    at: Instant,
+pub(crate) struct ExchangeClock {
+    answered: ExchangeTime,
+    answered_at: Instant,
 }
 
 impl ExchangeClock {
-    /// The exchange has just said what time it is.
-    #[must_use]
-    pub fn new(said: Millis, at: Instant) -> Self {
-        Self { said, at }
+    /// A clock that showed `answered` at our time `at`.
+    pub(crate) fn new(answered: ExchangeTime, at: Instant) -> Self {
+        Self { answered, answered_at: at }
     }
 
-    /// What time it is there; never later than it really is, but for clocks that run at different speeds.
-    #[must_use]
-    pub fn now(&self, now: Instant) -> Millis {
-        let passed = now.saturating_duration_since(self.at).as_millis();
-        self.said.saturating_add(i64::try_from(passed).unwrap_or(i64::MAX))
+    /// The exchange's time now. It is never later than the true time, unless the two clocks run at different speeds.
+    pub(crate) fn now(&self, now: Instant) -> ExchangeTime {
+        let passed = now.saturating_duration_since(self.answered_at).as_millis();
+        self.answered.saturating_add(i64::try_from(passed).unwrap_or(i64::MAX))
     }
 }

@@ -10,7 +10,7 @@ use serde::Deserialize;
 use serde::de::IgnoredAny;
 use url::Url;
 
-use crate::start_from::StartFrom;
+use crate::sequencer::start_from::StartFrom;
 
 /// Everything that can be configured.
 #[derive(Debug, Clone, Deserialize)]
@@ -51,8 +51,8 @@ pub struct DeribitConfig {
     pub client_secret_file: Option<PathBuf>,
     /// Connections side by side, each with every channel: one that is lost costs nothing then.
     pub connections: usize,
-    /// Calls a second that the exchange takes, besides a burst.
-    pub calls_per_second: u32,
+    /// Requests a second that the exchange takes, besides a burst.
+    pub requests_per_second: u32,
     /// Where a topic starts that is written for the first time.
     pub start_from: Option<StartFrom>,
 }
@@ -63,18 +63,22 @@ pub struct SequenceConfig {
     /// How long a gap holds its partition.
     pub hold_max: Duration,
     /// Trades that wait, at most.
-    pub held_max: usize,
+    pub max_buffered_trades: usize,
     /// How often what was published is compared with the exchange's history.
     pub reconcile_interval: Duration,
-    /// A trade so far ahead of the exchange's clock is set aside.
+    /// A trade so far ahead of the exchange's clock is dead-lettered.
     pub max_ahead: Duration,
 }
 
 impl SequenceConfig {
     fn check(&self) -> Vec<Invalid> {
         let mut invalid = Vec::new();
-        if self.held_max < 100 {
-            invalid.push(Invalid::new("sequence.held_max", self.held_max, "100 or more"));
+        if self.max_buffered_trades < 100 {
+            invalid.push(Invalid::new(
+                "sequence.max_buffered_trades",
+                self.max_buffered_trades,
+                "100 or more",
+            ));
         }
         if *self.reconcile_interval < std::time::Duration::from_secs(1) {
             invalid.push(Invalid::new("sequence.reconcile_interval", self.reconcile_interval, "1s or more"));
@@ -124,8 +128,8 @@ impl DeribitConfig {
         if !(1..=8).contains(&self.connections) {
             invalid.push(Invalid::new("deribit.connections", self.connections, "1 to 8"));
         }
-        if self.calls_per_second == 0 {
-            invalid.push(Invalid::new("deribit.calls_per_second", 0, "1 or more; the exchange takes 20"));
+        if self.requests_per_second == 0 {
+            invalid.push(Invalid::new("deribit.requests_per_second", 0, "1 or more; the exchange takes 20"));
         }
         let key = self.client_id.is_some();
         if key != self.client_secret_file.is_some() {

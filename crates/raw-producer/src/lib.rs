@@ -1,25 +1,28 @@
-//! Takes every trade that Deribit publishes into `deribit.trades`, each once and in order.
+//! Publishes every Deribit trade to `deribit.trades`, exactly once and in order.
 //!
-//! | room | what is in it |
+//! | module | contents |
 //! |---|---|
-//! | [`config`], [`start_from`] | the service's configuration |
-//! | [`deribit`] | the exchange's protocol: messages, the conversation, the websocket session, history |
-//! | [`sequence`], [`scan`] | every trade once and in order, whatever arrives; reading history |
-//! | [`ingest`] | from what the exchange says to what is published |
-//! | [`publish`] | transactions, and learning what earlier ones held |
-//! | [`app`] | how these are put together, and run |
+//! | `app`, `config` | how the service is built from its configuration |
+//! | `supervisor` | runs the service and restarts it from the last committed transaction |
+//! | [`deribit`] | the exchange's protocol: connections, handshake, messages, requests |
+//! | `feed` | from received frames to records to publish |
+//! | `sequencer` | puts the trades of each instrument in order and finds gaps; no I/O, no clock |
+//! | `backfill` | reads the exchange's history |
+//! | `publish` | transactions, snapshots, and recovery from what earlier transactions committed |
 
-pub mod app;
-pub mod clock;
-pub mod config;
+mod app;
+mod backfill;
+mod clock;
+mod config;
 pub mod deribit;
-pub mod ingest;
-pub mod metrics;
-pub mod partitioner;
-pub mod publish;
-pub mod scan;
-pub mod sequence;
-pub mod start_from;
+mod feed;
+mod metrics;
+mod publish;
+mod sequencer;
+mod supervisor;
 
 pub use app::App;
 pub use config::Config;
+pub use deribit::events::FRAME_QUEUE_BYTES;
+pub use publish::writer::BATCH_MAX;
+pub use supervisor::PUBLISH_QUEUE_CAPACITY;

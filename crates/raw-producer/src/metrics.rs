@@ -1,76 +1,90 @@
-//! What an operator asks of this service.
+//! Metrics of this service; all names begin with `raw_producer_`.
 
-use common::metrics::{Counter, FloatGauge, Gauge, Histogram, Metrics};
+use common::metrics::{Counter, FloatGauge, Gauge, Histogram, Metrics as Registry};
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::family::Family;
 
-/// Why a connection was lost.
+/// Label of `disconnects_total`.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-pub struct LostLabels {
+struct DisconnectLabels {
     /// One of a few words, such as `silent`.
     reason: &'static str,
 }
 
-/// Which of several connections.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-pub struct ConnectionLabels {
+struct ConnectionLabels {
     connection: u32,
 }
 
-/// What sort of instrument.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-pub struct KindLabels {
+struct KindLabels {
     kind: &'static str,
 }
 
-/// Kinds that a channel's name may say.
+/// Instrument kinds that can be part of a channel's name.
 const KINDS: [&str; 5] = ["future", "option", "spot", "future_combo", "option_combo"];
 
-/// A count as a gauge takes it.
+/// Converts a count to a gauge's value.
 pub(crate) fn gauged(count: usize) -> i64 {
     i64::try_from(count).unwrap_or(i64::MAX)
 }
 
-/// Connections to the exchange.
+/// Metrics that the supervisor hands to its parts.
 #[derive(Debug, Clone)]
-pub struct SessionMetrics {
-    /// Connections that are up.
-    pub connected: Gauge,
-    /// Channels that the exchange did not take.
-    pub channels_missing: Gauge,
-    reconnects: Family<LostLabels, Counter>,
-    connected_since: Family<ConnectionLabels, FloatGauge>,
+pub(crate) struct Metrics {
+    pub(crate) feed: FeedMetrics,
+    pub(crate) sequencer: SequencerMetrics,
+    pub(crate) writer: WriterMetrics,
+    pub(crate) queues: QueueMetrics,
 }
 
-impl SessionMetrics {
-    /// Registers them.
-    #[must_use]
-    pub fn new(metrics: &Metrics) -> Self {
+impl Metrics {
+    pub(crate) fn new(registry: &Registry) -> Self {
         Self {
-            connected: metrics.gauge("connected", "Connections to the exchange that are up"),
-            channels_missing: metrics.gauge("channels_missing", "Channels that the exchange did not take"),
-            reconnects: metrics.family("reconnects", "Connections lost, by reason"),
-            connected_since: metrics.family(
-                "connected_since_seconds",
-                "When a connection that is up was made, in seconds since the epoch",
+            feed: FeedMetrics::new(registry),
+            sequencer: SequencerMetrics::new(registry),
+            writer: WriterMetrics::new(registry),
+            queues: QueueMetrics::new(registry),
+        }
+    }
+}
+
+/// Connections to the exchange.
+#[derive(Debug, Clone)]
+pub(crate) struct ConnectionMetrics {
+    pub(crate) connections: Gauge,
+    pub(crate) unsubscribed_channels: Gauge,
+    disconnects: Family<DisconnectLabels, Counter>,
+    start: Family<ConnectionLabels, FloatGauge>,
+}
+
+impl ConnectionMetrics {
+    pub(crate) fn new(registry: &Registry) -> Self {
+        Self {
+            connections: registry.gauge("connections", "Connections to the exchange that are up"),
+            unsubscribed_channels: registry
+                .gauge("unsubscribed_channels", "Configured channels that the exchange does not know"),
+            disconnects: registry.family("disconnects", "Connections lost, by reason"),
+            start: registry.family(
+                "connection_start_timestamp_seconds",
+                "When each open connection was established, in seconds since 1970",
             ),
         }
     }
 
-    /// A connection was made, at that time in microseconds since the epoch.
-    pub fn connected(&self, connection: usize, at: i64) {
+    /// Notes that a connection was established at `micros` since 1970.
+    pub(crate) fn connected(&self, connection: usize, micros: i64) {
         #[expect(clippy::cast_precision_loss, reason = "microseconds fit a double for centuries")]
-        self.connected_since.get_or_create(&label(connection)).set(at as f64 / 1e6);
+        self.start.get_or_create(&label(connection)).set(micros as f64 / 1e6);
     }
 
-    /// It is no more.
-    pub fn disconnected(&self, connection: usize) {
-        self.connected_since.remove(&label(connection));
+    pub(crate) fn disconnected(&self, connection: usize) {
+        self.start.remove(&label(connection));
     }
 
-    /// A connection was lost.
-    pub fn lost(&self, reason: &'static str) {
-        self.reconnects.get_or_create(&LostLabels { reason }).inc();
+    /// Counts a lost connection or a failed attempt to connect.
+    pub(crate) fn lost(&self, reason: &'static str) {
+        self.disconnects.get_or_create(&DisconnectLabels { reason }).inc();
     }
 }
 
@@ -78,173 +92,150 @@ fn label(connection: usize) -> ConnectionLabels {
     ConnectionLabels { connection: u32::try_from(connection).unwrap_or(u32::MAX) }
 }
 
-/// Trades between socket and Kafka.
+/// Trades from the socket to Kafka.
 #[derive(Debug, Clone)]
-pub struct FeedMetrics {
+pub(crate) struct FeedMetrics {
     received: Family<KindLabels, Counter>,
-    /// Frames and trades that could not be read.
-    pub unreadable: Counter,
-    /// Trades that Kafka acknowledged.
-    pub published: Counter,
-    /// Trades that Kafka refused.
-    pub refused: Counter,
-    /// Trades handed to the producer and not yet acknowledged.
-    pub in_flight: Gauge,
-    /// The exchange's timestamp to Kafka's acknowledgement.
-    pub feed_delay: Histogram,
-    /// Our reception to Kafka's acknowledgement.
-    pub publish_delay: Histogram,
+    pub(crate) parse_errors: Counter,
+    pub(crate) published: Counter,
+    pub(crate) refused: Counter,
+    pub(crate) in_flight: Gauge,
+    pub(crate) feed_delay: Histogram,
+    pub(crate) publish_delay: Histogram,
 }
 
 impl FeedMetrics {
-    /// Registers them.
-    #[must_use]
-    pub fn new(metrics: &Metrics) -> Self {
+    pub(crate) fn new(registry: &Registry) -> Self {
         Self {
-            received: metrics.family("trades_received", "Trades read from the socket, by kind of channel"),
-            unreadable: metrics.counter("unreadable", "Frames and trades that could not be read"),
-            published: metrics.counter("trades_published", "Trades that Kafka acknowledged"),
-            refused: metrics.counter("trades_refused", "Trades that Kafka refused"),
-            in_flight: metrics.gauge("trades_in_flight", "Trades not yet acknowledged by Kafka"),
-            feed_delay: metrics
-                .seconds("feed_delay_seconds", "Exchange timestamp to Kafka's acknowledgement"),
-            publish_delay: metrics.seconds("publish_delay_seconds", "Reception to Kafka's acknowledgement"),
+            received: registry.family("trades_received", "Trades read from the socket, by kind of channel"),
+            parse_errors: registry.counter("parse_errors", "Frames and trades that could not be parsed"),
+            published: registry.counter("trades_published", "Trades that Kafka acknowledged"),
+            refused: registry.counter("trades_refused", "Trades that Kafka did not accept"),
+            in_flight: registry.gauge("trades_in_flight", "Trades not yet acknowledged by Kafka"),
+            feed_delay: registry.seconds(
+                "feed_delay_seconds",
+                "Time from the exchange's timestamp to Kafka's acknowledgement",
+            ),
+            publish_delay: registry
+                .seconds("publish_delay_seconds", "Time from reception to Kafka's acknowledgement"),
         }
     }
 
-    /// So many trades came on a channel; one of a single instrument says no kind.
-    pub fn received(&self, channel: &str, trades: usize) {
+    /// Counts trades of a channel. The channel of a single instrument has no kind; it counts as `other`.
+    pub(crate) fn received(&self, channel: &str, trades: usize) {
         let named = channel.split('.').nth(1);
         let kind = KINDS.into_iter().find(|kind| named == Some(kind)).unwrap_or("other");
         self.received.get_or_create(&KindLabels { kind }).inc_by(trades as u64);
     }
 }
 
-/// What waits inside the process, and how much of it may.
+/// The two bounded queues inside the process.
 #[derive(Debug, Clone)]
-pub struct QueueMetrics {
-    /// Bytes of frames between the connections and the sequencer.
-    pub frames: Gauge,
-    /// Trades and whatever else is to be written, between the sequencer and the writer.
-    pub items: Gauge,
-    /// Their bounds; while one is reached, what is before it waits.
-    pub bounds: (Gauge, Gauge),
+pub(crate) struct QueueMetrics {
+    /// Frames on their way from the connections to the feed.
+    pub(crate) frame_bytes: Gauge,
+    pub(crate) frame_capacity: Gauge,
+    /// Records on their way from the feed to the writer.
+    pub(crate) publish_length: Gauge,
+    pub(crate) publish_capacity: Gauge,
 }
 
 impl QueueMetrics {
-    /// Registers them.
-    #[must_use]
-    pub fn new(metrics: &Metrics) -> Self {
-        let bound = "While so many wait, the socket is not read";
+    pub(crate) fn new(registry: &Registry) -> Self {
+        let capacity = "The queue's capacity; while it is full, sockets are not read";
         Self {
-            frames: metrics
-                .gauge("frames_waiting_bytes", "Bytes read from sockets that wait to be looked at"),
-            items: metrics.gauge("items_waiting", "Trades and other records that wait for a transaction"),
-            bounds: (
-                metrics.gauge("frames_waiting_bytes_bound", bound),
-                metrics.gauge("items_waiting_bound", bound),
-            ),
+            frame_bytes: registry
+                .gauge("frame_queue_bytes", "Bytes of received frames that are not processed yet"),
+            frame_capacity: registry.gauge("frame_queue_capacity_bytes", capacity),
+            publish_length: registry
+                .gauge("publish_queue_length", "Trades and other records that wait for a transaction"),
+            publish_capacity: registry.gauge("publish_queue_capacity", capacity),
         }
     }
 }
 
-/// Transactions and what goes with them.
+/// Transactions.
 #[derive(Debug, Clone)]
-pub struct WriterMetrics {
-    /// Transactions committed.
-    pub transactions: Counter,
-    /// Rounds of snapshots committed.
-    pub snapshot_rounds: Counter,
-    /// From a transaction's beginning to the end of its commit.
-    pub commit: Histogram,
-    /// Up to when the topic was compared with the exchange's history, in seconds since the epoch.
-    pub reconciled_through: FloatGauge,
-    /// Records passed over at a start because they are no trades.
-    pub foreign: Counter,
-    /// Times that everything had to be begun anew after a transaction had failed.
-    pub restarts: Counter,
+pub(crate) struct WriterMetrics {
+    pub(crate) transactions: Counter,
+    pub(crate) snapshots: Counter,
+    pub(crate) commit: Histogram,
+    pub(crate) reconciled_through: FloatGauge,
+    pub(crate) unrecognized: Counter,
+    pub(crate) restarts: Counter,
 }
 
 impl WriterMetrics {
-    /// Registers them.
-    #[must_use]
-    pub fn new(metrics: &Metrics) -> Self {
+    pub(crate) fn new(registry: &Registry) -> Self {
         Self {
-            transactions: metrics.counter("transactions", "Transactions committed"),
-            snapshot_rounds: metrics.counter("snapshot_rounds", "Rounds of snapshots committed"),
-            commit: metrics
-                .seconds("transaction_seconds", "A transaction from its beginning until it is committed"),
-            reconciled_through: metrics.float_gauge(
-                "reconciled_through_seconds",
-                "Up to when the topic was compared with the exchange's history, in seconds since the epoch",
+            transactions: registry.counter("transactions", "Transactions committed"),
+            snapshots: registry.counter("snapshots_committed", "Rounds of snapshots committed"),
+            commit: registry.seconds("transaction_seconds", "Time from a transaction's begin to its commit"),
+            reconciled_through: registry.float_gauge(
+                "reconciled_through_timestamp_seconds",
+                "Time up to which the topic was compared with the exchange's history, in seconds since 1970",
             ),
-            foreign: metrics.counter(
-                "foreign_records",
-                "Records of the trades' topic that were passed over at a start, because they are no trades",
+            unrecognized: registry.counter(
+                "unrecognized_records",
+                "Records in the trades topic that a start skipped, because they are not trades of this producer",
             ),
-            restarts: metrics
-                .counter("restarts", "Times that a failed transaction made everything begin anew"),
+            restarts: registry
+                .counter("producer_restarts", "Restarts from the last committed transaction after a failure"),
         }
     }
 }
 
-/// What the sequencer does.
+/// What happens to sequence numbers.
 #[derive(Debug, Clone)]
-pub struct SequenceMetrics {
-    /// Trades that had been published before.
-    pub duplicates: Counter,
-    /// Gaps that history was asked about.
-    pub gaps: Counter,
-    /// Trades that came from history.
-    pub backfilled: Counter,
-    /// Numbers without a trade: the exchange has none.
-    pub confirmed_holes: Counter,
-    /// Numbers of which the exchange never said what they were.
-    pub lost: Counter,
-    /// Trades whose number had been given up.
-    pub too_late: Counter,
-    /// Trades that were set aside.
-    pub set_aside: Counter,
-    /// Trades dropped for lack of room, to be asked for again.
-    pub dropped: Counter,
-    /// Times that history was read because too much was missing to be asked for one by one.
-    pub overruns: Counter,
-    /// Trades that wait.
-    pub held: Gauge,
-    /// Gaps open at present.
-    pub open_gaps: Gauge,
-    /// Calls that could be made at once.
-    pub credits: Gauge,
-    /// Calls that the exchange refused, and those without an answer.
-    pub calls_failed: Counter,
+pub(crate) struct SequencerMetrics {
+    pub(crate) duplicates: Counter,
+    pub(crate) gap_requests: Counter,
+    pub(crate) backfilled: Counter,
+    pub(crate) confirmed_holes: Counter,
+    pub(crate) lost: Counter,
+    pub(crate) after_given_up: Counter,
+    pub(crate) dead_lettered: Counter,
+    pub(crate) dropped: Counter,
+    pub(crate) backfill_restarts: Counter,
+    pub(crate) held: Gauge,
+    pub(crate) open_gaps: Gauge,
+    pub(crate) credits: Gauge,
+    pub(crate) requests_failed: Counter,
 }
 
-impl SequenceMetrics {
-    /// Registers them.
-    #[must_use]
-    pub fn new(metrics: &Metrics) -> Self {
+impl SequencerMetrics {
+    pub(crate) fn new(registry: &Registry) -> Self {
         Self {
-            duplicates: metrics.counter("duplicates", "Trades that had been published before"),
-            gaps: metrics.counter("gaps_asked", "Questions to the exchange's history about gaps"),
-            backfilled: metrics
-                .counter("trades_backfilled", "Trades published that came from the exchange's history"),
-            confirmed_holes: metrics
-                .counter("confirmed_holes", "Sequence numbers that the exchange has no trade of"),
-            lost: metrics.counter("lost", "Sequence numbers of which the exchange never said what they were"),
-            too_late: metrics.counter("trades_too_late", "Trades whose sequence number had been given up"),
-            set_aside: metrics
-                .counter("trades_set_aside", "Trades set aside: unreadable in history too, or far ahead"),
-            dropped: metrics
-                .counter("trades_dropped", "Trades dropped for lack of room, and asked for again"),
-            overruns: metrics.counter(
-                "overruns",
-                "Times that too much was missing to be asked for gap by gap, and history was read instead",
+            duplicates: registry.counter("duplicates", "Trades received that were already published"),
+            gap_requests: registry.counter("gap_requests", "Requests to the exchange's history to fill gaps"),
+            backfilled: registry.counter("trades_backfilled", "Trades that came from the exchange's history"),
+            confirmed_holes: registry
+                .counter("confirmed_holes", "Sequence numbers for which the exchange has no trade"),
+            lost: registry.counter(
+                "trades_lost",
+                "Sequence numbers given up although the exchange may have had a trade",
             ),
-            held: metrics.gauge("trades_held", "Trades that wait for one before them"),
-            open_gaps: metrics.gauge("open_gaps", "Gaps that are not filled yet"),
-            credits: metrics.gauge("call_credits", "Calls that could be made at once"),
-            calls_failed: metrics
-                .counter("calls_failed", "Calls that the exchange refused or did not answer"),
+            after_given_up: registry.counter(
+                "trades_after_given_up",
+                "Trades dropped because their sequence number was already given up",
+            ),
+            dead_lettered: registry.counter(
+                "trades_dead_lettered",
+                "Trades sent to the dead-letter topic: unreadable in history too, or too far in the future",
+            ),
+            dropped: registry.counter(
+                "trades_dropped",
+                "Trades dropped because the buffer was full; they are requested again",
+            ),
+            backfill_restarts: registry.counter(
+                "backfill_restarts",
+                "Backfills started because more gaps were open than can be requested one by one",
+            ),
+            held: registry.gauge("trades_held", "Trades buffered until an earlier one is published"),
+            open_gaps: registry.gauge("open_gaps", "Gaps that are neither filled nor given up"),
+            credits: registry.gauge("rate_limit_credits", "Requests that the exchange would accept now"),
+            requests_failed: registry
+                .counter("exchange_requests_failed", "Requests that the exchange rejected"),
         }
     }
 }

@@ -9,7 +9,7 @@ use common::kafka::transaction::TransactionalProducer;
 use e2e::ingest::Samples;
 use e2e::metrics::Histogram;
 use e2e::process::Usage;
-use raw_producer::publish::thread::FULL;
+use raw_producer::BATCH_MAX;
 use rdkafka::ClientContext;
 use rdkafka::message::DeliveryResult;
 use rdkafka::producer::{BaseRecord, ProducerContext};
@@ -78,7 +78,7 @@ pub(crate) fn at_pace(samples: &Samples, count: usize, a_second: f64) -> anyhow:
 
 /// How fast records are written that are all there.
 pub(crate) fn flat_out(samples: &Samples, count: usize) -> anyhow::Result<Rate> {
-    rate(samples, count, (FULL, |_| None))
+    rate(samples, count, (BATCH_MAX, |_| None))
 }
 
 fn rate(

@@ -98,7 +98,7 @@ async fn throughput() -> anyhow::Result<()> {
 async fn cpu() -> anyhow::Result<()> {
     let mut ingest = open("bench-cpu", "20000").await?;
     // At the exchange's limit of calls, history would be read no faster than it is made.
-    ingest.set("DERIBIT__CALLS_PER_SECOND", "200");
+    ingest.set("DERIBIT__REQUESTS_PER_SECOND", "200");
     filled_for(&mut ingest, Duration::from_secs(60));
     let producer = live(&ingest).await?;
     let published = "trades_published_total";
@@ -143,7 +143,7 @@ async fn backfill((limits, credits): (&str, &str), (calls, goal): (u32, f64)) ->
     let settings = [("MARKET__RATE", "2000"), ("MARKET__INSTRUMENTS", "1000"), ("LIMITS__CREDITS", credits)];
     let mut ingest = Ingest::open(&format!("bench-backfill-{calls}"), "", &settings).await?;
     ingest.start_before(Duration::from_secs_f64(MISSED / RATE));
-    ingest.set("DERIBIT__CALLS_PER_SECOND", calls.to_string());
+    ingest.set("DERIBIT__REQUESTS_PER_SECOND", calls.to_string());
     let producer = ingest.produce()?;
     ingest.until_at_least("trades_published_total", 1.0).await?;
     let begun = Instant::now();
@@ -170,7 +170,7 @@ async fn large() -> anyhow::Result<()> {
     let settings = [("MARKET__RATE", "2000"), ("MARKET__INSTRUMENTS", "10000")];
     let mut ingest = Ingest::open("bench-large", "", &settings).await?;
     ingest.start_before(Duration::from_secs_f64(LONG / RATE));
-    ingest.set("DERIBIT__CALLS_PER_SECOND", "100000");
+    ingest.set("DERIBIT__REQUESTS_PER_SECOND", "100000");
     let producer = ingest.produce()?;
     ingest.until_at_least("trades_published_total", LONG).await?;
     ingest.until_ready().await?;
@@ -210,7 +210,7 @@ fn filled_for(ingest: &mut Ingest, time: Duration) {
 /// What the tests set otherwise is as its defaults are: they compare with history every two seconds, and ask as often as they like.
 fn as_shipped(ingest: &mut Ingest) {
     ingest.set("SEQUENCE__RECONCILE_INTERVAL", "60s");
-    ingest.set("DERIBIT__CALLS_PER_SECOND", "20");
+    ingest.set("DERIBIT__REQUESTS_PER_SECOND", "20");
 }
 
 async fn open(name: &str, rate: &str) -> anyhow::Result<Ingest> {

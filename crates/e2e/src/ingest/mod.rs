@@ -263,7 +263,7 @@ fn environment(
         ("KAFKA__BOOTSTRAP_SERVERS", stack.kafka()?.bootstrap_servers),
         ("SCHEMA_REGISTRY__URL", stack.registry()?.url.to_string()),
         ("DERIBIT__URL", format!("ws://{exchange}/ws/api/v2")),
-        ("DERIBIT__CALLS_PER_SECOND", "200".to_owned()),
+        ("DERIBIT__REQUESTS_PER_SECOND", "200".to_owned()),
         ("DERIBIT__START_FROM", start_from(start)),
         ("TOPICS__TRADES", topic.to_owned()),
         ("TOPICS__DEAD_LETTER", format!("{topic}.dlq")),

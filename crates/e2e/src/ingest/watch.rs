@@ -14,7 +14,7 @@ impl Ingest {
     /// Waits until the producer has compared everything before the present time with history, or made it whole. Tells that time.
     pub async fn until_whole(&self) -> anyhow::Result<MarketTime> {
         let through = self.now()?;
-        self.until_at_least("reconciled_through_seconds", through.0 as f64 / 1000.0).await?;
+        self.until_at_least("reconciled_through_timestamp_seconds", through.0 as f64 / 1000.0).await?;
         Ok(through)
     }
 

@@ -6,7 +6,7 @@ use common::config::KafkaConfig;
 use common::kafka::client::{Role, config};
 use common::kafka::hanging_transactions::TransactionGuard;
 use common::kafka::transaction::TransactionalProducer;
-use raw_producer::deribit::message::{Frame, Readable, parse};
+use raw_producer::deribit::message::{Frame, ParsedTrade, parse};
 use rdkafka::producer::{BaseRecord, DefaultProducerContext, Producer as _, ThreadedProducer};
 
 use super::{ATTEMPT, Ingest};
@@ -35,7 +35,7 @@ impl Ingest {
                 format!(r#"{{"method":"subscription","params":{{"channel":"trades.x","data":[{text}]}}}}"#);
             if let Ok(Frame::Trades(bundle)) = parse(&text, i64::try_from(now.0).unwrap_or(0) * 1000) {
                 for trade in &bundle.trades {
-                    if let Readable::Trade(trade) = trade {
+                    if let ParsedTrade::Readable(trade) = trade {
                         encoder.encode(trade, &mut value);
                     }
                 }

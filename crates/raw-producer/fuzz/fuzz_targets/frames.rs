@@ -1,10 +1,10 @@
 //! The fuzz target of `read.rs` for libFuzzer.
 //!
-//! Of the producer only the files that read frames are compiled: librdkafka and the rest, built anew for each sort of coverage, would take
-//! minutes. They find each other by the names that they know.
+//! It compiles only the producer's files that parse frames. With librdkafka and the rest, each kind of coverage would take minutes to build.
+//! The modules below make the files' imports resolve.
 
 #![no_main]
-#![allow(dead_code, reason = "the files have more than is read here")]
+#![allow(dead_code, reason = "the target uses only the parsers")]
 
 extern crate self as common;
 extern crate self as raw_producer;
@@ -12,14 +12,16 @@ extern crate self as raw_producer;
 #[path = "../../../common/src/model.rs"]
 pub mod model;
 
-pub mod sequence {
-    pub type Millis = i64;
+pub mod clock {
+    pub type ExchangeTime = i64;
 }
 
 #[path = "../../src/deribit"]
 pub mod deribit {
     pub mod history;
     pub mod message;
+    mod rpc;
+    mod wire_trade;
 }
 
 #[path = "../read.rs"]

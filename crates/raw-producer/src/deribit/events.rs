@@ -1,5 +1,5 @@
-//! What comes from connections, on its way to whoever listens. Bounded by bytes too, as one frame may be as large as a hundred thousand
-//! others; while there is no room, no socket is read.
+//! The queue from the connections to the feed. It is bounded by bytes too, because one frame can be as large as 100,000 others. While it is
+//! full, no socket is read.
 
 use std::sync::Arc;
 
@@ -7,143 +7,125 @@ use common::metrics::Gauge;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio_tungstenite::tungstenite::Utf8Bytes;
 
+use super::MAX_MESSAGE_BYTES;
 use crate::metrics::{QueueMetrics, gauged};
 
-/// Events that wait, at most.
-const EVENTS: usize = 128;
-/// Bytes of frames that wait, at most: as many as one frame may have.
-pub const BYTES: usize = super::session::LARGEST_MESSAGE;
+/// The most events in the queue.
+const MAX_EVENTS: usize = 128;
+/// The most bytes of frames in the queue: one frame can have as many.
+pub const FRAME_QUEUE_BYTES: usize = MAX_MESSAGE_BYTES;
 
-/// What comes from a connection.
+/// An event of a connection.
 #[derive(Debug)]
-pub enum Event {
-    /// Every channel has been answered for; questions can be asked.
-    Up {
-        /// Which connection.
+pub(crate) enum ConnectionEvent {
+    /// The exchange has answered every subscription.
+    Subscribed {
         connection: usize,
-        /// Takes the text of questions; dropped, the connection ends.
-        questions: mpsc::Sender<String>,
+        /// Takes the text of requests. The connection ends when this is dropped.
+        requests: mpsc::Sender<String>,
     },
-    /// So many channels the exchange does not know on a connection that is up.
-    Missing {
-        /// Which connection.
-        connection: usize,
-        /// How many.
-        channels: usize,
-    },
-    /// A connection has called the exchange by itself, which takes what could be asked otherwise.
-    Called,
-    /// A frame with trades or with the answer to a question.
+    /// The number of channels that the exchange does not know has changed.
+    UnsubscribedChannels { connection: usize, channels: usize },
+    /// The connection has sent a request itself; it costs a credit.
+    RequestSent,
+    /// A frame with trades, or with the response to a request.
     Frame {
-        /// Which connection.
         connection: usize,
-        /// As it came.
         text: Utf8Bytes,
-        /// Our clock, microseconds since the epoch.
+        /// Our clock, microseconds since 1970.
         received_at: i64,
     },
-    /// A frame that is of no use.
-    Garbage {
-        /// As it came.
-        bytes: Vec<u8>,
-        /// What is wrong with it.
-        why: String,
-    },
-    /// The connection is lost; there will be another.
-    Down {
-        /// Which connection.
-        connection: usize,
-    },
+    /// A frame that is no message of the protocol.
+    Unparsable { bytes: Vec<u8>, why: String },
+    /// The connection is lost. It will reconnect.
+    Disconnected { connection: usize },
 }
 
-impl Event {
+impl ConnectionEvent {
     fn bytes(&self) -> usize {
         match self {
             Self::Frame { text, .. } => text.len(),
-            Self::Garbage { bytes, .. } => bytes.len(),
-            Self::Up { .. } | Self::Missing { .. } | Self::Called | Self::Down { .. } => 0,
+            Self::Unparsable { bytes, .. } => bytes.len(),
+            Self::Subscribed { .. }
+            | Self::UnsubscribedChannels { .. }
+            | Self::RequestSent
+            | Self::Disconnected { .. } => 0,
         }
     }
 }
 
-/// Nobody listens any more.
+/// The receiver is closed.
 #[derive(Debug, thiserror::Error)]
-#[error("nobody listens any more")]
-pub struct Closed;
+#[error("the event queue is closed")]
+pub(crate) struct QueueClosed;
 
-/// Where connections hand in what comes.
+/// The connections' side of the queue.
 #[derive(Debug, Clone)]
-pub struct Sender {
-    events: mpsc::Sender<(Event, OwnedSemaphorePermit)>,
-    room: Room,
+pub(crate) struct EventSender {
+    events: mpsc::Sender<(ConnectionEvent, OwnedSemaphorePermit)>,
+    budget: ByteBudget,
 }
 
-/// Where it comes out, in the same order.
+/// The feed's side of the queue.
 #[derive(Debug)]
-pub struct Receiver {
-    events: mpsc::Receiver<(Event, OwnedSemaphorePermit)>,
-    room: Room,
+pub(crate) struct EventReceiver {
+    events: mpsc::Receiver<(ConnectionEvent, OwnedSemaphorePermit)>,
+    budget: ByteBudget,
 }
 
-/// For how many bytes there is room, and the gauge of those that there are.
+/// The bytes that the queue may still take, and the gauge of those in it.
 #[derive(Debug, Clone)]
-struct Room {
+struct ByteBudget {
     left: Arc<Semaphore>,
-    waiting: Gauge,
+    queued: Gauge,
 }
 
-/// A queue of events.
-#[must_use]
-pub fn queue(metrics: &QueueMetrics) -> (Sender, Receiver) {
-    let (events, heard) = mpsc::channel(EVENTS);
-    let room = Room { left: Arc::new(Semaphore::new(BYTES)), waiting: metrics.frames.clone() };
-    room.tell();
-    metrics.bounds.0.set(gauged(BYTES));
-    (Sender { events, room: room.clone() }, Receiver { events: heard, room })
+pub(crate) fn queue(metrics: &QueueMetrics) -> (EventSender, EventReceiver) {
+    let (sender, receiver) = mpsc::channel(MAX_EVENTS);
+    let budget =
+        ByteBudget { left: Arc::new(Semaphore::new(FRAME_QUEUE_BYTES)), queued: metrics.frame_bytes.clone() };
+    budget.update_gauge();
+    metrics.frame_capacity.set(gauged(FRAME_QUEUE_BYTES));
+    (EventSender { events: sender, budget: budget.clone() }, EventReceiver { events: receiver, budget })
 }
 
-impl Room {
-    fn tell(&self) {
-        let taken = BYTES.saturating_sub(self.left.available_permits());
-        self.waiting.set(gauged(taken));
+impl ByteBudget {
+    fn update_gauge(&self) {
+        let queued = FRAME_QUEUE_BYTES.saturating_sub(self.left.available_permits());
+        self.queued.set(gauged(queued));
     }
 }
 
-impl Sender {
+impl EventSender {
     /// Waits until there is room.
-    ///
-    /// # Errors
-    /// [`Closed`].
-    pub async fn send(&self, event: Event) -> Result<(), Closed> {
-        let bytes = u32::try_from(event.bytes().min(BYTES)).expect("16 MiB fit 32 bits");
-        let room = self.room.left.clone().acquire_many_owned(bytes).await.map_err(|_| Closed)?;
-        self.room.tell();
-        self.events.send((event, room)).await.map_err(|_| Closed)
+    pub(crate) async fn send(&self, event: ConnectionEvent) -> Result<(), QueueClosed> {
+        let bytes = u32::try_from(event.bytes().min(FRAME_QUEUE_BYTES)).expect("16 MiB fit 32 bits");
+        let permit = self.budget.left.clone().acquire_many_owned(bytes).await.map_err(|_| QueueClosed)?;
+        self.budget.update_gauge();
+        self.events.send((event, permit)).await.map_err(|_| QueueClosed)
     }
 
-    /// Whether anybody still listens.
-    #[must_use]
-    pub fn is_closed(&self) -> bool {
+    pub(crate) fn is_closed(&self) -> bool {
         self.events.is_closed()
     }
 
-    /// Waits until nobody listens any more.
-    pub async fn closed(&self) {
+    /// Waits until the receiver is closed.
+    pub(crate) async fn closed(&self) {
         self.events.closed().await;
     }
 }
 
-impl Receiver {
-    /// The next one; `None` once there is no connection any more.
-    pub async fn recv(&mut self) -> Option<Event> {
-        let (event, room) = self.events.recv().await?;
-        drop(room);
-        self.room.tell();
+impl EventReceiver {
+    /// The next event; `None` once every sender is dropped.
+    pub(crate) async fn recv(&mut self) -> Option<ConnectionEvent> {
+        let (event, permit) = self.events.recv().await?;
+        drop(permit);
+        self.budget.update_gauge();
         Some(event)
     }
 
-    /// Takes no more.
-    pub fn close(&mut self) {
+    /// Closes the queue for new events.
+    pub(crate) fn close(&mut self) {
         self.events.close();
     }
 }
@@ -157,43 +139,43 @@ mod tests {
 
     use super::*;
 
-    fn queue() -> (Sender, Receiver) {
+    fn queue() -> (EventSender, EventReceiver) {
         super::queue(&QueueMetrics::new(&Metrics::new("test")))
     }
 
-    fn garbage(bytes: usize) -> Event {
-        Event::Garbage { bytes: vec![0; bytes], why: String::new() }
+    fn unparsable(bytes: usize) -> ConnectionEvent {
+        ConnectionEvent::Unparsable { bytes: vec![0; bytes], why: String::new() }
     }
 
     #[tokio::test(start_paused = true)]
-    async fn large_frames_wait_outside_until_there_is_room_for_their_bytes() {
-        let (events, mut heard) = queue();
-        events.send(garbage(BYTES / 2)).await.unwrap();
-        events.send(garbage(BYTES / 2)).await.unwrap();
-        timeout(Duration::from_secs(1), events.send(garbage(1))).await.unwrap_err();
-        heard.recv().await.unwrap();
-        events.send(garbage(1)).await.unwrap();
+    async fn large_frames_wait_until_there_is_room_for_their_bytes() {
+        let (sender, mut receiver) = queue();
+        sender.send(unparsable(FRAME_QUEUE_BYTES / 2)).await.unwrap();
+        sender.send(unparsable(FRAME_QUEUE_BYTES / 2)).await.unwrap();
+        timeout(Duration::from_secs(1), sender.send(unparsable(1))).await.unwrap_err();
+        receiver.recv().await.unwrap();
+        sender.send(unparsable(1)).await.unwrap();
     }
 
     #[tokio::test]
-    async fn a_gauge_tells_the_bytes_that_wait_and_another_how_many_may() {
+    async fn gauges_show_the_queued_bytes_and_the_capacity() {
         let metrics = QueueMetrics::new(&Metrics::new("test"));
-        let (events, mut heard) = super::queue(&metrics);
-        events.send(garbage(1_000)).await.unwrap();
-        events.send(garbage(500)).await.unwrap();
-        assert_eq!(metrics.frames.get(), 1_500);
-        heard.recv().await.unwrap();
-        assert_eq!(metrics.frames.get(), 500);
-        assert_eq!(metrics.bounds.0.get(), 16 * 1024 * 1024);
+        let (sender, mut receiver) = super::queue(&metrics);
+        sender.send(unparsable(1_000)).await.unwrap();
+        sender.send(unparsable(500)).await.unwrap();
+        assert_eq!(metrics.frame_bytes.get(), 1_500);
+        receiver.recv().await.unwrap();
+        assert_eq!(metrics.frame_bytes.get(), 500);
+        assert_eq!(metrics.frame_capacity.get(), 16 * 1024 * 1024);
     }
 
     #[tokio::test(start_paused = true)]
-    async fn one_that_waits_for_room_hears_that_nobody_listens_any_more() {
-        let (events, heard) = queue();
-        events.send(garbage(BYTES)).await.unwrap();
-        let waiting = tokio::spawn(async move { events.send(garbage(2 * BYTES)).await });
+    async fn a_sender_that_waits_for_room_notices_that_the_queue_is_closed() {
+        let (sender, receiver) = queue();
+        sender.send(unparsable(FRAME_QUEUE_BYTES)).await.unwrap();
+        let waiting = tokio::spawn(async move { sender.send(unparsable(2 * FRAME_QUEUE_BYTES)).await });
         tokio::task::yield_now().await;
-        drop(heard);
+        drop(receiver);
         waiting.await.unwrap().unwrap_err();
     }
 }

@@ -1,151 +1,152 @@
-//! Questions to the exchange besides subscribing: its clock, and its history of trades.
+//! Requests for the exchange's clock, instruments and history of trades, and their responses.
+
+use std::ops::RangeInclusive;
 
 use serde::Deserialize;
+use serde_json::json;
 use serde_json::value::RawValue;
-use serde_json::{Value, json};
 
-use super::message::{self, Readable, Usual};
-use crate::sequence::Millis;
+use super::message::{self, ParsedTrade};
+use super::rpc::JsonRpcRequest;
+use super::wire_trade::{deserialize_trades, set_received_at};
+use crate::clock::ExchangeTime;
 
-/// Trades in an answer, at most; the exchange's own limit.
-pub const PAGE: usize = 1_000;
+/// The most trades in a response; the exchange's own limit.
+pub(crate) const PAGE_SIZE: u16 = 1_000;
 
-/// A question.
+/// What a request asks for. All ranges include both ends; trades come oldest first.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Call {
-    /// What time is it?
+pub(crate) enum Query {
+    /// The exchange's clock.
     Time,
-    /// The trades of a currency.
-    Currency {
-        /// One of [`super::scope::CURRENCIES`].
+    TradesOfCurrency {
+        /// One of [`super::history_scope::CURRENCIES`].
         currency: String,
-        /// A kind, or `any`.
+        /// An instrument kind, or `any`.
         kind: String,
-        /// Both included.
-        times: (Millis, Millis),
+        times: RangeInclusive<ExchangeTime>,
     },
-    /// The trades of an instrument, by time.
-    Instrument {
-        /// Its name.
-        name: String,
-        /// Both included.
-        times: (Millis, Millis),
+    TradesByTime {
+        instrument: String,
+        times: RangeInclusive<ExchangeTime>,
     },
-    /// The trades of an instrument, by number.
-    Numbers {
-        /// Its name.
-        name: String,
-        /// Both included.
-        seqs: (i64, i64),
+    TradesBySequence {
+        instrument: String,
+        seqs: RangeInclusive<i64>,
     },
-    /// Which instruments there are.
     Instruments {
-        /// The currency.
         currency: String,
-        /// Those that have expired instead of those that can be traded.
+        /// Expired instruments instead of active ones.
         expired: bool,
     },
 }
 
-impl Call {
-    /// The request's text.
-    #[must_use]
-    pub fn request(&self, id: u64) -> String {
-        let (method, params) = self.parts();
-        json!({"jsonrpc": "2.0", "id": id, "method": method, "params": params}).to_string()
-    }
-
-    fn parts(&self) -> (&'static str, Value) {
-        match self {
+impl Query {
+    pub(crate) fn request(&self, id: u64) -> JsonRpcRequest {
+        let (method, params) = match self {
             Self::Time => ("public/get_time", json!({})),
-            Self::Currency { currency, kind, times: (from, until) } => (
+            Self::TradesOfCurrency { currency, kind, times } => (
                 "public/get_last_trades_by_currency_and_time",
-                json!({"currency": currency, "kind": kind, "start_timestamp": from, "end_timestamp": until,
-                    "count": PAGE, "sorting": "asc"}),
+                json!({"currency": currency, "kind": kind, "start_timestamp": times.start(),
+                    "end_timestamp": times.end(), "count": PAGE_SIZE, "sorting": "asc"}),
             ),
-            Self::Instrument { name, times: (from, until) } => (
+            Self::TradesByTime { instrument, times } => (
                 "public/get_last_trades_by_instrument_and_time",
-                json!({"instrument_name": name, "start_timestamp": from, "end_timestamp": until,
-                    "count": PAGE, "sorting": "asc"}),
+                json!({"instrument_name": instrument, "start_timestamp": times.start(),
+                    "end_timestamp": times.end(), "count": PAGE_SIZE, "sorting": "asc"}),
             ),
-            Self::Numbers { name, seqs: (first, last) } => (
+            Self::TradesBySequence { instrument, seqs } => (
                 "public/get_last_trades_by_instrument",
-                json!({"instrument_name": name, "start_seq": first, "end_seq": last, "count": PAGE, "sorting": "asc"}),
+                json!({"instrument_name": instrument, "start_seq": seqs.start(), "end_seq": seqs.end(),
+                    "count": PAGE_SIZE, "sorting": "asc"}),
             ),
             Self::Instruments { currency, expired } => {
                 ("public/get_instruments", json!({"currency": currency, "expired": expired}))
             }
-        }
+        };
+        JsonRpcRequest { id, method, params }
     }
 }
 
-/// An answer with trades.
+/// A response with trades.
 #[derive(Debug)]
-pub struct Page<'a> {
-    /// In the exchange's order.
-    pub trades: Vec<Readable<'a>>,
-    /// Whether the question has more of an answer than this.
+pub struct TradePage<'a> {
+    /// Oldest first.
+    pub trades: Vec<ParsedTrade<'a>>,
+    /// Whether the query has more trades than these.
     pub has_more: bool,
 }
 
-/// Reads an answer with trades; `received_at` is our clock in microseconds.
+/// Parses a response with trades; `received_at` is our clock in microseconds.
 ///
 /// # Errors
-/// If it is no such answer.
-pub fn page(result: &RawValue, received_at: i64) -> Result<Page<'_>, serde_json::Error> {
+/// The response is not a page of trades.
+pub fn page(result: &RawValue, received_at: i64) -> Result<TradePage<'_>, serde_json::Error> {
     #[derive(Deserialize)]
-    struct Wire<T> {
-        trades: T,
+    struct ReadablePage<'a> {
+        #[serde(borrow, deserialize_with = "deserialize_trades")]
+        trades: Vec<ParsedTrade<'a>>,
         has_more: Option<bool>,
     }
-    let (trades, has_more) = if let Ok(usual) = serde_json::from_str::<Wire<Usual<'_>>>(result.get()) {
-        (usual.trades.received(received_at), usual.has_more)
-    } else {
-        let Wire { trades, has_more } = serde_json::from_str::<Wire<&RawValue>>(result.get())?;
-        (message::trades(trades, received_at)?, has_more)
+    #[derive(Deserialize)]
+    struct AnyPage<'a> {
+        #[serde(borrow)]
+        trades: &'a RawValue,
+        has_more: Option<bool>,
+    }
+    let (trades, has_more) = match serde_json::from_str::<ReadablePage<'_>>(result.get()) {
+        Ok(ReadablePage { mut trades, has_more }) => {
+            set_received_at(&mut trades, received_at);
+            (trades, has_more)
+        }
+        Err(_) => {
+            let AnyPage { trades, has_more } = serde_json::from_str(result.get())?;
+            (message::trades(trades, received_at)?, has_more)
+        }
     };
-    let has_more = has_more.unwrap_or(false) || trades.len() >= PAGE;
-    Ok(Page { trades, has_more })
+    let has_more = has_more.unwrap_or(false) || trades.len() >= usize::from(PAGE_SIZE);
+    Ok(TradePage { trades, has_more })
 }
 
-/// The exchange's clock.
+/// Parses the exchange's clock: milliseconds since 1970.
 ///
 /// # Errors
-/// If the answer is no number.
-pub fn time(result: &RawValue) -> Result<Millis, serde_json::Error> {
+/// The response is not a number.
+pub fn time(result: &RawValue) -> Result<ExchangeTime, serde_json::Error> {
     serde_json::from_str(result.get())
 }
 
-/// An instrument, as far as a backfill needs to know it.
+/// The fields of an instrument that a backfill needs.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
-pub struct Listed {
-    /// Its name.
-    pub instrument_name: String,
-    /// What sort it is.
-    pub kind: String,
-    /// Nothing was traded before.
-    pub creation_timestamp: Millis,
-    /// Nothing is traded after.
-    pub expiration_timestamp: Millis,
+pub struct ListedInstrument {
+    pub(crate) instrument_name: String,
+    pub(crate) kind: String,
+    /// It has no older trades.
+    pub(crate) creation_timestamp: ExchangeTime,
+    /// It has no newer trades.
+    pub(crate) expiration_timestamp: ExchangeTime,
 }
 
-/// The instruments in an answer; those that cannot be read are left out.
+/// Parses a list of instruments; skips those that cannot be parsed.
 ///
 /// # Errors
-/// If it is no list.
-pub fn instruments(result: &RawValue) -> Result<Vec<Listed>, serde_json::Error> {
+/// The response is not a list.
+pub fn instruments(result: &RawValue) -> Result<Vec<ListedInstrument>, serde_json::Error> {
     let items: Vec<&RawValue> = serde_json::from_str(result.get())?;
     Ok(items.into_iter().filter_map(|item| serde_json::from_str(item.get()).ok()).collect())
 }
 
 #[cfg(test)]
 mod tests {
+    use serde_json::Value;
+
     use super::*;
+    use crate::deribit::message::TradeKey;
 
     #[test]
-    fn a_question_is_asked_in_the_exchanges_words_oldest_trades_first() {
-        let call = Call::Numbers { name: "BTC-PERPETUAL".into(), seqs: (5, 9) };
-        let json: Value = serde_json::from_str(&call.request(7)).unwrap();
+    fn a_query_has_the_exchanges_field_names_and_asks_for_the_oldest_trades_first() {
+        let query = Query::TradesBySequence { instrument: "BTC-PERPETUAL".into(), seqs: 5..=9 };
+        let json: Value = serde_json::from_str(&query.request(7).text()).unwrap();
         assert_eq!(json["id"], 7);
         assert_eq!(json["method"], "public/get_last_trades_by_instrument");
         assert_eq!(json["params"]["start_seq"], 5);
@@ -153,7 +154,7 @@ mod tests {
     }
 
     #[test]
-    fn an_unreadable_trade_in_history_is_known_by_its_number_if_that_can_be_read() {
+    fn an_unreadable_trade_in_history_keeps_its_number_if_that_can_be_parsed() {
         let text = r#"{"trades":[{"instrument_name":"A","trade_seq":7,"price":"much"},{"trade_seq":{}}],"has_more":false}"#;
         let raw = RawValue::from_string(text.to_owned()).unwrap();
         let page = page(&raw, 0).unwrap();
@@ -162,10 +163,10 @@ mod tests {
             .trades
             .iter()
             .map(|trade| match trade {
-                Readable::Trade(_) => None,
-                Readable::No { number, .. } => number.clone(),
+                ParsedTrade::Readable(_) => None,
+                ParsedTrade::Unreadable { key, .. } => key.clone(),
             })
             .collect();
-        assert_eq!(known, [Some(("A".to_owned(), 7)), None]);
+        assert_eq!(known, [Some(TradeKey { instrument_name: "A".to_owned(), trade_seq: 7 }), None]);
     }
 }

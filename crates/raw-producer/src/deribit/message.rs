@@ -1,7 +1,7 @@
-//! Frames from the exchange as types: borrowed from the frame's text wherever possible.
+//! Frames from the exchange as types. They borrow from the frame's text where possible.
 //!
-//! Nothing that the exchange sends stops the producer: fields that are not known are passed over, and of a frame in which one trade cannot be
-//! read, the others are.
+//! Nothing that the exchange sends stops the producer. Unknown fields are ignored. An unreadable trade does not affect the other trades of
+//! its frame.
 
 use std::borrow::Cow;
 
@@ -9,138 +9,148 @@ use common::model::Trade;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-/// The channel that tells of maintenance.
-pub const PLATFORM_STATE: &str = "platform_state";
+use super::wire_trade::{deserialize_trades, parse_one_by_one, set_received_at};
 
-/// Room for so many trades is made at first.
-const BUNDLE: usize = 32;
+/// The channel that announces maintenance.
+pub const PLATFORM_STATE: &str = "platform_state";
 
 /// One frame.
 #[derive(Debug)]
 pub enum Frame<'a> {
     /// Trades of a channel.
-    Trades(Bundle<'a>),
-    /// Maintenance begins, or is over.
+    Trades(TradeBundle<'a>),
+    /// Maintenance begins or ends.
     Maintenance,
-    /// The exchange is alive.
+    /// The exchange is alive; it expects no answer.
     Heartbeat,
-    /// The exchange wants to hear that we are.
+    /// A heartbeat that must be answered, or the exchange closes the connection.
     TestRequest,
-    /// The answer to a request of ours.
+    /// The response to a request.
     Response {
-        /// The request's number; `None` if the exchange did not say.
+        /// The request's id; `None` if the exchange could not read it.
         id: Option<u64>,
-        /// `result`, or the error.
+        /// The `result` member, or the error.
         outcome: Result<&'a RawValue, RpcError>,
     },
-    /// Something that is no business of ours, such as a notification of a kind that did not exist when this was written.
+    /// A message that does not concern trades, perhaps of a kind that is newer than this program.
     Other,
 }
 
 /// The trades of one notification.
 #[derive(Debug)]
-pub struct Bundle<'a> {
+pub struct TradeBundle<'a> {
     /// The channel's name.
     pub channel: Cow<'a, str>,
     /// In the exchange's order.
-    pub trades: Vec<Readable<'a>>,
+    pub trades: Vec<ParsedTrade<'a>>,
 }
 
-/// A trade, if it could be read.
-#[expect(clippy::large_enum_variant, reason = "nearly all of them can")]
+/// One trade of a list.
+#[expect(clippy::large_enum_variant, reason = "nearly all trades are readable")]
 #[derive(Debug)]
-pub enum Readable<'a> {
-    /// It could.
-    Trade(Trade<'a>),
-    /// It could not.
-    No {
-        /// Its instrument and number, if at least these could be read.
-        number: Option<(String, i64)>,
-        /// What it looks like.
+pub enum ParsedTrade<'a> {
+    /// All fields were parsed.
+    Readable(Trade<'a>),
+    /// A required field is missing or malformed.
+    Unreadable {
+        /// `None` if these fields could not be parsed either.
+        key: Option<TradeKey>,
+        /// The trade's JSON.
         text: &'a str,
-        /// What is wrong with it.
+        /// The parser's error.
         why: String,
     },
 }
 
-/// An error that the exchange answered with.
+/// The fields that identify a trade.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+pub struct TradeKey {
+    /// Instrument names are unique at the exchange.
+    pub instrument_name: String,
+    /// Numbers of an instrument go up by one.
+    pub trade_seq: i64,
+}
+
+/// An error response.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize, thiserror::Error)]
 #[error("{message} ({code})")]
 pub struct RpcError {
-    /// What tells errors apart; the text may change.
+    /// The exchange's error code. It is stable; the text is not.
     pub code: i64,
     /// For people.
     #[serde(default)]
     pub message: String,
 }
 
-/// What is to be done about an error of the exchange's.
+/// What an error response means for the request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Remedy {
-    /// The same request will do, later.
-    Retry,
-    /// Only another configuration will do.
-    Reconfigure,
-    /// The exchange is in maintenance: it may have no answers and no trades for a while.
-    Wait,
+pub(crate) enum RpcErrorClass {
+    /// The same request may succeed later.
+    Retriable,
+    /// The request cannot succeed with this configuration.
+    Misconfigured,
+    /// The exchange is in maintenance: it may return no trades for a while.
+    Maintenance,
 }
 
 impl RpcError {
-    /// What is to be done about it; an error that is not known is taken to pass.
-    #[must_use]
-    pub fn remedy(&self) -> Remedy {
+    /// Unknown codes count as retriable.
+    pub(crate) fn class(&self) -> RpcErrorClass {
         match self.code {
-            13_778 | 13_009 | 13_004 | 13_020 | -32_602..=-32_600 => Remedy::Reconfigure,
-            11_051 => Remedy::Wait,
-            _ => Remedy::Retry,
+            13_778 | 13_009 | 13_004 | 13_020 | -32_602..=-32_600 => RpcErrorClass::Misconfigured,
+            11_051 => RpcErrorClass::Maintenance,
+            _ => RpcErrorClass::Retriable,
         }
     }
 }
 
-/// Parses a text frame; `received_at` is our clock in microseconds.
+/// Parses a text frame; `received_at` is our clock in microseconds since 1970.
 ///
 /// # Errors
-/// If the frame is not JSON, or not JSON-RPC.
+/// The frame is not JSON, or not JSON-RPC.
 pub fn parse(text: &str, received_at: i64) -> Result<Frame<'_>, serde_json::Error> {
-    match usual(text, received_at) {
+    match parse_readable_trades(text, received_at) {
         Some(bundle) => Ok(Frame::Trades(bundle)),
-        None => any(text, received_at),
+        None => parse_any(text, received_at),
     }
 }
 
-/// What nearly every frame is, in one pass: trades, all of them readable, with text or a whole number where text is due. `None`: it is to be
-/// looked at closely.
-fn usual(text: &str, received_at: i64) -> Option<Bundle<'_>> {
+/// Parses what nearly every frame is, in one pass: trades, all of them readable. `None`: [`parse_any`] must decide.
+fn parse_readable_trades(text: &str, received_at: i64) -> Option<TradeBundle<'_>> {
     #[derive(Deserialize)]
-    struct Notification<'a> {
+    struct TradesNotification<'a> {
         #[serde(borrow)]
         method: Cow<'a, str>,
         #[serde(borrow)]
-        params: Params<'a>,
+        params: TradesParams<'a>,
     }
     #[derive(Deserialize)]
-    struct Params<'a> {
+    struct TradesParams<'a> {
         #[serde(borrow)]
         channel: Cow<'a, str>,
-        #[serde(borrow)]
-        data: Usual<'a>,
+        #[serde(borrow, deserialize_with = "deserialize_trades")]
+        data: Vec<ParsedTrade<'a>>,
     }
     if !is_notification(text) {
         return None;
     }
-    let Notification { method, params } = serde_json::from_str(text).ok()?;
-    let known = method == "subscription" && params.channel.starts_with("trades.");
-    known.then(|| Bundle { channel: params.channel, trades: params.data.received(received_at) })
+    let TradesNotification { method, params } = serde_json::from_str(text).ok()?;
+    let TradesParams { channel, data: mut trades } = params;
+    let is_trades = method == "subscription" && channel.starts_with("trades.");
+    is_trades.then(|| {
+        set_received_at(&mut trades, received_at);
+        TradeBundle { channel, trades }
+    })
 }
 
-/// Whether a frame is a notification, by its first bytes: parsing it is for whoever it is meant for. One that hides it is parsed.
-#[must_use]
-pub fn is_notification(text: &str) -> bool {
+/// Whether a frame is a notification, judged by its first bytes. A connection passes notifications on without parsing them; it parses all
+/// other frames.
+pub(crate) fn is_notification(text: &str) -> bool {
     let head = text.as_bytes().get(..64).unwrap_or(text.as_bytes());
     head.windows(14).any(|window| window == b"\"subscription\"")
 }
 
-fn any(text: &str, received_at: i64) -> Result<Frame<'_>, serde_json::Error> {
+fn parse_any(text: &str, received_at: i64) -> Result<Frame<'_>, serde_json::Error> {
     let envelope: Envelope<'_> = serde_json::from_str(text)?;
     Ok(match (envelope.method.as_deref(), envelope.params) {
         (Some("subscription"), Some(params)) => notification(params, received_at)?,
@@ -172,225 +182,53 @@ struct Envelope<'a> {
 
 fn heartbeat(params: &RawValue) -> Result<Frame<'_>, serde_json::Error> {
     #[derive(Deserialize)]
-    struct Heartbeat<'a> {
+    struct HeartbeatParams<'a> {
         #[serde(borrow, rename = "type")]
         kind: Cow<'a, str>,
     }
-    let beat: Heartbeat<'_> = serde_json::from_str(params.get())?;
-    Ok(if beat.kind == "test_request" { Frame::TestRequest } else { Frame::Heartbeat })
+    let params: HeartbeatParams<'_> = serde_json::from_str(params.get())?;
+    Ok(if params.kind == "test_request" { Frame::TestRequest } else { Frame::Heartbeat })
 }
 
-/// Other news of the platform, such as an index that is locked, change nothing for trades.
+/// Other changes of the platform, such as a locked index, do not concern trades.
 fn platform_state(data: &RawValue) -> Result<Frame<'_>, serde_json::Error> {
     #[derive(Deserialize)]
-    struct News {
+    struct PlatformState {
         maintenance: Option<bool>,
     }
-    let news: News = serde_json::from_str(data.get())?;
-    Ok(if news.maintenance.is_some() { Frame::Maintenance } else { Frame::Other })
+    let state: PlatformState = serde_json::from_str(data.get())?;
+    Ok(if state.maintenance.is_some() { Frame::Maintenance } else { Frame::Other })
 }
 
 fn notification(params: &RawValue, received_at: i64) -> Result<Frame<'_>, serde_json::Error> {
     #[derive(Deserialize)]
-    struct Notification<'a> {
+    struct NotificationParams<'a> {
         #[serde(borrow)]
         channel: Cow<'a, str>,
         #[serde(borrow)]
         data: &'a RawValue,
     }
-    let Notification { channel, data } = serde_json::from_str(params.get())?;
+    let NotificationParams { channel, data } = serde_json::from_str(params.get())?;
     if channel == PLATFORM_STATE {
         return platform_state(data);
     }
     if !channel.starts_with("trades.") {
         return Ok(Frame::Other);
     }
-    Ok(Frame::Trades(Bundle { channel, trades: trades(data, received_at)? }))
+    Ok(Frame::Trades(TradeBundle { channel, trades: trades(data, received_at)? }))
 }
 
-/// A list of trades, as notifications and history have it.
+/// Parses a list of trades, as notifications and history contain it.
 ///
 /// # Errors
-/// If it is no list.
-pub fn trades(data: &RawValue, received_at: i64) -> Result<Vec<Readable<'_>>, serde_json::Error> {
-    match serde_json::from_str::<Usual<'_>>(data.get()) {
-        Ok(trades) => Ok(trades.received(received_at)),
-        Err(_) => read_one_by_one(data, received_at),
-    }
-}
-
-/// Trades of which each can be read, with text or a whole number where text is due; built where they are to stay, as they are large.
-pub(super) struct Usual<'a>(Vec<Readable<'a>>);
-
-impl<'a> Usual<'a> {
-    pub(super) fn received(mut self, at: i64) -> Vec<Readable<'a>> {
-        for readable in &mut self.0 {
-            if let Readable::Trade(trade) = readable {
-                trade.received_at = at;
-            }
+/// The value is not a list.
+pub(crate) fn trades(data: &RawValue, received_at: i64) -> Result<Vec<ParsedTrade<'_>>, serde_json::Error> {
+    match deserialize_trades(&mut serde_json::Deserializer::from_str(data.get())) {
+        Ok(mut trades) => {
+            set_received_at(&mut trades, received_at);
+            Ok(trades)
         }
-        self.0
-    }
-}
-
-impl<'de: 'a, 'a> Deserialize<'de> for Usual<'a> {
-    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct List;
-        impl<'de> serde::de::Visitor<'de> for List {
-            type Value = Vec<Readable<'de>>;
-
-            fn expecting(&self, into: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-                into.write_str("a list of trades")
-            }
-
-            fn visit_seq<A: serde::de::SeqAccess<'de>>(self, mut list: A) -> Result<Self::Value, A::Error> {
-                // A bundle's length is not known before its end, and trades are large to be moved time and again.
-                let mut trades = Vec::with_capacity(BUNDLE);
-                while let Some(trade) = list.next_element::<WireTrade<'de, Id<'de>>>()? {
-                    trades.push(Readable::Trade(trade.into_trade(0)));
-                }
-                Ok(trades)
-            }
-        }
-        deserializer.deserialize_seq(List).map(Self)
-    }
-}
-
-/// The slow way, once one trade of a list has turned out to be unreadable, or to have a number where text is due that is not what it looks
-/// like once it has been read.
-fn read_one_by_one(data: &RawValue, received_at: i64) -> Result<Vec<Readable<'_>>, serde_json::Error> {
-    #[derive(Deserialize)]
-    struct Number {
-        instrument_name: String,
-        trade_seq: i64,
-    }
-    let items: Vec<&RawValue> = serde_json::from_str(data.get())?;
-    let mut trades = Vec::with_capacity(items.len());
-    for item in items {
-        let text = item.get();
-        trades.push(match serde_json::from_str::<WireTrade<'_, Digits<'_>>>(text) {
-            Ok(trade) => Readable::Trade(trade.into_trade(received_at)),
-            Err(error) => {
-                let number = serde_json::from_str::<Number>(text).ok();
-                let number = number.map(|found| (found.instrument_name, found.trade_seq));
-                Readable::No { number, text, why: error.to_string() }
-            }
-        });
-    }
-    Ok(trades)
-}
-
-/// A trade as the exchange writes it; `I` is what its ids are read as.
-#[derive(Deserialize)]
-#[serde(bound(deserialize = "'de: 'a, I: Deserialize<'de>"))]
-struct WireTrade<'a, I> {
-    #[serde(borrow)]
-    instrument_name: Cow<'a, str>,
-    trade_seq: i64,
-    trade_id: I,
-    timestamp: i64,
-    price: f64,
-    amount: f64,
-    index_price: f64,
-    #[serde(borrow)]
-    direction: Cow<'a, str>,
-    tick_direction: i32,
-    mark_price: Option<f64>,
-    contracts: Option<f64>,
-    iv: Option<f64>,
-    liquidation: Option<I>,
-    block_trade_id: Option<I>,
-    combo_id: Option<I>,
-    combo_trade_id: Option<I>,
-    block_trade_leg_count: Option<i32>,
-    block_rfq_id: Option<i64>,
-}
-
-impl<'a, I: Into<Cow<'a, str>>> WireTrade<'a, I> {
-    fn into_trade(self, received_at: i64) -> Trade<'a> {
-        Trade {
-            instrument_name: self.instrument_name,
-            trade_seq: self.trade_seq,
-            trade_id: self.trade_id.into(),
-            timestamp: self.timestamp,
-            price: self.price,
-            amount: self.amount,
-            index_price: self.index_price,
-            direction: self.direction,
-            tick_direction: self.tick_direction,
-            received_at,
-            mark_price: self.mark_price,
-            contracts: self.contracts,
-            iv: self.iv,
-            liquidation: self.liquidation.map(Into::into),
-            block_trade_id: self.block_trade_id.map(Into::into),
-            combo_id: self.combo_id.map(Into::into),
-            combo_trade_id: self.combo_trade_id.map(Into::into),
-            block_trade_leg_count: self.block_trade_leg_count,
-            block_rfq_id: self.block_rfq_id,
-        }
-    }
-}
-
-/// Text, borrowed where it has no escapes, or a whole number of 64 bits: its digits are those that the exchange wrote, as JSON has one way
-/// to write it. The exchange does so with some ids, and of combos in nearly every bundle.
-struct Id<'a>(Cow<'a, str>);
-
-impl<'a> From<Id<'a>> for Cow<'a, str> {
-    fn from(id: Id<'a>) -> Self {
-        id.0
-    }
-}
-
-impl<'de: 'a, 'a> Deserialize<'de> for Id<'a> {
-    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct TextOrNumber;
-        impl<'de> serde::de::Visitor<'de> for TextOrNumber {
-            type Value = Cow<'de, str>;
-
-            fn expecting(&self, into: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-                into.write_str("text or a whole number")
-            }
-
-            fn visit_borrowed_str<E>(self, text: &'de str) -> Result<Self::Value, E> {
-                Ok(Cow::Borrowed(text))
-            }
-
-            fn visit_str<E>(self, text: &str) -> Result<Self::Value, E> {
-                Ok(Cow::Owned(text.to_owned()))
-            }
-
-            fn visit_u64<E>(self, number: u64) -> Result<Self::Value, E> {
-                Ok(Cow::Owned(number.to_string()))
-            }
-        }
-        deserializer.deserialize_any(TextOrNumber).map(Self)
-    }
-}
-
-/// Text, or a number where text is due: then the very digits that the exchange wrote, however many.
-struct Digits<'a>(Cow<'a, str>);
-
-impl<'a> From<Digits<'a>> for Cow<'a, str> {
-    fn from(digits: Digits<'a>) -> Self {
-        digits.0
-    }
-}
-
-impl<'de: 'a, 'a> Deserialize<'de> for Digits<'a> {
-    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let raw = <&RawValue>::deserialize(deserializer)?.get();
-        let quoted = raw.strip_prefix('"').and_then(|rest| rest.strip_suffix('"'));
-        match quoted {
-            Some(plain) if !plain.contains('\\') => Ok(Self(Cow::Borrowed(plain))),
-            Some(_) => serde_json::from_str::<String>(raw)
-                .map(|text| Self(Cow::Owned(text)))
-                .map_err(serde::de::Error::custom),
-            None if raw.starts_with(|first: char| first == '-' || first.is_ascii_digit()) => {
-                Ok(Self(Cow::Borrowed(raw)))
-            }
-            None => Err(serde::de::Error::custom(format!("invalid value {raw}; expected text or a number"))),
-        }
+        Err(_) => parse_one_by_one(data, received_at),
     }
 }
 

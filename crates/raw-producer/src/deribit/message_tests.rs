@@ -9,7 +9,7 @@ fn frame(trades: &str) -> String {
     )
 }
 
-fn bundle(text: &str) -> Bundle<'_> {
+fn bundle(text: &str) -> TradeBundle<'_> {
     match parse(text, 7) {
         Ok(Frame::Trades(bundle)) => bundle,
         other => panic!("not trades: {other:?}"),
@@ -18,13 +18,13 @@ fn bundle(text: &str) -> Bundle<'_> {
 
 fn read(text: &str) -> Vec<Trade<'_>> {
     let readable = |trade| match trade {
-        Readable::Trade(trade) => trade,
-        no @ Readable::No { .. } => panic!("{no:?}"),
+        ParsedTrade::Readable(trade) => trade,
+        no @ ParsedTrade::Unreadable { .. } => panic!("{no:?}"),
     };
     bundle(text).trades.into_iter().map(readable).collect()
 }
 
-/// The example with one more field, which wins over an earlier one by coming instead of it.
+/// The example with this field added or replaced.
 fn with(field: &str, value: &str) -> String {
     let json: serde_json::Value = serde_json::from_str(TRADE).unwrap();
     let mut fields: Vec<String> =
@@ -76,16 +76,16 @@ fn numbers_are_the_nearest_doubles_however_they_are_written() {
     }
 }
 
-/// Combos' trades come in nearly every bundle, and would have it read three times.
+/// Nearly every bundle has trades of combos; otherwise each would be parsed three times.
 #[test]
 fn a_whole_number_where_an_id_is_due_is_read_in_the_one_pass() {
     let combo = TRADE.replacen('{', r#"{"combo_trade_id":18446744073709551615,"#, 1);
     let text = frame(&combo);
-    let bundle = usual(&text, 7).unwrap();
-    let Some(Readable::Trade(trade)) = bundle.trades.first() else { panic!("{bundle:?}") };
+    let bundle = parse_readable_trades(&text, 7).unwrap();
+    let Some(ParsedTrade::Readable(trade)) = bundle.trades.first() else { panic!("{bundle:?}") };
     assert_eq!(trade.combo_trade_id.as_deref(), Some("18446744073709551615"));
     assert!(
-        usual(&text.replace("51615", "516150"), 7).is_none(),
+        parse_readable_trades(&text.replace("51615", "516150"), 7).is_none(),
         "of more digits only a closer look is sure"
     );
 }
@@ -104,7 +104,7 @@ fn an_id_that_is_a_number_becomes_the_digits_that_were_written() {
 }
 
 #[test]
-fn fields_that_are_not_known_are_passed_over() {
+fn unknown_fields_are_ignored() {
     let text = with("starbase_match_id", "18446744073709551615");
     assert_eq!(read(&text).len(), 1);
     let text = with("legs", r#"[{"deep":{"er":[1,2,{"x":null}]}}]"#);
@@ -112,11 +112,11 @@ fn fields_that_are_not_known_are_passed_over() {
 }
 
 #[test]
-fn of_a_bundle_with_an_unreadable_trade_the_others_are_used() {
+fn an_unreadable_trade_does_not_affect_the_others_of_its_bundle() {
     let text = frame(&format!(r#"{TRADE},{{"trade_seq":"x"}},{TRADE}"#));
     let bundle = bundle(&text);
     assert_eq!(bundle.trades.len(), 3);
-    let Readable::No { number: None, text, why } = &bundle.trades[1] else {
+    let ParsedTrade::Unreadable { key: None, text, why } = &bundle.trades[1] else {
         panic!("{:?}", bundle.trades[1])
     };
     assert_eq!(*text, r#"{"trade_seq":"x"}"#);
@@ -124,7 +124,7 @@ fn of_a_bundle_with_an_unreadable_trade_the_others_are_used() {
 }
 
 #[test]
-fn heartbeats_test_requests_and_answers_are_told_apart() {
+fn heartbeats_test_requests_and_responses_are_distinguished() {
     let beat =
         |kind: &str| format!(r#"{{"jsonrpc":"2.0","method":"heartbeat","params":{{"type":"{kind}"}}}}"#);
     assert!(matches!(parse(&beat("heartbeat"), 0), Ok(Frame::Heartbeat)));
@@ -134,14 +134,14 @@ fn heartbeats_test_requests_and_answers_are_told_apart() {
     let refused = r#"{"jsonrpc":"2.0","id":"4","error":{"code":13778,"message":"raw_subscriptions_not_available_for_unauthorized"}}"#;
     match parse(refused, 0) {
         Ok(Frame::Response { id: Some(4), outcome: Err(error) }) => {
-            assert_eq!(error.remedy(), Remedy::Reconfigure);
+            assert_eq!(error.class(), RpcErrorClass::Misconfigured);
         }
         other => panic!("{other:?}"),
     }
 }
 
 #[test]
-fn what_is_new_at_the_exchange_is_no_business_of_ours_and_no_error() {
+fn unknown_messages_are_no_errors() {
     for text in [
         r#"{"jsonrpc":"2.0","method":"subscription","params":{"channel":"platform_state","data":{"price_index":"btc"}}}"#,
         r#"{"jsonrpc":"2.0","method":"news","params":{}}"#,
@@ -152,44 +152,44 @@ fn what_is_new_at_the_exchange_is_no_business_of_ours_and_no_error() {
 }
 
 #[test]
-fn what_is_not_json_is_an_error_and_never_a_panic() {
+fn invalid_json_is_an_error_and_never_a_panic() {
     for text in ["", "x", "[1,2", "{\"method\":5}", "{\"method\":\"heartbeat\",\"params\":3}", "\u{0}"] {
         assert!(parse(text, 0).is_err(), "{text}");
     }
 }
 
 #[test]
-fn news_of_maintenance_are_told_from_other_news() {
+fn maintenance_is_distinguished_from_other_platform_news() {
     let text = r#"{"jsonrpc":"2.0","method":"subscription","params":{"channel":"platform_state","data":{"maintenance":true}}}"#;
     assert!(matches!(parse(text, 0), Ok(Frame::Maintenance)));
 }
 
 #[test]
-fn errors_that_pass_are_told_from_mistakes() {
-    let remedy = |code| RpcError { code, message: String::new() }.remedy();
+fn retriable_errors_are_distinguished_from_mistakes() {
+    let class = |code| RpcError { code, message: String::new() }.class();
     for code in [10_028, 10_040, 10_041, 10_047, 10_066, 11_056, 11_094, 13_028, 13_888, 424_242] {
-        assert_eq!(remedy(code), Remedy::Retry, "{code}");
+        assert_eq!(class(code), RpcErrorClass::Retriable, "{code}");
     }
-    assert_eq!(remedy(11_051), Remedy::Wait);
+    assert_eq!(class(11_051), RpcErrorClass::Maintenance);
     for code in [13_778, 13_009, 13_004, 13_020, -32_601, -32_602, -32_600] {
-        assert_eq!(remedy(code), Remedy::Reconfigure, "{code}");
+        assert_eq!(class(code), RpcErrorClass::Misconfigured, "{code}");
     }
 }
 
 #[test]
-fn the_quick_way_reads_what_the_thorough_one_reads() {
-    let mut quick = 0;
+fn both_ways_to_parse_have_the_same_result() {
+    let mut fast = 0;
     for folder in ["tests/frames", "fuzz/corpus/frames"] {
         for file in std::fs::read_dir(std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join(folder)).unwrap()
         {
             let bytes = std::fs::read(file.unwrap().path()).unwrap();
             let text = String::from_utf8_lossy(&bytes);
-            if let Some(bundle) = usual(&text, 1) {
-                let thorough = any(&text, 1).unwrap();
-                assert_eq!(format!("{:?}", Frame::Trades(bundle)), format!("{thorough:?}"));
-                quick += 1;
+            if let Some(bundle) = parse_readable_trades(&text, 1) {
+                let general = parse_any(&text, 1).unwrap();
+                assert_eq!(format!("{:?}", Frame::Trades(bundle)), format!("{general:?}"));
+                fast += 1;
             }
         }
     }
-    assert!(quick > 0);
+    assert!(fast > 0);
 }

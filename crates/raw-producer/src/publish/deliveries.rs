@@ -1,4 +1,4 @@
-//! What Kafka acknowledged, as librdkafka reports it.
+//! Kafka's acknowledgements, as librdkafka reports them.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -10,58 +10,54 @@ use rdkafka::error::KafkaError;
 use rdkafka::message::DeliveryResult;
 use rdkafka::producer::ProducerContext;
 
-use super::Traced;
+use super::TradeSpans;
 use crate::clock::now_micros;
 use crate::metrics::FeedMetrics;
 
-/// What is remembered of a record until its delivery is known.
+/// What a delivery report needs to know of its record.
 #[derive(Debug)]
-pub enum InFlight {
-    /// One of our own.
-    State,
-    /// A trade.
+pub(crate) enum PendingDelivery {
+    /// A snapshot, a watermark, a dead letter.
+    Internal,
     Trade {
-        /// When it happened, milliseconds.
+        /// By the exchange, milliseconds.
         timestamp: i64,
-        /// When it came in, microseconds.
+        /// By our clock, microseconds.
         received_at: i64,
-        /// Its spans end with its delivery.
-        traced: Option<Box<Traced>>,
+        /// They end with the delivery.
+        spans: Option<Box<TradeSpans>>,
     },
 }
 
-/// Where deliveries are reported; clones are one and the same.
+/// Receives delivery reports; clones share their state.
 #[derive(Clone)]
-pub struct Deliveries {
+pub(crate) struct DeliveryReports {
     metrics: FeedMetrics,
-    /// Per partition of the trades' topic: the offset behind the last trade.
+    /// For each partition of the trades topic, the offset after the last trade.
     next_offsets: Arc<Mutex<Vec<i64>>>,
 }
 
-impl Deliveries {
-    /// Nothing was acknowledged yet.
-    #[must_use]
-    pub fn new(metrics: FeedMetrics) -> Self {
+impl DeliveryReports {
+    pub(crate) fn new(metrics: FeedMetrics) -> Self {
         Self { metrics, next_offsets: Arc::default() }
     }
 
-    /// The offsets as they were found at the start, per partition.
-    pub fn begin_at(&self, next_offsets: Vec<i64>) {
+    /// Sets the offset after the last trade of each partition, as found at the start.
+    pub(crate) fn set_next_offsets(&self, next_offsets: Vec<i64>) {
         *self.next_offsets.lock().unwrap_or_else(PoisonError::into_inner) = next_offsets;
     }
 
-    /// The offset behind the last acknowledged trade of each partition.
-    #[must_use]
-    pub fn next_offsets(&self) -> Vec<i64> {
+    /// The offset after the last acknowledged trade of each partition.
+    pub(crate) fn next_offsets(&self) -> Vec<i64> {
         self.next_offsets.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// Counts trades that are handed over.
-    pub fn sent(&self) {
+    /// Counts a trade that is passed to librdkafka.
+    pub(crate) fn on_send(&self) {
         self.metrics.in_flight.inc();
     }
 
-    fn delivered(&self, partition: i32, offset: i64) {
+    fn on_delivery(&self, partition: i32, offset: i64) {
         let mut offsets = self.next_offsets.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(next) = usize::try_from(partition).ok().and_then(|at| offsets.get_mut(at)) {
             *next = offset + 1;
@@ -69,26 +65,26 @@ impl Deliveries {
     }
 }
 
-impl ClientContext for Deliveries {
+impl ClientContext for DeliveryReports {
     fn error(&self, error: KafkaError, reason: &str) {
         log_client_error(&error, reason);
     }
 }
 
-impl ProducerContext for Deliveries {
-    type DeliveryOpaque = Box<InFlight>;
+impl ProducerContext for DeliveryReports {
+    type DeliveryOpaque = Box<PendingDelivery>;
 
-    fn delivery(&self, delivery: &DeliveryResult<'_>, in_flight: Box<InFlight>) {
-        let InFlight::Trade { timestamp, received_at, traced } = *in_flight else {
+    fn delivery(&self, delivery: &DeliveryResult<'_>, pending: Box<PendingDelivery>) {
+        let PendingDelivery::Trade { timestamp, received_at, spans } = *pending else {
             if let Err((error, _)) = delivery {
-                tracing::debug!(%error, "kafka did not take a record of the producer's own");
+                tracing::debug!(%error, "internal record was not delivered");
             }
             return;
         };
         self.metrics.in_flight.dec();
         match delivery {
             Ok(record) => {
-                self.delivered(record.partition(), record.offset());
+                self.on_delivery(record.partition(), record.offset());
                 let now = now_micros();
                 self.metrics.published.inc();
                 self.metrics.feed_delay.observe(seconds(now - timestamp * 1000));
@@ -96,14 +92,14 @@ impl ProducerContext for Deliveries {
             }
             Err((error, _)) => {
                 self.metrics.refused.inc();
-                tracing::debug!(%error, timestamp, "kafka did not take a trade");
+                tracing::debug!(%error, timestamp, "trade was not delivered");
             }
         }
-        drop(traced);
+        drop(spans);
     }
 }
 
-/// Microseconds as seconds; the exchange's clock may be ahead of ours.
+/// Microseconds as seconds. A negative delay counts as 0: the exchange's clock may be ahead of ours.
 fn seconds(micros: i64) -> f64 {
     Duration::from_micros(u64::try_from(micros).unwrap_or(0)).as_secs_f64()
 }

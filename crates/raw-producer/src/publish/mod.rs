@@ -1,177 +1,97 @@
-//! What goes into Kafka: everything in transactions, in one order, by one thread.
+//! Writes to Kafka: everything in transactions, in one order, on one thread.
 //!
-//! | module | what is in it |
+//! | module | contents |
 //! |---|---|
-//! | here | what can be handed in |
-//! | [`state`] | the producer's own records, by which a later one learns what was published |
-//! | [`learn`] | reading them, and the trades behind them, at a start |
-//! | [`recognize`] | which of them are trades at all |
-//! | [`book`] | what goes with the trades, and when |
-//! | [`deliveries`] | what Kafka acknowledged |
-//! | [`thread`] | the transactions |
+//! | here | the records that the writer accepts |
+//! | [`writer`] | the transactions |
+//! | [`snapshots`] | records that go with the trades: snapshots, watermarks, the topic's state |
+//! | [`snapshot_records`] | the format of snapshots |
+//! | [`recovery`] | reads snapshots, and the trades after them, at a start |
+//! | [`classify`] | whether a record in the trades topic is a trade of this producer |
+//! | [`deliveries`] | Kafka's acknowledgements |
+//! | [`dead_letter`] | records for the dead-letter topic |
 
-pub mod book;
-pub mod deliveries;
-pub mod learn;
-pub mod recognize;
-pub mod state;
-pub mod thread;
+pub(crate) mod classify;
+pub(crate) mod dead_letter;
+pub(crate) mod deliveries;
+pub(crate) mod recovery;
+pub(crate) mod snapshot_records;
+pub(crate) mod snapshots;
+pub(crate) mod writer;
 
 use std::sync::Arc;
 
 use common::telemetry::trace::{self, SpanKind};
-use state::Topic;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+pub(crate) use dead_letter::DeadLetter;
+use snapshot_records::TopicState;
 use tracing::Span;
 
-use crate::sequence::{Holes, Id, Millis};
+use crate::clock::ExchangeTime;
+use crate::sequencer::{Holes, InstrumentId};
 
-/// The spans of a sampled trade; they end when Kafka has acknowledged it, or refused.
+/// The spans of a sampled trade. They end when Kafka has acknowledged or rejected it.
 #[derive(Debug)]
-pub struct Traced {
+pub(crate) struct TradeSpans {
     _received: Span,
     publish: Span,
 }
 
-impl Traced {
-    /// Begins the span of writing to Kafka, below that of receiving.
-    #[must_use]
-    pub fn new(received: Span) -> Self {
+impl TradeSpans {
+    /// Starts the span of publishing as a child of `received`.
+    pub(crate) fn new(received: Span) -> Self {
         let publish = trace::child(&trace::context(&received), "kafka publish", SpanKind::Producer);
         Self { _received: received, publish }
     }
 }
 
-/// A trade but for what orders it: its record's value, ready to be sent.
+/// A trade without its number and time.
 #[derive(Debug)]
-pub struct Body {
-    /// In the wire format.
-    pub value: Box<[u8]>,
-    /// Our clock when it came in, microseconds since the epoch.
-    pub received_at: i64,
-    /// If it is sampled.
-    pub traced: Option<Box<Traced>>,
+pub(crate) struct EncodedTrade {
+    /// In the registry's wire format.
+    pub(crate) value: Box<[u8]>,
+    /// Our clock, microseconds since 1970.
+    pub(crate) received_at: i64,
+    /// Set if the trade is sampled.
+    pub(crate) spans: Option<Box<TradeSpans>>,
 }
 
-/// An instrument and where its records go.
+/// An instrument, and the partition of its records.
 #[derive(Debug, Clone)]
-pub struct Instrument {
-    /// As the sequencer has it; other than its name it is compared at once.
-    pub id: Id,
-    /// Its name.
-    pub name: Arc<str>,
-    /// In `deribit.trades`.
-    pub partition: i32,
+pub(crate) struct InstrumentRef {
+    /// Cheaper to compare than the name.
+    pub(crate) id: InstrumentId,
+    pub(crate) name: Arc<str>,
+    pub(crate) partition: i32,
 }
 
-/// Something to be written; what is handed in first is committed first.
+/// Something to write. Records are committed in the order in which the writer accepts them.
 #[derive(Debug)]
-pub enum Item {
-    /// A trade; its instrument's numbers go up from one to the next.
+pub(crate) enum OutboundRecord {
+    /// Numbers of an instrument go up from one trade to the next.
     Trade {
-        /// Whose.
-        of: Instrument,
-        /// Its number.
+        instrument: InstrumentRef,
         seq: i64,
-        /// When it happened.
-        timestamp: Millis,
-        /// The rest.
-        body: Body,
+        timestamp: ExchangeTime,
+        trade: EncodedTrade,
     },
-    /// The instrument goes on behind numbers without a trade.
-    GivenUp {
-        /// Whose.
-        of: Instrument,
+    /// The instrument continues after numbers without a published trade.
+    Skipped {
+        instrument: InstrumentRef,
         /// The last number that was given up.
         last: i64,
-        /// The time of the instrument's last published trade.
-        timestamp: Millis,
-        /// All of the instrument's numbers without a trade.
+        /// The time of the last published trade.
+        timestamp: ExchangeTime,
+        /// All given-up numbers of the instrument.
         holes: Holes,
     },
-    /// What is known of the topic as a whole, once what was handed in before is committed.
-    Topic(Topic),
-    /// Nothing more will come of the instrument.
-    Forget(Arc<str>),
-    /// All trades of the partition up to this time have been handed in.
-    CompleteThrough {
-        /// The partition.
+    /// Valid once all earlier records are committed.
+    TopicState(TopicState),
+    /// The instrument has no more trades; its snapshot is deleted.
+    RemoveInstrument(Arc<str>),
+    /// All trades of the partition up to this time were accepted before.
+    Watermark {
         partition: i32,
-        /// The time.
-        time: Millis,
+        complete_through: ExchangeTime,
     },
-    /// Something from the exchange that cannot be used.
     DeadLetter(DeadLetter),
-}
-
-/// Bytes from the socket, and why they could not be used.
-#[derive(Debug)]
-pub struct DeadLetter {
-    /// Where they came from.
-    pub channel: String,
-    /// What is wrong with them.
-    pub reason: String,
-    /// As they came, at most [`DeadLetter::LONGEST`].
-    pub bytes: Box<[u8]>,
-    /// How many they were.
-    pub length: usize,
-    /// Its share of [`Self::WAITING`], while it waits to be written.
-    pub room: Option<OwnedSemaphorePermit>,
-}
-
-impl DeadLetter {
-    /// What is longer is cut.
-    pub const LONGEST: usize = 512 * 1024;
-    /// Bytes of them that wait to be written, at most.
-    pub const WAITING: usize = 16 * 1024 * 1024;
-
-    /// Likewise of a channel or a reason, which may quote what came: characters.
-    const LONGEST_HEADER: usize = 1_000;
-
-    /// A dead letter of `bytes`.
-    #[must_use]
-    pub fn new(channel: &str, reason: String, bytes: &[u8]) -> Self {
-        let kept = bytes.get(..Self::LONGEST).unwrap_or(bytes);
-        let cut = |mut text: String| {
-            if let Some((at, _)) = text.char_indices().nth(Self::LONGEST_HEADER) {
-                text.truncate(at);
-            }
-            text
-        };
-        Self {
-            channel: cut(channel.to_owned()),
-            reason: cut(reason),
-            bytes: kept.into(),
-            length: bytes.len(),
-            room: None,
-        }
-    }
-
-    /// Waits until there is room for it.
-    #[must_use]
-    pub async fn within(mut self, room: &Arc<Semaphore>) -> Self {
-        let bytes = u32::try_from(self.bytes.len()).expect("the longest fits 32 bits");
-        self.room = room.clone().acquire_many_owned(bytes).await.ok();
-        self
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use tokio::time::timeout;
-
-    use super::*;
-
-    #[tokio::test(start_paused = true)]
-    async fn dead_letters_wait_outside_until_there_is_room_for_their_bytes() {
-        let room = Arc::new(Semaphore::new(DeadLetter::WAITING));
-        let letter = || DeadLetter::new("", String::new(), &[0; DeadLetter::LONGEST]).within(&room);
-        let mut waiting = Vec::new();
-        while let Ok(letter) = timeout(std::time::Duration::from_secs(1), letter()).await {
-            waiting.push(letter);
-        }
-        assert_eq!(waiting.len(), DeadLetter::WAITING / DeadLetter::LONGEST);
-        waiting.pop();
-        drop(letter().await);
-    }
 }
