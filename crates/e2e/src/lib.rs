@@ -9,6 +9,7 @@ pub mod faults;
 pub mod group;
 pub mod ingest;
 pub mod metrics;
+pub mod names;
 pub mod pipeline;
 pub mod postgres;
 pub mod process;
@@ -21,6 +22,7 @@ pub mod topic;
 pub mod unruly;
 pub mod zipkin;
 
+use std::sync::LazyLock;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 pub use stack::Stack;
@@ -41,7 +43,16 @@ pub fn free_port() -> anyhow::Result<u16> {
     anyhow::bail!("no port of {PORTS:?} is free")
 }
 
-/// A GET, by the client that the services use too.
+/// The client that the services use too. It keeps no connection: those of one test would end with its runtime.
+#[must_use]
+pub fn http() -> &'static reqwest::Client {
+    static CLIENT: LazyLock<reqwest::Client> = LazyLock::new(|| {
+        common::http::builder().pool_max_idle_per_host(0).build().expect("the system has certificates")
+    });
+    &CLIENT
+}
+
+/// A GET by that client.
 pub async fn get(url: String) -> anyhow::Result<reqwest::Response> {
-    Ok(common::http::client()?.get(url).send().await?)
+    Ok(http().get(url).send().await?)
 }

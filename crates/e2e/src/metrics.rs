@@ -2,6 +2,28 @@
 
 use common::metrics::SECONDS;
 
+/// A service's metrics at a moment, in the text form of `/metrics`.
+#[derive(Debug, Clone, Default)]
+pub struct Scrape(pub String);
+
+impl Scrape {
+    /// The value of the metric of that name, with its labels if it has any; `None` if it is not there.
+    #[must_use]
+    pub fn get(&self, name: &str) -> Option<f64> {
+        self.0.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' ')?.trim().parse().ok())
+    }
+
+    /// The sum over all labels of the counter of that name; one that is not there is 0.
+    #[must_use]
+    pub fn count(&self, name: &str) -> u64 {
+        let of = |line: &str| {
+            let (labels, value) = line.strip_prefix(name)?.rsplit_once(' ')?;
+            if labels.is_empty() || labels.starts_with('{') { value.parse::<u64>().ok() } else { None }
+        };
+        self.0.lines().filter_map(of).sum()
+    }
+}
+
 /// The one in the middle of some rounds: what other work did to single ones does not count.
 #[must_use]
 pub fn median(rounds: impl IntoIterator<Item = f64>) -> f64 {
@@ -60,6 +82,15 @@ impl Histogram {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_metric_is_told_from_others_whose_names_begin_alike_and_added_up_over_its_labels() {
+        let shown = Scrape("x_total{a=\"1\"} 2\nx_total{a=\"2\"} 3\nx_totals 9\ny 4\n".to_owned());
+        assert_eq!((shown.get("y"), shown.get("x_total")), (Some(4.0), None));
+        assert_eq!(shown.get("x_total{a=\"2\"}"), Some(3.0));
+        let counts = ["x_total", "y", "z"].map(|name| shown.count(name));
+        assert_eq!(counts, [5, 4, 0]);
+    }
 
     #[test]
     fn quantiles_lie_evenly_within_a_bucket() {

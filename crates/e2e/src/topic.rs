@@ -78,6 +78,49 @@ impl<T: DeserializeOwned> Topic<T> {
     }
 }
 
+/// Keys and values of a topic's first partition as they are, committed ones only.
+pub fn raw_values(stack: &Stack, topic: &str) -> anyhow::Result<Vec<(String, Vec<u8>)>> {
+    let consumer = config(&stack.kafka()?, "e2e", &Role::Reader).create()?;
+    let messages = committed(&consumer, topic, 0)?;
+    let text = |bytes: Option<&[u8]>| String::from_utf8_lossy(bytes.unwrap_or_default()).into_owned();
+    let value = |message: &OwnedMessage| message.payload().unwrap_or_default().to_vec();
+    Ok(messages.iter().map(|message| (text(message.key()), value(message))).collect())
+}
+
+/// Every committed record of a partition that is there now.
+fn committed(consumer: &BaseConsumer, topic: &str, partition: i32) -> anyhow::Result<Vec<OwnedMessage>> {
+    let mut messages = Vec::new();
+    let mut assignment = TopicPartitionList::new();
+    assignment.add_partition_offset(topic, partition, Offset::Beginning)?;
+    let (_, end) = consumer.fetch_watermarks(topic, partition, TIMEOUT)?;
+    if end == 0 {
+        return Ok(messages);
+    }
+    consumer.assign(&assignment)?;
+    let mut deadline = Instant::now() + TIMEOUT;
+    // Markers of transactions take offsets too, so the position tells the end, not the last record.
+    while position(consumer)? < end {
+        if Instant::now() > deadline {
+            bail!("{topic} partition {partition}: no end at {end}, at {}", position(consumer)?);
+        }
+        let Some(message) = consumer.poll(Duration::from_millis(50)) else { continue };
+        let message = message?.detach();
+        deadline = Instant::now() + TIMEOUT;
+        if message.offset() >= end {
+            break;
+        }
+        messages.push(message);
+    }
+    Ok(messages)
+}
+
+fn position(consumer: &BaseConsumer) -> anyhow::Result<i64> {
+    Ok(match consumer.position()?.elements().first().map(TopicPartitionListElem::offset) {
+        Some(Offset::Offset(next)) => next,
+        _ => 0,
+    })
+}
+
 struct Reader<T> {
     topic: String,
     consumer: BaseConsumer,
@@ -89,38 +132,13 @@ struct Reader<T> {
 
 impl<T: DeserializeOwned> Reader<T> {
     async fn partition(&mut self, partition: i32) -> anyhow::Result<()> {
-        let mut assignment = TopicPartitionList::new();
-        assignment.add_partition_offset(&self.topic, partition, Offset::Beginning)?;
-        let (_, end) = self.consumer.fetch_watermarks(&self.topic, partition, TIMEOUT)?;
-        if end == 0 {
-            return Ok(());
-        }
-        self.consumer.assign(&assignment)?;
-        let mut deadline = Instant::now() + TIMEOUT;
-        // Markers of transactions take offsets too, so the position tells the end, not the last record.
-        while self.position()? < end {
-            if Instant::now() > deadline {
-                bail!("{} partition {partition}: no end at {end}, at {}", self.topic, self.position()?);
-            }
-            let Some(message) = self.consumer.poll(Duration::from_millis(50)) else { continue };
-            let message = message?.detach();
-            deadline = Instant::now() + TIMEOUT;
-            if message.offset() >= end {
-                break;
-            }
+        for message in committed(&self.consumer, &self.topic, partition)? {
             match self.value(&message).await? {
                 Some(value) => self.records.push(record(&message, value)?),
                 None => self.undecodable.push(record(&message, ())?),
             }
         }
         Ok(())
-    }
-
-    fn position(&self) -> anyhow::Result<i64> {
-        Ok(match self.consumer.position()?.elements().first().map(TopicPartitionListElem::offset) {
-            Some(Offset::Offset(next)) => next,
-            _ => 0,
-        })
     }
 
     async fn value(&mut self, message: &OwnedMessage) -> anyhow::Result<Option<T>> {

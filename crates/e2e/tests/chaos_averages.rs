@@ -16,11 +16,13 @@ use std::time::{Duration, Instant};
 use averages::{Settings, Topics};
 use e2e::Stack;
 use e2e::faults::{Action, chance, time_asked};
+use e2e::names::PARTITIONS_RESTORED;
 use e2e::pipeline::Pipeline;
-use e2e::process::Process;
+use e2e::process::{Process, Signal};
 use e2e::published::now;
 use e2e::unruly::{Load, Unruliness};
 use fastrand::Rng;
+use tokio::runtime::Handle;
 
 /// Faults of the short run.
 const FAULTS: usize = 36;
@@ -28,6 +30,8 @@ const FAULTS: usize = 36;
 const PATIENCE: Duration = Duration::from_secs(300);
 /// For so long after Kafka was away whoever is asked to stop may find that he cannot commit within the deadline, and end with 1.
 const RECOVERY: Duration = Duration::from_secs(60);
+/// A process that is live answers at once; who waits longer gives others the time to become live before they are killed.
+const SCRAPE_WITHIN: Duration = Duration::from_millis(100);
 /// Past the session's timeout, so that partitions move.
 const LONG_STOP: Duration = Duration::from_millis(7_500);
 const MOST_PROCESSES: usize = 4;
@@ -37,8 +41,6 @@ const HOUR: i64 = 3_600_000;
 /// How far behind the clock event time begins. Kafka forgets producers whose records are a day old when it starts again
 /// (producer.id.expiration.ms goes by their timestamps), and then takes twice what the test's own writer sends twice.
 const BEGIN: i64 = 22 * HOUR;
-/// What one says that ends because another has taken its name.
-const FENCED: &str = "fenced: another process has joined";
 
 /// Two groups side by side, with windows of their own; the first one's are longer than the time between two faults, event time running
 /// twenty times as fast, so that each restart has slices to rebuild.
@@ -129,11 +131,15 @@ struct Fleet {
     settings: Settings,
     processes: BTreeMap<usize, Process>,
     outages: Outages,
+    runtime: Handle,
+    /// How often processes that were taken out had restored a partition.
+    restores: u64,
 }
 
 impl Fleet {
-    fn new(pipeline: Pipeline, settings: Settings, outages: &Outages) -> Self {
-        Self { pipeline, settings, processes: BTreeMap::new(), outages: outages.clone() }
+    fn new(pipeline: Pipeline, settings: Settings, (outages, runtime): (&Outages, &Handle)) -> Self {
+        let (outages, runtime) = (outages.clone(), runtime.clone());
+        Self { pipeline, settings, processes: BTreeMap::new(), outages, runtime, restores: 0 }
     }
 
     /// The windows come from a file, the rest from the environment.
@@ -165,23 +171,32 @@ impl Fleet {
 
     fn end(&mut self, member: usize) {
         self.supervise();
-        let process = self.processes.remove(&member).unwrap();
-        process.signal("TERM").unwrap();
-        let status = process.end(PATIENCE).unwrap();
-        let said = self.last_words();
-        let excused = self.outages.is_recent()
-            && status.code() == Some(1)
-            && (said.contains("did not stop within shutdown_deadline") || said.contains(FENCED));
-        assert!(status.success() || excused, "asked to stop: {status}, see {}", self.file("log").display());
+        let process = self.take(member);
+        process.signal(Signal::SIGTERM).unwrap();
+        let ended = process.end(PATIENCE).unwrap();
+        let excused = self.outages.is_recent() && (ended.is_overdue() || ended.is_fenced());
+        assert!(
+            ended.status.success() || excused,
+            "asked to stop: {ended:?}, see {}",
+            self.file("log").display()
+        );
         if excused {
-            println!("asked to stop after Kafka was away: {said}");
+            println!("asked to stop after Kafka was away: {}", ended.error);
         }
     }
 
-    /// What one of them said last on ending.
-    fn last_words(&self) -> String {
-        let said = std::fs::read_to_string(self.file("log")).unwrap();
-        said.lines().rev().find(|line| line.starts_with("agg-producer: ")).unwrap_or_default().to_owned()
+    /// Takes a process out of the fleet, to end it; how often it restored partitions is remembered.
+    fn take(&mut self, member: usize) -> Process {
+        let process = self.processes.remove(&member).unwrap();
+        self.restores += self.restored(&process);
+        process
+    }
+
+    /// How often a process made a partition live after records were read again; nothing if it is too young to answer.
+    fn restored(&self, process: &Process) -> u64 {
+        let scrape =
+            async { tokio::time::timeout(SCRAPE_WITHIN, process.metrics()).await.unwrap_or_default() };
+        self.runtime.block_on(scrape).count(PARTITIONS_RESTORED)
     }
 
     /// What ended is started again, as a supervisor would, but nothing may end by anything else than a fence: when Kafka goes away
@@ -189,23 +204,15 @@ impl Fleet {
     fn supervise(&mut self) {
         let mut ended = Vec::new();
         for (member, process) in &mut self.processes {
-            ended.extend(process.ended().unwrap().map(|status| (*member, status)));
+            ended.extend(process.ended().unwrap().map(|ended| (*member, ended)));
         }
-        for (member, status) in ended {
-            let fenced = self.last_words().contains(FENCED);
+        for (member, ended) in ended {
             let log = self.file("log");
-            let log = log.display();
-            assert!(status.code() == Some(1) && fenced, "process {member} ended with {status}, see {log}");
+            assert!(ended.is_fenced(), "process {member}: {ended:?}, see {}", log.display());
             println!("fenced off by itself and started again");
             self.processes.remove(&member);
             self.start(member);
         }
-    }
-
-    /// How often state was rebuilt from records, by what its processes said.
-    fn restores(&self) -> usize {
-        let said = std::fs::read_to_string(self.file("log")).unwrap();
-        said.lines().filter(|line| line.contains("\"live\"") && !line.contains("\"records\":0,")).count()
     }
 
     /// The one that is left of two of the same name. Mostly that is the younger one; but if both wait for Kafka to come back, it is
@@ -214,9 +221,8 @@ impl Fleet {
         let until = Instant::now() + PATIENCE;
         loop {
             let ended = [older.ended().unwrap(), younger.ended().unwrap()];
-            if let Some(status) = ended.into_iter().flatten().next() {
-                let fenced = self.last_words().contains(FENCED);
-                assert!(status.code() == Some(1) && fenced, "{status}, see {}", self.file("log").display());
+            if let Some(end) = ended.iter().flatten().next() {
+                assert!(end.is_fenced(), "{end:?}, see {}", self.file("log").display());
                 return if ended[0].is_some() { younger } else { older };
             }
             assert!(Instant::now() < until, "two of the same name, see {}", self.file("log").display());
@@ -229,7 +235,7 @@ impl Fleet {
         match fault {
             Fault::Kill => {
                 // Dropped is killed.
-                drop(self.processes.remove(&member).unwrap());
+                drop(self.take(member));
                 self.start(member);
             }
             Fault::Restart => {
@@ -238,9 +244,9 @@ impl Fleet {
             }
             Fault::Freeze => {
                 let process = self.processes.get(&member).unwrap();
-                process.signal("STOP").unwrap();
+                process.signal(Signal::SIGSTOP).unwrap();
                 wait(LONG_STOP);
-                process.signal("CONT").unwrap();
+                process.signal(Signal::SIGCONT).unwrap();
             }
             Fault::More => {
                 let Some(free) = (0..MOST_PROCESSES).find(|member| !self.processes.contains_key(member))
@@ -378,8 +384,8 @@ fn whatever_breaks_each_window_is_published_once_and_right_to_the_last_bit() {
     let mut load = Load::new(&pipeline, 200, unruliness, now() - BEGIN).unwrap();
     let outages = Outages::default();
     let mut fleets = [
-        Fleet::new(pipeline.clone(), FIRST, &outages),
-        Fleet::new(pipeline.beside("second"), SECOND, &outages),
+        Fleet::new(pipeline.clone(), FIRST, (&outages, runtime.handle())),
+        Fleet::new(pipeline.beside("second"), SECOND, (&outages, runtime.handle())),
     ];
     fleets.iter_mut().for_each(|fleet| fleet.start(0));
 
@@ -422,9 +428,9 @@ fn whatever_breaks_each_window_is_published_once_and_right_to_the_last_bit() {
         let members: Vec<usize> = fleet.processes.keys().copied().collect();
         members.into_iter().for_each(|member| fleet.end(member));
         let compared = topics.compare(&fleet.settings);
-        let restores = fleet.restores();
+        let restores = fleet.restores;
         println!("{}: {compared:?}; lost 0, doubled 0; {restores} restores", fleet.pipeline.group());
-        assert!(restores >= faults / 4, "{restores} restores for {faults} faults prove nothing");
+        assert!(restores >= faults as u64 / 4, "{restores} restores for {faults} faults prove nothing");
         assert_eq!(
             compared.trades + compared.undecodable,
             load.written,

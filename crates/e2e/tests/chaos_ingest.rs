@@ -14,6 +14,7 @@ use deribit_sim::faults::Kind;
 use e2e::faults::{Action, chance, time_asked};
 use e2e::group::has_read;
 use e2e::ingest::{Ingest, PATIENCE};
+use e2e::process::Signal;
 use e2e::topic::Topic;
 use raw_producer::deribit::events;
 use raw_producer::ingest::engine;
@@ -279,7 +280,7 @@ async fn whatever_breaks_at_once_and_however_often_the_producer_is_killed_every_
             let which = done.kills / 10 % 3;
             strike(&mut ingest, &mut done, (which, away)).await;
         }
-        producer.signal("KILL").unwrap();
+        producer.signal(Signal::SIGKILL).unwrap();
         drop(producer);
         done.kills += 1;
     }

@@ -14,8 +14,9 @@ use std::time::{Duration, Instant};
 
 use averages::{Compared, Settings, Topics};
 use e2e::Stack;
+use e2e::names::{PARTITIONS_LIVE, REJOINS};
 use e2e::pipeline::Pipeline;
-use e2e::process::{Process, folder_with_points};
+use e2e::process::{Process, Signal, folder_with_points};
 use e2e::published::now;
 use e2e::unruly::{Load, Unruliness};
 use tokio::runtime::Runtime;
@@ -108,7 +109,7 @@ impl Bed {
             ended = process.ended().unwrap();
             ended.is_some()
         });
-        assert_eq!(ended.and_then(|status| status.signal()), Some(SIGABRT), "{ended:?}");
+        assert_eq!(ended.as_ref().and_then(|ended| ended.status.signal()), Some(SIGABRT), "{ended:?}");
     }
 
     /// Runs until everything is read.
@@ -118,16 +119,13 @@ impl Bed {
 
     fn read_all_by(&self, process: Process) {
         self.pipeline.wait_until_read().unwrap();
-        process.signal("TERM").unwrap();
-        assert!(process.end(PATIENCE).unwrap().success(), "see {}", self.log().display());
+        process.signal(Signal::SIGTERM).unwrap();
+        assert!(process.end(PATIENCE).unwrap().status.success(), "see {}", self.log().display());
     }
 
-    fn said(&self, what: &str) -> bool {
-        self.times_said(what) > 0
-    }
-
-    fn times_said(&self, what: &str) -> usize {
-        std::fs::read_to_string(self.log()).unwrap_or_default().matches(what).count()
+    /// The sum over all labels of a process's metric.
+    fn metric(&self, process: &Process, name: &str) -> u64 {
+        self.runtime.block_on(process.metrics()).count(name)
     }
 
     /// Stops with its records written but not committed; another of its name takes its place and goes on; then it wakes up.
@@ -137,8 +135,8 @@ impl Bed {
         let before = self.pipeline.committed().unwrap();
         let heir = self.start(None);
         self.write_until(|bed| bed.pipeline.committed().unwrap() > before);
-        zombie.signal("CONT").unwrap();
-        assert_eq!(zombie.end(PATIENCE).unwrap().code(), Some(FENCED));
+        zombie.signal(Signal::SIGCONT).unwrap();
+        assert_eq!(zombie.end(PATIENCE).unwrap().status.code(), Some(FENCED));
         heir
     }
 
@@ -197,12 +195,12 @@ fn one_that_lost_its_partitions_while_it_wrote_aborts_that_and_goes_on_with_what
     // Under another name: nothing but its session tells that the first one is gone.
     let heir = bed.start_as("1", None);
     bed.write_until(|bed| bed.pipeline.committed().unwrap() > before);
-    let assigned = bed.times_said("\"assigned\"");
-    lost.signal("CONT").unwrap();
-    bed.write_until(|bed| bed.times_said("\"assigned\"") > assigned);
+    lost.signal(Signal::SIGCONT).unwrap();
+    // First it had both partitions; then it is given one, or both.
+    bed.write_until(|bed| bed.metric(&lost, PARTITIONS_LIVE) > 2);
     println!("{:?}", bed.outcome(Some(lost)).unwrap());
-    heir.signal("TERM").unwrap();
-    assert!(heir.end(PATIENCE).unwrap().success());
+    heir.signal(Signal::SIGTERM).unwrap();
+    assert!(heir.end(PATIENCE).unwrap().status.success());
 }
 
 #[test]
@@ -216,11 +214,11 @@ fn a_partition_whose_member_ends_between_a_rebalances_two_rounds_gets_an_owner_a
     bed.write_until_aborted(gives_up);
     // Static, so that its coming back moves nothing.
     let back = bed.start(None);
-    bed.write_until(|bed| bed.said("partitions have no owner: joining the group again"));
+    bed.write_until(|bed| bed.metric(&back, REJOINS) + bed.metric(&newcomer, REJOINS) > 0);
     // Reads every partition to its end.
     println!("{:?}", bed.outcome(Some(back)).unwrap());
-    newcomer.signal("TERM").unwrap();
-    assert!(newcomer.end(PATIENCE).unwrap().success());
+    newcomer.signal(Signal::SIGTERM).unwrap();
+    assert!(newcomer.end(PATIENCE).unwrap().status.success());
 }
 
 #[test]
@@ -238,10 +236,20 @@ fn without_the_transaction_a_later_start_finds_two_candles_of_a_slice_and_goes_n
     // Within one window.
     (0..5).for_each(|_| bed.write());
     let ended = bed.start(Some("filled:1")).end(PATIENCE).unwrap();
-    assert_eq!(ended.signal(), Some(SIGABRT));
+    assert_eq!(ended.status.signal(), Some(SIGABRT));
     bed.read_all();
-    assert_eq!(bed.start(None).end(PATIENCE).unwrap().code(), Some(REFUSED));
-    assert!(bed.said("there are two candles of"), "see {}", bed.log().display());
+    let ended = bed.start(None).end(PATIENCE).unwrap();
+    assert_eq!(ended.status.code(), Some(REFUSED));
+    let topics = bed.runtime.block_on(Topics::read(&bed.pipeline.stack, &bed.pipeline.topics));
+    let twice = topics.candles_there_twice();
+    assert!(
+        twice
+            .iter()
+            .any(|(instrument, end)| ended.error.contains(instrument)
+                && ended.error.contains(&end.to_string())),
+        "none of {twice:?} is named: {}",
+        ended.error
+    );
 }
 
 #[test]

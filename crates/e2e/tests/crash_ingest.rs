@@ -5,7 +5,7 @@ use std::os::unix::process::ExitStatusExt as _;
 use std::time::{Duration, Instant};
 
 use e2e::ingest::{Ingest, PATIENCE};
-use e2e::process::{Process, folder_with_points};
+use e2e::process::{Process, Signal, folder_with_points};
 use tokio::time::sleep;
 
 /// Passed once at a start.
@@ -32,7 +32,7 @@ async fn a_sleeper_wakes_up(ingest: &mut Ingest) -> anyhow::Result<(Process, Pro
     ingest.watch_another()?;
     let heir = ingest.produce()?;
     ingest.until_whole().await?;
-    sleeper.signal("CONT")?;
+    sleeper.signal(Signal::SIGCONT)?;
     Ok((sleeper, heir))
 }
 
@@ -40,7 +40,7 @@ async fn a_sleeper_wakes_up(ingest: &mut Ingest) -> anyhow::Result<(Process, Pro
 async fn a_producer_that_wakes_up_after_another_took_over_writes_nothing_more() {
     let mut ingest = Ingest::open("sleeper", "", &[]).await.unwrap();
     let (sleeper, heir) = a_sleeper_wakes_up(&mut ingest).await.unwrap();
-    assert_eq!(sleeper.end(PATIENCE).unwrap().code(), Some(1));
+    assert_eq!(sleeper.end(PATIENCE).unwrap().status.code(), Some(1));
     let through = ingest.until_whole().await.unwrap();
     Ingest::stop(heir).unwrap();
     println!("{:?}", ingest.compare(through).await.unwrap());
@@ -74,7 +74,7 @@ async fn a_producer_that_ends_at_any_point_around_a_lasting_step_leaves_nothing_
     let mut ends = 0;
     for (point, times) in once.chain(more) {
         ingest.arm(point, times);
-        let status = ingest.produce().unwrap().end(PATIENCE).unwrap();
+        let status = ingest.produce().unwrap().end(PATIENCE).unwrap().status;
         assert_eq!(status.signal(), Some(SIGABRT), "{point}:{times} ended with {status}");
         ends += 1;
     }

@@ -83,7 +83,7 @@ async fn records_without_a_row_are_counted_by_reason_and_looked_for_among_the_de
     let output = run_to_end("jdbc-sink", &["verify", "--json", "--wait", "1s"], &environment).unwrap();
     let said = String::from_utf8_lossy(&output.stderr);
     assert_eq!(output.status.code(), Some(1), "{said}");
-    assert!(said.contains("topics and tables are not the same"), "{said}");
+    assert!(said.lines().any(|line| line.starts_with("jdbc-sink: ")), "no last words: {said}");
     let report: Value = serde_json::from_slice(&output.stdout).unwrap();
     let pair = &report["pairs"][0];
     let expected =

@@ -15,7 +15,7 @@ use deribit_sim::Simulator;
 use deribit_sim::faults::Kind;
 use deribit_sim::market::Millis;
 
-use crate::process::Process;
+use crate::process::{Process, Signal};
 use crate::{Stack, free_port};
 
 pub use compare::Compared;
@@ -129,11 +129,6 @@ impl Ingest {
         Ok(())
     }
 
-    /// What its producers have logged.
-    pub fn logged(&self) -> anyhow::Result<String> {
-        Ok(std::fs::read_to_string(self.log("producer"))?)
-    }
-
     /// The stack.
     #[must_use]
     pub fn stack(&self) -> &Stack {
@@ -242,9 +237,9 @@ impl Ingest {
 
     /// Ends a service as `make down` does; it commits what it has.
     pub fn stop(service: Process) -> anyhow::Result<()> {
-        service.signal("TERM")?;
-        let status = service.end(PATIENCE)?;
-        ensure!(status.success(), "it ended with {status}");
+        service.signal(Signal::SIGTERM)?;
+        let ended = service.end(PATIENCE)?;
+        ensure!(ended.status.success(), "{ended:?}");
         Ok(())
     }
 }

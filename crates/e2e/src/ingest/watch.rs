@@ -51,6 +51,15 @@ impl Ingest {
         Ok(())
     }
 
+    /// The producer whose the topic is by the newest record that says so.
+    pub fn owner(&self) -> anyhow::Result<String> {
+        let records = crate::topic::raw_values(&self.stack, &format!("{}.sequences", self.topic))?;
+        let (_, newest) = records.iter().rfind(|(key, _)| key == ":owner").context("no owner")?;
+        let owner: serde_json::Value = serde_json::from_slice(newest)?;
+        let owner = owner.get("owner").and_then(serde_json::Value::as_str);
+        Ok(owner.context("no name")?.to_owned())
+    }
+
     async fn admin(&self, path: &str) -> anyhow::Result<reqwest::Response> {
         crate::get(format!("http://127.0.0.1:{}/{path}", self.admin)).await
     }

@@ -85,6 +85,14 @@ impl Topics {
         self.late.len()
     }
 
+    /// Slices of which there is more than one candle, by instrument and end.
+    pub(crate) fn candles_there_twice(&self) -> BTreeSet<(String, i64)> {
+        let mut once = BTreeSet::new();
+        let keys =
+            self.candles.iter().map(|record| (record.value.instrument_name.to_string(), record.value.end));
+        keys.filter(|key| !once.insert(key.clone())).collect()
+    }
+
     /// How many averages there are once everything has been processed.
     pub(crate) fn averages_to_come(&self, settings: &Settings) -> usize {
         self.expected(settings).averages.len()

@@ -10,12 +10,15 @@ use common::avro::schema::MOVING_AVERAGE;
 use common::config::SchemaRegistryConfig;
 use common::model::Trade;
 use e2e::faults::Action;
+use e2e::names::{CONNECT_UP, CONNECTOR_STATE, TASK_STATE};
 use e2e::published::{Publisher, average, now, trade};
 use e2e::sink::Sink;
 use reqwest::Method;
 use serde_json::{Value, json};
 
 const TRADES: &str = "/connectors/kstream-trades";
+/// 1 while a record, or the table, keeps the connector from going on.
+const REFUSED: &str = "jdbc_sink_refused{connector=\"kstream-trades\"}";
 
 /// One kind of fault.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -81,9 +84,14 @@ impl Fault {
     }
 }
 
-async fn waits_for(sink: &Sink, sign: &str) -> anyhow::Result<()> {
-    let seen = async || Ok(sink.ready().await?.is_some_and(|text| text.contains(sign)));
-    sink.until(&format!("/ready says {sign}"), seen).await
+/// Waits until a metric of the connector of the trades, or one without labels, is so high.
+async fn shows(sink: &Sink, metric: &str, value: f64) -> anyhow::Result<()> {
+    sink.until(&format!("{metric} {value}"), async || Ok(sink.metric(metric).await? == Some(value))).await
+}
+
+/// Waits until the connector of the trades is in that state.
+async fn connector_is(sink: &Sink, state: &str) -> anyhow::Result<()> {
+    shows(sink, &format!("{CONNECTOR_STATE}{{connector=\"kstream-trades\",state=\"{state}\"}}"), 1.0).await
 }
 
 /// Both connectors run.
@@ -108,14 +116,20 @@ async fn applied_again(sink: &Sink, before: f64) -> anyhow::Result<()> {
 async fn postgres_killed_and_away(sink: &Sink, outage: Duration) -> anyhow::Result<()> {
     sink.stack.fault(Action::Kill, "postgres")?;
     sink.stack.fault(Action::Stop, "postgres")?;
-    waits_for(sink, "FAILED").await?;
+    let failed = ["kstream-trades", "kstream-moving-averages"]
+        .map(|connector| format!("{TASK_STATE}{{connector=\"{connector}\",task=\"0\",state=\"FAILED\"}}"));
+    sink.until("a task has failed", async || {
+        let states = [sink.metric(&failed[0]).await?, sink.metric(&failed[1]).await?];
+        Ok(states.contains(&Some(1.0)))
+    })
+    .await?;
     tokio::time::sleep(outage).await;
     sink.stack.fault(Action::Start, "postgres")
 }
 
 async fn connect_killed(sink: &Sink) -> anyhow::Result<()> {
     sink.stack.fault(Action::Kill, "connect")?;
-    waits_for(sink, "does not answer").await?;
+    shows(sink, CONNECT_UP, 0.0).await?;
     sink.stack.fault(Action::Start, "connect")
 }
 
@@ -226,7 +240,7 @@ async fn connector_changed(sink: &Sink) -> anyhow::Result<()> {
 
 async fn connector_paused(sink: &Sink) -> anyhow::Result<()> {
     sink.connect(Method::PUT, &format!("{TRADES}/pause")).await?;
-    waits_for(sink, "PAUSED").await?;
+    connector_is(sink, "PAUSED").await?;
     sink.connect(Method::PUT, &format!("{TRADES}/resume")).await?;
     well(sink).await
 }
@@ -247,14 +261,14 @@ async fn config_topic_lost(sink: &Sink) -> anyhow::Result<()> {
 
 /// A table that takes no trade that is sold: told with the record's place, and not hammered.
 async fn record_refused(sink: &Sink) -> anyhow::Result<()> {
-    const REFUSED: &str = "jdbc_sink_refused{connector=\"kstream-trades\"}";
     const RESTARTS: &str = "jdbc_sink_restarts_total{connector=\"kstream-trades\"}";
     let client = sink.database().await?;
     client
         .batch_execute("ALTER TABLE trades ADD CONSTRAINT by_hand CHECK (direction <> 'sell') NOT VALID")
         .await?;
-    waits_for(sink, "postgres refuses the record of").await?;
-    ensure!(sink.metric(REFUSED).await? == Some(1.0), "the metric does not say so");
+    shows(sink, REFUSED, 1.0).await?;
+    let ready = sink.ready().await?.unwrap_or_default();
+    ensure!(ready.contains(&sink.trades), "/ready does not name the record's topic: {ready}");
     let (_, status) = sink.ask(&["status", "--json"])?;
     ensure!(status["connectors"][0]["obstacle"]["kind"] == "record", "status does not say so: {status:#}");
     let restarts = sink.metric(RESTARTS).await?;
@@ -273,13 +287,17 @@ async fn record_unstorable(sink: &Sink) -> anyhow::Result<()> {
         Trade { liquidation: Some("\0".into()), instrument_name: "NUL".into(), ..trade(0, now()) };
     publisher.trade(&unstorable)?;
     publisher.flush()?;
-    waits_for(sink, ", column liquidation: invalid byte sequence").await?;
-    let told = sink.ready().await?.unwrap_or_default();
-    let number = |behind: &str| -> anyhow::Result<String> {
-        let (_, rest) = told.split_once(behind).with_context(|| told.clone())?;
-        Ok(rest.chars().take_while(char::is_ascii_digit).collect())
-    };
-    let (partition, offset) = (number("in partition ")?, number("at offset ")?);
+    shows(sink, REFUSED, 1.0).await?;
+    let ready = sink.ready().await?.unwrap_or_default();
+    let (_, status) = sink.ask(&["status", "--json"])?;
+    let obstacle = &status["connectors"][0]["obstacle"];
+    let detail = obstacle["detail"].as_str().unwrap_or_default();
+    ensure!(obstacle["topic"] == sink.trades && obstacle["column"] == "liquidation", "{status:#}");
+    ensure!(detail.contains("invalid byte sequence"), "{status:#}");
+    let (partition, offset) = (obstacle["partition"].to_string(), obstacle["offset"].to_string());
+    for name in [&sink.trades, &partition, &offset, "liquidation", detail] {
+        ensure!(ready.contains(name), "{name:?} is not in what /ready says: {ready}");
+    }
     let place = ["--topic", &sink.trades, "--partition", &partition, "--offset", &offset];
     let output = sink.run(&[&["pass-over"], &place[..]].concat())?;
     ensure!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));

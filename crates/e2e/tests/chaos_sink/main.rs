@@ -28,10 +28,8 @@ const OLD: u64 = 100;
 /// Started again if it has ended, as a supervisor would, but nothing may end it but a fence: when Kafka goes away while it joins its
 /// group, it may ask twice, and be fenced off by itself.
 fn supervised(mut aggregator: Process, ingest: &Ingest) -> Process {
-    let Some(status) = aggregator.ended().unwrap() else { return aggregator };
-    let log = std::env::temp_dir().join(format!("{}.averages.log", ingest.topic()));
-    let fenced = std::fs::read_to_string(&log).unwrap().contains("fenced: another process has joined");
-    assert!(status.code() == Some(1) && fenced, "the aggregator ended with {status}, see {}", log.display());
+    let Some(ended) = aggregator.ended().unwrap() else { return aggregator };
+    assert!(ended.is_fenced(), "the aggregator: {ended:?}");
     println!("the aggregator was fenced off by itself and is started again");
     ingest.aggregate().unwrap()
 }
@@ -119,29 +117,25 @@ async fn old_rows_go_and_are_not_missed(sink: &Sink, (old, all): (u64, u64)) {
 /// With 78, and words that say what it is.
 async fn what_was_changed_by_hand_is_refused(sink: &Sink) {
     let client = sink.database().await.unwrap();
-    for (change, back, said) in [
+    for (change, back, names) in [
         (
             "ALTER TABLE trades DROP CONSTRAINT trades_pkey",
             "ALTER TABLE trades ADD PRIMARY KEY (instrument_name, trade_seq)",
-            "was changed by hand: its primary key is ()",
+            &["trades", "()"][..],
         ),
         (
             "INSERT INTO refinery_schema_history SELECT 9999, 'later', applied_on, checksum \
              FROM refinery_schema_history WHERE version = 1",
             "DELETE FROM refinery_schema_history WHERE version = 9999",
-            "is ahead: it has migration V9999__later",
+            &["V9999__later"],
         ),
-        (
-            "UPDATE refinery_schema_history SET checksum = '1' WHERE version = 1",
-            "SELECT 1",
-            "was migrated by another V1__",
-        ),
+        ("UPDATE refinery_schema_history SET checksum = '1' WHERE version = 1", "SELECT 1", &["V1__"]),
     ] {
         client.batch_execute(change).await.unwrap();
         let output = sink.run(&[]).unwrap();
-        let words = String::from_utf8_lossy(&output.stderr).into_owned();
-        assert_eq!(output.status.code(), Some(78), "{words}");
-        assert!(words.contains(said), "{words}");
+        let error = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!(output.status.code(), Some(78), "{error}");
+        assert!(names.iter().all(|name| error.contains(name)), "{names:?} are not in: {error}");
         client.batch_execute(back).await.unwrap();
     }
 }
