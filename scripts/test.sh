@@ -59,24 +59,16 @@ step "unit and mock-cluster tests" cargo test --locked --workspace --features ra
 step "packages" scripts/native/prepare.sh sim
 step "release build, downloads" scripts/native/build.sh
 step "servers" scripts/servers.sh 7>&-
-step "real servers: what is refused" e2e refusals
-step "real servers: where averages begin" e2e start_points
-step "real servers: transactions that Kafka leaves open" e2e hanging_transactions
-step "real servers: who comes and goes" e2e rebalances
-step "real servers: every trade once" e2e every_trade_once
 step "dev build with failpoints" cargo build --locked --workspace --features e2e/real-servers
-step "real servers: every trade once, wherever the producer ends" e2e crash_ingest
-step "real servers: every trade once, whatever breaks" e2e chaos_ingest
-step "real servers: averages, wherever the aggregator ends" e2e crash_averages
-step "real servers: averages, whatever crashes" e2e chaos_averages
-step "real servers: rows, whatever breaks" e2e chaos_sink
+step "real servers: suites side by side" e2e parallel:: --test-threads=3
+step "real servers: suites that stop servers" e2e exclusive:: --test-threads=1
 step "pipeline on the simulator" env FEED=sim scripts/run.sh 7>&-
-step "real servers: running" e2e running
+step "real servers: running" e2e pipeline_running
 step "status" all_well
 step "another feed is refused" refused_with "$EXIT_CONFIG" env FEED=live scripts/run.sh
 step "pause" scripts/pause.sh
-step "real servers: at rest" e2e at_rest
-step "real servers: the proof" e2e sink
+step "real servers: at rest" e2e pipeline_paused
+step "real servers: the proof" e2e pipeline_verify
 step "make run goes on" scripts/run.sh 7>&-
 step "status" all_well
 step "down" nothing_left

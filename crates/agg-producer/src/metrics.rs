@@ -59,10 +59,12 @@ pub struct AggregatorMetrics {
     late: Counter,
     undecodable: Counter,
     restored: Counter,
+    rebuilt: Counter,
     restore_time: Histogram,
     transaction_time: Histogram,
     aborted: Counter,
     rebalances: Family<RebalanceLabels, Counter>,
+    rejoins: Counter,
     ownerless: Gauge,
     lag: Family<PartitionLabels, Gauge>,
     behind: Family<PartitionLabels, FloatGauge>,
@@ -83,11 +85,17 @@ impl AggregatorMetrics {
             late: metrics.counter("late_trades", "Trades whose slice had closed"),
             undecodable: metrics.counter("undecodable_records", "Records set aside in the dead-letter topic"),
             restored: metrics.counter("restored_records", "Records read again to rebuild state"),
+            rebuilt: metrics.counter(
+                "partitions_restored",
+                "Times that a partition became live after records of it were read again",
+            ),
             restore_time: metrics.seconds("restore_seconds", "Assignment of a partition until it is live"),
             transaction_time: metrics
                 .seconds("transaction_seconds", "Begin of a transaction until it is committed"),
             aborted: metrics.counter("transactions_aborted", "Transactions that were not committed"),
             rebalances: metrics.family("rebalances", "Times that partitions came or went, by kind"),
+            rejoins: metrics
+                .counter("rejoins", "Times that the group was joined again, as partitions had no owner"),
             ownerless: metrics.gauge("ownerless_partitions", "Partitions that no member of the group has"),
             lag: metrics.family("lag", "Records behind the end of the partition that may be read"),
             behind: metrics.family("stream_time_behind_seconds", "Wall clock less stream time"),
@@ -106,8 +114,9 @@ impl AggregatorMetrics {
         self.restored.inc();
     }
 
-    /// A partition is live, so long after its assignment.
-    pub fn live_after(&self, elapsed: Duration) {
+    /// A partition is live, so long after its assignment, and so many records were read again for it.
+    pub fn live_after(&self, elapsed: Duration, records: i64) {
+        self.rebuilt.inc_by(u64::from(records > 0));
         self.restore_time.observe(elapsed.as_secs_f64());
     }
 
@@ -128,6 +137,11 @@ impl AggregatorMetrics {
     /// Partitions were `assigned`, `revoked` or `lost`.
     pub fn rebalanced(&self, kind: &'static str) {
         self.rebalances.get_or_create(&RebalanceLabels { kind }).inc();
+    }
+
+    /// The group was joined again.
+    pub fn rejoined(&self) {
+        self.rejoins.inc();
     }
 
     /// How far a partition is behind.

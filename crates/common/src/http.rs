@@ -17,7 +17,7 @@ pub fn client() -> anyhow::Result<reqwest::Client> {
 }
 
 /// The settings of the client, for libraries that build it themselves.
-pub(crate) fn builder() -> reqwest::ClientBuilder {
+pub fn builder() -> reqwest::ClientBuilder {
     install_crypto();
     reqwest::Client::builder()
         .timeout(TIMEOUT)

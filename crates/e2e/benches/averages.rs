@@ -6,7 +6,6 @@
 #![expect(clippy::print_stdout, reason = "it is what a benchmark is for")]
 
 use std::collections::HashMap;
-use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
@@ -14,12 +13,12 @@ use std::time::{Duration, Instant};
 use anyhow::Context as _;
 use common::kafka::client::{Role, config};
 use common::model::EventTime;
-use e2e::Stack;
+use e2e::fixtures::now_millis;
+use e2e::load::{LoadGenerator, LoadProfile};
 use e2e::metrics::median;
 use e2e::pipeline::Pipeline;
-use e2e::process::{Process, Usage};
-use e2e::published::now;
-use e2e::unruly::{Load, Unruliness};
+use e2e::service::ProcessUsage;
+use e2e::{Harness, Launch, Service};
 use fastrand::Rng;
 use rdkafka::consumer::{BaseConsumer, Consumer as _};
 use rdkafka::message::Message as _;
@@ -27,47 +26,48 @@ use rdkafka::{Offset, TopicPartitionList};
 
 const PARTITIONS: i32 = 6;
 
-type Part = fn(&Pipeline) -> anyhow::Result<()>;
-
-fn main() -> anyhow::Result<()> {
-    let runtime = tokio::runtime::Runtime::new()?;
-    let stack = Stack::find()?;
-    let make = |name: &str| runtime.block_on(Pipeline::make(&stack, &format!("bench-{name}"), PARTITIONS));
-    let parts: [(&str, Part); 5] = [
-        ("catch-up", catch_up),
-        ("instruments", instruments),
-        ("latency", latency),
-        ("restart", restart),
-        ("memory", memory),
-    ];
+#[tokio::main]
+async fn main() -> anyhow::Result<()> {
     let wanted = std::env::args().skip(1).find(|argument| !argument.starts_with('-'));
     println!("{:<58} {:>12} {:>12} {:>7}  goal", "what", "figure", "bare", "ratio");
-    for (name, part) in parts {
-        if wanted.as_ref().is_none_or(|wanted| wanted == name) {
-            part(&make(name)?)?;
+    for part in ["catch-up", "instruments", "latency", "restart", "memory"] {
+        if wanted.as_ref().is_some_and(|wanted| wanted != part) {
+            continue;
+        }
+        let pipeline = Pipeline::create(&Harness::new(&format!("bench-{part}"))?, PARTITIONS).await?;
+        match part {
+            "catch-up" => catch_up(&pipeline).await?,
+            "instruments" => instruments(&pipeline).await?,
+            "latency" => latency(&pipeline)?,
+            "restart" => restart(&pipeline).await?,
+            _ => memory(&pipeline).await?,
         }
     }
     Ok(())
 }
 
-fn line(what: &str, figure: &str, (bare, ratio): (&str, &str), goal: &str) {
+fn line(what: &str, figure: &str, bare: &str, ratio: &str, goal: &str) {
     println!("{what:<58} {figure:>12} {bare:>12} {ratio:>7}  {goal}");
 }
 
-fn log(pipeline: &Pipeline) -> PathBuf {
-    std::env::temp_dir().join(format!("{}.log", pipeline.group()))
+fn start(pipeline: &Pipeline, settings: &[(&str, &str)]) -> anyhow::Result<Service> {
+    let set = |launch: Launch, (key, value): &(&str, &str)| launch.set(key, *value);
+    pipeline.harness.spawn("agg-producer", &settings.iter().fold(pipeline.launch("0"), set))
 }
 
-fn start(pipeline: &Pipeline, settings: &[(&str, &str)]) -> anyhow::Result<Process> {
-    let mut environment = pipeline.environment("0")?;
-    environment.extend(settings.iter().map(|(key, value)| (format!("KSTREAM__{key}"), (*value).to_owned())));
-    Process::start("agg-producer", &environment, &log(pipeline))
+async fn wait_until_all_read(pipeline: &Pipeline) -> anyhow::Result<()> {
+    pipeline.group()?.wait_until_all_read().await
 }
 
 /// Three million trades over ten minutes, of a thousand instruments by 1/rank, one in a hundred out of order.
-fn write_tape(pipeline: &Pipeline, trades: u32, millis: i64, end: EventTime) -> anyhow::Result<Load> {
+fn write_tape(
+    pipeline: &Pipeline,
+    trades: u32,
+    millis: i64,
+    end: EventTime,
+) -> anyhow::Result<LoadGenerator> {
     const INSTRUMENTS: u16 = 1_000;
-    let mut load = Load::new(pipeline, INSTRUMENTS.into(), Unruliness::NONE, end)?;
+    let mut load = LoadGenerator::new(pipeline, INSTRUMENTS.into(), LoadProfile::REGULAR, end)?;
     let mut sum = 0.0;
     let ranks: Vec<f64> = (1..=INSTRUMENTS)
         .map(|rank| {
@@ -98,12 +98,13 @@ struct Cost {
 
 /// A loop that polls and counts.
 fn bare(pipeline: &Pipeline, trades: u32) -> anyhow::Result<Cost> {
-    let consumer: BaseConsumer = config(&pipeline.stack.kafka()?, "bench", &Role::Reader).create()?;
+    let consumer: BaseConsumer =
+        config(&pipeline.harness.servers.kafka()?, "bench", &Role::Reader).create()?;
     let mut all = TopicPartitionList::new();
     for partition in 0..PARTITIONS {
         all.add_partition_offset(&pipeline.topics.trades, partition, Offset::Offset(0))?;
     }
-    let (before, began) = (Usage::of(std::process::id())?.cpu, Instant::now());
+    let (before, began) = (ProcessUsage::of(std::process::id())?.cpu, Instant::now());
     consumer.assign(&all)?;
     let mut read = 0;
     while read < trades {
@@ -112,19 +113,19 @@ fn bare(pipeline: &Pipeline, trades: u32) -> anyhow::Result<Cost> {
             read += 1;
         }
     }
-    Ok(Cost { cpu: Usage::of(std::process::id())?.cpu - before, time: began.elapsed() })
+    Ok(Cost { cpu: ProcessUsage::of(std::process::id())?.cpu - before, time: began.elapsed() })
 }
 
-fn catch_up(pipeline: &Pipeline) -> anyhow::Result<()> {
+async fn catch_up(pipeline: &Pipeline) -> anyhow::Result<()> {
     const TRADES: u32 = 3_000_000;
-    write_tape(pipeline, TRADES, 600_000, now() - 3_600_000)?;
+    write_tape(pipeline, TRADES, 600_000, now_millis() - 3_600_000)?;
     let mut ratios = Vec::new();
     for round in 0..3 {
         let bare = bare(pipeline, TRADES)?;
-        let group = pipeline.beside(&format!("round-{round}"));
+        let group = pipeline.second_group(&format!("round-{round}"));
         let began = Instant::now();
         let process = start(&group, &[])?;
-        group.wait_until_read()?;
+        wait_until_all_read(&group).await?;
         let (took, cpu, resident) = (began.elapsed(), process.usage()?.cpu, process.usage()?.resident);
         let ratio = cpu.as_secs_f64() / bare.cpu.as_secs_f64();
         println!(
@@ -138,16 +139,16 @@ fn catch_up(pipeline: &Pipeline) -> anyhow::Result<()> {
     ratios.sort_by(|a, b| a.0.total_cmp(&b.0));
     let (ratio, cpu, bare) = *ratios.get(ratios.len() / 2).context("there were rounds")?;
     let (cpu, bare) = (format!("{cpu:.2?}"), format!("{bare:.2?}"));
-    line("catching up over 3,000,000 trades, CPU", &cpu, (&bare, &format!("{ratio:.2}")), "<= 1.3");
+    line("catching up over 3,000,000 trades, CPU", &cpu, &bare, &format!("{ratio:.2}"), "<= 1.3");
     Ok(())
 }
 
 /// CPU a trade while no window closes, and CPU a published record, by how many instruments there are.
-fn instruments(pipeline: &Pipeline) -> anyhow::Result<()> {
+async fn instruments(pipeline: &Pipeline) -> anyhow::Result<()> {
     let mut all = [100, 10_000, 100_000].map(|count| (count, Costs::default()));
     for round in 0..Costs::ROUNDS {
         for (count, costs) in &mut all {
-            let (trade, record) = of_instruments(pipeline, *count, round)?;
+            let (trade, record) = of_instruments(pipeline, *count, round).await?;
             costs.trade.push(trade);
             costs.record.push(record);
         }
@@ -163,7 +164,8 @@ fn instruments(pipeline: &Pipeline) -> anyhow::Result<()> {
             line(
                 &format!("{count} instruments: CPU a {what}, bare: of 100"),
                 &nanos(here),
-                (&nanos(few), &format!("{:.2}", median(ratios))),
+                &nanos(few),
+                &format!("{:.2}", median(ratios)),
                 goal,
             );
         }
@@ -183,17 +185,17 @@ impl Costs {
 }
 
 /// CPU seconds a trade while no window closes, and a published record.
-fn of_instruments(pipeline: &Pipeline, count: u32, round: usize) -> anyhow::Result<(f64, f64)> {
+async fn of_instruments(pipeline: &Pipeline, count: u32, round: usize) -> anyhow::Result<(f64, f64)> {
     const TRADES: u32 = 1_000_000;
     const RECORDS: u32 = 1_200_000;
-    let group = pipeline.beside(&format!("of-{count}-{round}"));
+    let group = pipeline.second_group(&format!("of-{count}-{round}"));
     let trades = format!("{}.of-{count}-{round}", pipeline.topics.trades);
-    let group = group.reading(&trades)?;
+    let group = group.with_trades(&trades).await?;
     // Every slice holds one trade of each, and closes by the next one's trades; the last of them in the past, as Kafka refuses what is
     // far ahead of its clock.
     let slices = (RECORDS / 2 / count).max(1);
-    let begin = (now() - 3_600_000 - i64::from(slices) * 10_000) / 10_000 * 10_000;
-    let mut load = Load::new(&group, usize::try_from(count)?, Unruliness::NONE, begin)?;
+    let begin = (now_millis() - 3_600_000 - i64::from(slices) * 10_000) / 10_000 * 10_000;
+    let mut load = LoadGenerator::new(&group, usize::try_from(count)?, LoadProfile::REGULAR, begin)?;
     for number in 0..TRADES {
         load.trade_of(
             usize::try_from(number % count)?,
@@ -202,7 +204,7 @@ fn of_instruments(pipeline: &Pipeline, count: u32, round: usize) -> anyhow::Resu
     }
     load.flush()?;
     let process = start(&group, &[])?;
-    group.wait_until_read()?;
+    wait_until_all_read(&group).await?;
     let idle = process.usage()?.cpu;
     for slice in 1..=slices + 2 {
         for at in 0..count {
@@ -210,7 +212,7 @@ fn of_instruments(pipeline: &Pipeline, count: u32, round: usize) -> anyhow::Resu
         }
     }
     load.flush()?;
-    group.wait_until_read()?;
+    wait_until_all_read(&group).await?;
     let trade = idle.as_secs_f64() / f64::from(TRADES);
     let more = f64::from((slices + 2) * count) * trade;
     let published = f64::from((slices + 1) * count * 2);
@@ -227,13 +229,14 @@ fn latency(pipeline: &Pipeline) -> anyhow::Result<()> {
     let stop = AtomicBool::new(false);
     let mut times = std::thread::scope(|scope| -> anyhow::Result<Vec<Duration>> {
         let reading = scope.spawn(|| read_averages(pipeline, &closed, &stop));
-        let mut load = Load::new(pipeline, 1_000, Unruliness::NONE, now())?.at_once()?;
+        let mut load =
+            LoadGenerator::new(pipeline, 1_000, LoadProfile::REGULAR, now_millis())?.without_linger()?;
         let (began, mut number) = (Instant::now(), 0_u64);
         let mut newest = HashMap::new();
         while began.elapsed() < Duration::from_secs(SECONDS) {
             let due = Duration::from_millis(number);
             std::thread::park_timeout(due.saturating_sub(began.elapsed()));
-            let (at, time) = (usize::try_from(number % 1_000)?, now());
+            let (at, time) = (usize::try_from(number % 1_000)?, now_millis());
             let partition = i32::try_from(at)? % PARTITIONS;
             let slice = time.div_euclid(1_000);
             if newest.insert(partition, slice).is_some_and(|before| before < slice) && number > WARM * 1_000 {
@@ -252,8 +255,8 @@ fn latency(pipeline: &Pipeline) -> anyhow::Result<()> {
     times.sort();
     let at = |share: usize| times.get(times.len() * share / 100).copied().unwrap_or_default();
     println!("  {} averages", times.len());
-    line("window closed to average readable, p50", &format!("{:.1?}", at(50)), ("", ""), "<= 20 ms");
-    line("window closed to average readable, p99", &format!("{:.1?}", at(99)), ("", ""), "<= 60 ms");
+    line("window closed to average readable, p50", &format!("{:.1?}", at(50)), "", "", "<= 20 ms");
+    line("window closed to average readable, p99", &format!("{:.1?}", at(99)), "", "", "<= 60 ms");
     Ok(())
 }
 
@@ -262,7 +265,8 @@ fn read_averages(
     closed: &Mutex<HashMap<(i32, EventTime), Instant>>,
     stop: &AtomicBool,
 ) -> anyhow::Result<Vec<Duration>> {
-    let consumer: BaseConsumer = config(&pipeline.stack.kafka()?, "bench", &Role::Reader).create()?;
+    let consumer: BaseConsumer =
+        config(&pipeline.harness.servers.kafka()?, "bench", &Role::Reader).create()?;
     let mut all = TopicPartitionList::new();
     for partition in 0..PARTITIONS {
         all.add_partition_offset(&pipeline.topics.moving_averages, partition, Offset::Beginning)?;
@@ -280,10 +284,10 @@ fn read_averages(
 }
 
 /// `kill -9` and a start at once, with windows of five minutes at 10,000 trades a second.
-fn restart(pipeline: &Pipeline) -> anyhow::Result<()> {
-    let mut load = write_tape(pipeline, 3_100_000, 310_000, now())?;
+async fn restart(pipeline: &Pipeline) -> anyhow::Result<()> {
+    let mut load = write_tape(pipeline, 3_100_000, 310_000, now_millis())?;
     let process = start(pipeline, &[])?;
-    pipeline.wait_until_read()?;
+    wait_until_all_read(pipeline).await?;
     let stop = AtomicBool::new(false);
     let (goes_on, caught_up) = std::thread::scope(|scope| -> anyhow::Result<(Duration, Duration)> {
         let writing = scope.spawn(|| -> anyhow::Result<()> {
@@ -293,7 +297,7 @@ fn restart(pipeline: &Pipeline) -> anyhow::Result<()> {
                     Duration::from_micros(u64::from(number) * 100).saturating_sub(began.elapsed()),
                 );
                 for _ in 0..100 {
-                    load.trade_of(usize::try_from(number % 1_000)?, now())?;
+                    load.trade_of(usize::try_from(number % 1_000)?, now_millis())?;
                     number += 1;
                 }
             }
@@ -305,21 +309,21 @@ fn restart(pipeline: &Pipeline) -> anyhow::Result<()> {
         writing.join().map_err(|_| anyhow::anyhow!("the writer has panicked"))??;
         observed
     })?;
-    line("kill -9 to the next commit, 5 min at 10,000/s", &format!("{goes_on:.2?}"), ("", ""), "<= 3 s");
-    line("kill -9 to caught up, 5 min at 10,000/s", &format!("{caught_up:.2?}"), ("", ""), "<= 5 s");
+    line("kill -9 to the next commit, 5 min at 10,000/s", &format!("{goes_on:.2?}"), "", "", "<= 3 s");
+    line("kill -9 to caught up, 5 min at 10,000/s", &format!("{caught_up:.2?}"), "", "", "<= 5 s");
     Ok(())
 }
 
-fn observe_restart(pipeline: &Pipeline, process: Process) -> anyhow::Result<(Duration, Duration)> {
-    let observer = pipeline.observer()?;
+fn observe_restart(pipeline: &Pipeline, process: Service) -> anyhow::Result<(Duration, Duration)> {
+    let group = pipeline.group()?;
     // Dropped is killed.
     drop(process);
     let killed = Instant::now();
-    let before = pipeline.committed_by(&observer)?;
+    let before = group.committed()?;
     let process = start(pipeline, &[])?;
     let mut goes_on = None;
     loop {
-        let (committed, end) = (pipeline.committed_by(&observer)?, pipeline.end_by(&observer)?);
+        let (committed, end) = (group.committed()?, group.end()?);
         if committed > before {
             goes_on.get_or_insert(killed.elapsed());
         }
@@ -335,13 +339,13 @@ fn observe_restart(pipeline: &Pipeline, process: Process) -> anyhow::Result<(Dur
 }
 
 /// Ten thousand instruments, each with a trade in every slice of its window.
-fn memory(pipeline: &Pipeline) -> anyhow::Result<()> {
+async fn memory(pipeline: &Pipeline) -> anyhow::Result<()> {
     let mut resident = Vec::new();
     for count in [100_u32, 10_000] {
-        let group = pipeline.beside(&format!("of-{count}"));
-        let group = group.reading(&format!("{}.of-{count}", pipeline.topics.trades))?;
-        let begin = now() - 3_600_000;
-        let mut load = Load::new(&group, usize::try_from(count)?, Unruliness::NONE, begin)?;
+        let group = pipeline.second_group(&format!("of-{count}"));
+        let group = group.with_trades(&format!("{}.of-{count}", pipeline.topics.trades)).await?;
+        let begin = now_millis() - 3_600_000;
+        let mut load = LoadGenerator::new(&group, usize::try_from(count)?, LoadProfile::REGULAR, begin)?;
         let process = start(&group, &[])?;
         for slice in 0..35 {
             for at in 0..count {
@@ -353,7 +357,7 @@ fn memory(pipeline: &Pipeline) -> anyhow::Result<()> {
             load.flush()?;
             std::thread::park_timeout(Duration::from_millis(300));
         }
-        group.wait_until_read()?;
+        wait_until_all_read(&group).await?;
         resident.push(process.usage()?.resident);
     }
     let [few, many] = resident[..] else { anyhow::bail!("two were measured") };
@@ -361,9 +365,10 @@ fn memory(pipeline: &Pipeline) -> anyhow::Result<()> {
     line(
         "10,000 instruments x 30 slices: resident, bare: of 100",
         &format!("{:.1} MB", many as f64 / 1e6),
-        (&format!("{:.1} MB", few as f64 / 1e6), ""),
+        &format!("{:.1} MB", few as f64 / 1e6),
+        "",
         "<= 60 MB",
     );
-    line("an instrument with 30 slices", &format!("{each} B"), ("", ""), "");
+    line("an instrument with 30 slices", &format!("{each} B"), "", "", "");
     Ok(())
 }

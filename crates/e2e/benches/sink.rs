@@ -1,20 +1,21 @@
-//! Rows a second into `trades` by the real connector's one task, against COPY and an upsert of the same rows; the three questions
-//! asked of ten million rows.
+//! Rows a second into `trades` by the real connector's one task, against COPY and an upsert of the same rows; the three usual queries of
+//! ten million rows.
 //!
-//! `ROWS` and `TABLE_ROWS` may be given for a shorter look.
+//! `ROWS` and `TABLE_ROWS` set smaller numbers.
 
 #![expect(clippy::print_stdout, reason = "what a benchmark is for")]
 
 use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
-use e2e::published::{INSTRUMENTS, Publisher, trade};
-use e2e::queries::{QUESTIONS, fill};
-use e2e::sink::Sink;
+use e2e::eventually;
+use e2e::fixtures::{FixtureWriter, INSTRUMENTS, trade};
+use e2e::query_plans::{QUERIES, fill};
+use e2e::sink::SinkFixture;
 use tokio_postgres::Client;
 
-/// Only to end what hangs.
-const LONGEST: Duration = Duration::from_secs(1800);
+/// Only a bench that hangs takes longer.
+const PATIENCE: Duration = Duration::from_secs(1800);
 
 fn main() -> anyhow::Result<()> {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
@@ -25,7 +26,7 @@ async fn bench() -> anyhow::Result<()> {
     let (rows, table_rows) = (count("ROWS", 1_500_000)?, count("TABLE_ROWS", 10_000_000)?);
     // Then all instruments end at the same sequence number.
     let rows = rows.next_multiple_of(INSTRUMENTS);
-    let sink = Sink::make("bench").await?;
+    let sink = SinkFixture::create("bench").await?;
     publish(&sink, rows).await?;
     let by_connector = by_connector(&sink, rows).await?;
     let client = sink.database().await?;
@@ -37,9 +38,9 @@ async fn bench() -> anyhow::Result<()> {
         rate(by_copy),
         by_connector.as_secs_f64() / by_copy.as_secs_f64()
     );
-    questions(&client, i64::try_from(table_rows)?).await?;
+    queries(&client, i64::try_from(table_rows)?).await?;
     drop(client);
-    sink.throw_away().await
+    sink.cleanup().await
 }
 
 fn count(name: &str, default: u64) -> anyhow::Result<u64> {
@@ -52,28 +53,29 @@ fn as_double(number: u64) -> f64 {
     number as f64
 }
 
-async fn publish(sink: &Sink, rows: u64) -> anyhow::Result<()> {
+async fn publish(sink: &SinkFixture, rows: u64) -> anyhow::Result<()> {
     const BEGIN: i64 = 1_735_689_600_000;
-    let mut publisher = Publisher::new(&sink.stack, &sink.trades, &sink.averages).await?;
+    let mut writer = FixtureWriter::new(&sink.harness.servers, &sink.trades, &sink.averages).await?;
     for number in 0..rows {
-        publisher.trade(&trade(number, BEGIN + i64::try_from(number)? * 10))?;
+        writer.trade(&trade(number, BEGIN + i64::try_from(number)? * 10))?;
     }
-    publisher.flush()
+    writer.flush()
 }
 
 /// From the first row that is there to the last.
-async fn by_connector(sink: &Sink, rows: u64) -> anyhow::Result<Duration> {
-    let service = sink.start(&[]).await?;
+async fn by_connector(sink: &SinkFixture, rows: u64) -> anyhow::Result<Duration> {
+    let service = sink.start().await?;
     let client = sink.database().await?;
     let last = trade(rows - 1, 0);
     let any = "SELECT EXISTS (SELECT FROM trades)";
-    sink.until("a row is there", async || Ok(client.query_one(any, &[]).await?.try_get(0)?)).await?;
+    eventually(PATIENCE, "a row is there", async || Ok(client.query_one(any, &[]).await?.try_get(0)?))
+        .await?;
     let began = Instant::now();
     // Partition comes after partition: the last trades of all instruments must be there.
     let complete =
         "SELECT count(*) = $2 FROM (SELECT DISTINCT instrument_name FROM trades WHERE trade_seq = $1) last";
     let (sequence, instruments) = (last.trade_seq, i64::try_from(INSTRUMENTS)?);
-    sink.until_within(LONGEST, "all rows are there", async || {
+    eventually(PATIENCE, "all rows are there", async || {
         Ok(client.query_one(complete, &[&sequence, &instruments]).await?.try_get(0)?)
     })
     .await?;
@@ -113,16 +115,16 @@ async fn by_copy(client: &Client) -> anyhow::Result<Duration> {
     Ok(time)
 }
 
-async fn questions(client: &Client, rows: i64) -> anyhow::Result<()> {
+async fn queries(client: &Client, rows: i64) -> anyhow::Result<()> {
     fill(client, rows).await?;
-    for question in QUESTIONS {
-        question.check_plan(client).await?;
-        let (found, time) = question.time(client).await?;
+    for query in QUERIES {
+        query.check_plan(client).await?;
+        let (found, time) = query.time(client).await?;
         println!(
             "sink: {} of {rows} rows: {:.1} ms for {found} rows, by {}, goal about 10 ms",
-            question.asked,
+            query.description,
             time.as_secs_f64() * 1000.0,
-            question.index
+            query.index
         );
     }
     let sizes = "SELECT pg_table_size('trades') / count(*), pg_indexes_size('trades') / count(*) FROM trades";

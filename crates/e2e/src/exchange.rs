@@ -1,22 +1,22 @@
-//! What the simulated exchange says it has traded.
+//! The trades of the simulated exchange, by its own account.
 
 use anyhow::Context as _;
 use common::model::Trade;
 use serde_json::{Map, Value};
 
-use crate::Stack;
+use crate::Servers;
 
 /// A trade's fields by name.
 pub type Fields = Map<String, Value>;
 
 /// Every trade of the exchange from `from` to `to`, both in milliseconds and included.
-pub async fn trades(stack: &Stack, from: i64, to: i64) -> anyhow::Result<Vec<Fields>> {
-    let url = stack.url("DERIBIT_SIM_PORT", &format!("/sim/trades?from={from}&to={to}"))?;
+pub async fn trades(servers: &Servers, from: i64, to: i64) -> anyhow::Result<Vec<Fields>> {
+    let url = servers.url("DERIBIT_SIM_PORT", &format!("/sim/trades?from={from}&to={to}"))?;
     let text = crate::get(url).await?.error_for_status()?.text().await?;
     text.lines().map(|line| serde_json::from_str(line).with_context(|| line.to_owned())).collect()
 }
 
-/// A trade of the exchange as the contract has it: its fields only, ids as text, and nothing for null.
+/// A trade of the exchange in the contract's form: the contract's fields only, ids as text, no nulls.
 #[must_use]
 pub fn contract_fields(mut exchange: Fields) -> Fields {
     const IDS: [&str; 4] = ["trade_id", "block_trade_id", "combo_id", "combo_trade_id"];

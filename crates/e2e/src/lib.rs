@@ -1,48 +1,48 @@
-//! What the tests over the real servers share: where the servers are, and how to read what is in them.
+//! What the tests and benchmarks over the real servers share.
 //!
-//! The servers are started by the project's own scripts; their ports stand in the state folder that `KSTREAM_STATE` names.
+//! The project's scripts start the servers; `KSTREAM_STATE` names the state folder that holds their ports.
 
 #![expect(clippy::missing_errors_doc, reason = "an error here is a test that fails, and says why itself")]
 
+pub mod chaos;
+pub mod consumer_group;
+pub mod eventually;
 pub mod exchange;
-pub mod faults;
-pub mod group;
+pub mod fixtures;
+pub mod harness;
 pub mod ingest;
+pub mod load;
+pub mod metric_names;
 pub mod metrics;
 pub mod pipeline;
 pub mod postgres;
-pub mod process;
 pub mod produce;
-pub mod published;
-pub mod queries;
+pub mod query_plans;
+pub mod servers;
+pub mod service;
 pub mod sink;
-pub mod stack;
 pub mod topic;
-pub mod unruly;
 pub mod wire_producer;
 pub mod zipkin;
 
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::LazyLock;
 
-pub use stack::Stack;
+pub use eventually::{PATIENCE, eventually};
+pub use harness::{Harness, Launch};
+pub use nix::sys::signal::Signal;
+pub use servers::{ServerFault, Servers};
+pub use service::{Service, ServiceExit};
 
-/// A port of this machine that nobody has at present, and that nobody is given who asks for any: it is another process's to take, later.
-pub fn free_port() -> anyhow::Result<u16> {
-    /// Below those that the system gives, and above those of the servers.
-    const PORTS: std::ops::Range<u32> = 30_000..32_700;
-    static TRIED: AtomicU32 = AtomicU32::new(0);
-    let first = std::process::id();
-    for _ in PORTS {
-        let next = first.wrapping_add(TRIED.fetch_add(1, Ordering::Relaxed));
-        let port = u16::try_from(PORTS.start + next % (PORTS.end - PORTS.start))?;
-        if std::net::TcpListener::bind(("127.0.0.1", port)).is_ok() {
-            return Ok(port);
-        }
-    }
-    anyhow::bail!("no port of {PORTS:?} is free")
+/// The client that the services use too. It keeps no connection open: one would end with the runtime of the test that opened it.
+#[must_use]
+pub fn http() -> &'static reqwest::Client {
+    static CLIENT: LazyLock<reqwest::Client> = LazyLock::new(|| {
+        common::http::builder().pool_max_idle_per_host(0).build().expect("the system has certificates")
+    });
+    &CLIENT
 }
 
-/// A GET, by the client that the services use too.
+/// A GET by that client.
 pub async fn get(url: String) -> anyhow::Result<reqwest::Response> {
-    Ok(common::http::client()?.get(url).send().await?)
+    Ok(http().get(url).send().await?)
 }

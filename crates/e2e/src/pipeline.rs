@@ -1,42 +1,34 @@
-//! An aggregator's surroundings in a test: topics, group and records of its own, so that tests do not meet.
+//! The topics of one test, and how aggregators of them are started.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use anyhow::{Context as _, bail};
+use anyhow::Context as _;
 use common::avro::Schema;
 use common::avro::codec::SchemaId;
 use common::avro::registry::Registry;
 use common::avro::schema::{Contract, TRADE, WATERMARK};
 use common::config::{Duration as ConfigDuration, TopicsConfig};
 use common::kafka::admin::{TopicSpec, ensure_topics};
-use common::kafka::client::{Role, config};
-use rdkafka::consumer::{BaseConsumer, Consumer as _};
-use rdkafka::error::KafkaResult;
-use rdkafka::{Offset, TopicPartitionList};
 
-use crate::Stack;
-
-const DEADLINE: Duration = Duration::from_secs(60);
-/// Only so that a test that hangs ends.
-const PATIENCE: Duration = Duration::from_secs(120);
-
-/// Longest wait for one committed offset.
-const OBSERVED_WITHIN: Duration = Duration::from_secs(2);
+use crate::Harness;
+use crate::consumer_group::ConsumerGroup;
+use crate::eventually::PATIENCE;
+use crate::harness::Launch;
 
 /// Topics whose names begin alike.
 #[derive(Debug, Clone)]
 pub struct Pipeline {
-    /// The servers.
-    pub stack: Stack,
+    /// The servers, and the test's name.
+    pub harness: Harness,
     /// The topics' names.
     pub topics: TopicsConfig,
     /// The registry's ids.
-    pub schemas: Schemas,
+    pub schemas: InputSchemas,
 }
 
 /// What the registry calls the schemas of a pipeline's input.
 #[derive(Debug, Clone, Copy, Default)]
-pub struct Schemas {
+pub struct InputSchemas {
     /// Of trades.
     pub trade: SchemaId,
     /// Of trades by somebody whose schema lacks the contract's last field, an optional one, and has one more instead.
@@ -66,10 +58,9 @@ pub fn make_foreign(trade: &mut Vec<u8>, id: SchemaId) {
 }
 
 impl Pipeline {
-    /// Makes the topics of trades and watermarks, as the raw producer would; `name` with the process's id behind it begins each name.
-    pub async fn make(stack: &Stack, name: &str, partitions: i32) -> anyhow::Result<Self> {
-        let name = format!("{name}-{}", std::process::id());
-        let topic = |topic: &str| format!("{name}.{topic}");
+    /// Creates the topics of trades and watermarks, as the raw producer would.
+    pub async fn create(harness: &Harness, partitions: i32) -> anyhow::Result<Self> {
+        let topic = |topic: &str| format!("{}.{topic}", harness.name());
         let topics = TopicsConfig {
             trades: topic("trades"),
             candles: topic("candles"),
@@ -80,16 +71,20 @@ impl Pipeline {
             replication_factor: -1,
             retention: ConfigDuration(Duration::from_secs(30 * 24 * 3600)),
         };
-        let pipeline = Self { stack: stack.clone(), topics, schemas: Schemas::default() };
-        let specs = [TopicSpec::trades(&pipeline.topics), TopicSpec::watermarks(&pipeline.topics)];
-        ensure_topics(&stack.kafka()?, "e2e", &specs, DEADLINE).await?;
-        let registry = Registry::new(&stack.registry()?)?;
-        let schemas = Schemas {
+        let pipeline = Self { harness: harness.clone(), topics, schemas: InputSchemas::default() };
+        pipeline.create_inputs().await?;
+        let registry = Registry::new(&harness.servers.registry()?)?;
+        let schemas = InputSchemas {
             trade: registry.register(&pipeline.topics.trades, &TRADE).await?,
             foreign: registry.register(&pipeline.topics.trades, &foreign()?).await?,
             watermark: registry.register(&pipeline.watermarks(), &WATERMARK).await?,
         };
         Ok(Self { schemas, ..pipeline })
+    }
+
+    async fn create_inputs(&self) -> anyhow::Result<()> {
+        let specs = [TopicSpec::trades(&self.topics), TopicSpec::watermarks(&self.topics)];
+        Ok(ensure_topics(&self.harness.servers.kafka()?, "e2e", &specs, PATIENCE).await?)
     }
 
     /// The topic of watermarks.
@@ -98,9 +93,9 @@ impl Pipeline {
         format!("{}.watermarks", self.topics.trades)
     }
 
-    /// The same trades, with outputs of another name.
+    /// Another group of the same trades, whose outputs have `name` in their names.
     #[must_use]
-    pub fn beside(&self, name: &str) -> Self {
+    pub fn second_group(&self, name: &str) -> Self {
         let topic = |topic: &str| format!("{}.{name}.{topic}", self.topics.trades);
         let topics = TopicsConfig {
             candles: topic("candles"),
@@ -112,112 +107,34 @@ impl Pipeline {
         Self { topics, ..self.clone() }
     }
 
-    /// The same for trades of another topic, which is made.
-    pub fn reading(&self, trades: &str) -> anyhow::Result<Self> {
+    /// The same for trades of another topic, which is created.
+    pub async fn with_trades(&self, trades: &str) -> anyhow::Result<Self> {
         let topics = TopicsConfig { trades: trades.to_owned(), ..self.topics.clone() };
-        let specs = [TopicSpec::trades(&topics), TopicSpec::watermarks(&topics)];
-        let kafka = self.stack.kafka()?;
-        tokio::runtime::Runtime::new()?.block_on(ensure_topics(&kafka, "e2e", &specs, DEADLINE))?;
-        Ok(Self { topics, ..self.clone() })
+        let pipeline = Self { topics, ..self.clone() };
+        pipeline.create_inputs().await?;
+        Ok(pipeline)
     }
 
-    /// The group that the environment names.
+    /// The group's id.
     #[must_use]
-    pub fn group(&self) -> String {
+    pub fn group_id(&self) -> String {
         format!("{}.group", self.topics.candles)
     }
 
-    /// What an aggregator is told by its environment.
-    pub fn environment(&self, instance: &str) -> anyhow::Result<Vec<(String, String)>> {
-        let Self { stack, topics, .. } = self;
-        let settings = [
-            ("KAFKA__BOOTSTRAP_SERVERS", stack.kafka()?.bootstrap_servers),
-            ("SCHEMA_REGISTRY__URL", stack.registry()?.url.to_string()),
-            ("ADMIN__LISTEN", "127.0.0.1:0".into()),
-            ("TRACING__ZIPKIN_URL", String::new()),
-            ("GROUP_ID", self.group()),
-            ("INSTANCE", instance.into()),
-            ("TOPICS__TRADES", topics.trades.clone()),
-            ("TOPICS__CANDLES", topics.candles.clone()),
-            ("TOPICS__MOVING_AVERAGES", topics.moving_averages.clone()),
-            ("TOPICS__LATE", topics.late.clone()),
-            ("TOPICS__DEAD_LETTER", topics.dead_letter.clone()),
-            ("TOPICS__PARTITIONS", topics.partitions.to_string()),
-        ];
-        Ok(settings.into_iter().map(|(key, value)| (format!("KSTREAM__{key}"), value)).collect())
+    /// The group that aggregates the trades.
+    pub fn group(&self) -> anyhow::Result<ConsumerGroup> {
+        let TopicsConfig { trades, partitions, .. } = &self.topics;
+        ConsumerGroup::new(&self.harness.servers, &self.group_id(), trades, *partitions)
     }
 
-    /// Waits until the group has committed that it has read every trade there is.
-    pub fn wait_until_read(&self) -> anyhow::Result<()> {
-        let observer = self.observer()?;
-        let until = Instant::now() + PATIENCE;
-        let mut behind = String::new();
-        while Instant::now() < until {
-            match self.behind(&observer) {
-                Ok(None) => return Ok(()),
-                Ok(Some(partition)) => behind = partition,
-                Err(error) => behind = error.to_string(),
-            }
-            std::thread::park_timeout(Duration::from_millis(50));
-        }
-        bail!("group {} does not read on: {behind}", self.group())
+    /// How an aggregator of the group is started; `instance` tells its processes apart.
+    #[must_use]
+    pub fn launch(&self, instance: &str) -> Launch {
+        let topics = &self.topics;
+        let launch = self.harness.launch().set("GROUP_ID", self.group_id()).set("INSTANCE", instance);
+        let launch = launch.set("TOPICS__TRADES", &topics.trades).set("TOPICS__CANDLES", &topics.candles);
+        let launch = launch.set("TOPICS__MOVING_AVERAGES", &topics.moving_averages);
+        let launch = launch.set("TOPICS__LATE", &topics.late).set("TOPICS__DEAD_LETTER", &topics.dead_letter);
+        launch.set("TOPICS__PARTITIONS", topics.partitions.to_string())
     }
-
-    /// How many records the group has read, over all partitions, by what it has committed.
-    pub fn committed(&self) -> anyhow::Result<i64> {
-        self.committed_by(&self.observer()?)
-    }
-
-    /// The same, asked by one [`Self::observer`] again and again.
-    pub fn committed_by(&self, observer: &BaseConsumer) -> anyhow::Result<i64> {
-        let mut asked = TopicPartitionList::new();
-        asked.add_partition_range(&self.topics.trades, 0, self.topics.partitions - 1);
-        let committed = observer.committed_offsets(asked, PATIENCE)?;
-        Ok(committed.elements().iter().map(|element| element.offset().to_raw().unwrap_or(0).max(0)).sum())
-    }
-
-    /// The committed offset of a partition.
-    ///
-    /// # Errors
-    /// If Kafka does not tell, also because a transaction over it is open.
-    pub fn committed_of(&self, observer: &BaseConsumer, partition: i32) -> KafkaResult<i64> {
-        let mut asked = TopicPartitionList::new();
-        asked.add_partition(&self.topics.trades, partition);
-        let committed = observer.committed_offsets(asked, OBSERVED_WITHIN)?;
-        Ok(committed.elements().first().and_then(|element| element.offset().to_raw()).unwrap_or(-1))
-    }
-
-    /// How many records there are, over all partitions.
-    pub fn end_by(&self, observer: &BaseConsumer) -> anyhow::Result<i64> {
-        let ends = (0..self.topics.partitions)
-            .map(|partition| Ok(observer.fetch_watermarks(&self.topics.trades, partition, PATIENCE)?.1));
-        ends.sum()
-    }
-
-    /// Asks how far the group has come, and is no member of it.
-    pub fn observer(&self) -> anyhow::Result<BaseConsumer> {
-        let role = Role::GroupObserver { group_id: self.group() };
-        Ok(config(&self.stack.kafka()?, "e2e", &role).create()?)
-    }
-
-    /// A partition that has not been read to its end.
-    fn behind(&self, observer: &BaseConsumer) -> KafkaResult<Option<String>> {
-        let mut asked = TopicPartitionList::new();
-        asked.add_partition_range(&self.topics.trades, 0, self.topics.partitions - 1);
-        let committed = observer.committed_offsets(asked, PATIENCE)?;
-        for element in committed.elements() {
-            let (first, end) = observer.fetch_watermarks(element.topic(), element.partition(), PATIENCE)?;
-            if first < end && element.offset() != Offset::Offset(end) {
-                let (partition, offset) = (element.partition(), element.offset());
-                return Ok(Some(format!("partition {partition} at {offset:?} of {end}")));
-            }
-        }
-        Ok(None)
-    }
-}
-
-/// The setting of an aggregator's session.
-#[must_use]
-pub fn session(lasts: Duration) -> (String, String) {
-    ("KSTREAM__KAFKA__PROPERTIES__SESSION_TIMEOUT_MS".to_owned(), lasts.as_millis().to_string())
 }

@@ -1,23 +1,23 @@
-//! Rows of the tables.
+//! Connections to Postgres.
 
 use anyhow::Context as _;
 use tokio_postgres::{Client, NoTls};
 
-use crate::Stack;
+use crate::Servers;
 
-/// A connection to the stack's database.
-pub async fn connect(stack: &Stack) -> anyhow::Result<Client> {
-    connect_to(stack, "kstream").await
+/// Connects to the database of `make run`.
+pub async fn connect(servers: &Servers) -> anyhow::Result<Client> {
+    connect_to(servers, "kstream").await
 }
 
-/// A connection to another database of its server.
-pub async fn connect_to(stack: &Stack, database: &str) -> anyhow::Result<Client> {
-    let password = std::fs::read_to_string(stack.root().join("secrets/postgres_password"))
+/// Connects to another database of the same server.
+pub async fn connect_to(servers: &Servers, database: &str) -> anyhow::Result<Client> {
+    let password = std::fs::read_to_string(servers.root().join("secrets/postgres_password"))
         .context("no password file")?;
     let mut settings = tokio_postgres::Config::new();
     settings
         .host("127.0.0.1")
-        .port(stack.port("POSTGRES_PORT")?)
+        .port(servers.port("POSTGRES_PORT")?)
         .user("kstream")
         .dbname(database)
         .password(password.trim());

@@ -1,4 +1,4 @@
-//! Hands records to a producer that may have to make room for them first.
+//! Sending with a bounded queue.
 
 use std::time::Duration;
 
@@ -6,7 +6,7 @@ use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::ToBytes;
 use rdkafka::producer::{BaseRecord, DefaultProducerContext, ThreadedProducer};
 
-/// Waits while the producer's queue is full.
+/// Hands a record to a producer; waits while its queue is full.
 pub fn send<K: ToBytes + ?Sized, P: ToBytes + ?Sized>(
     producer: &ThreadedProducer<DefaultProducerContext>,
     mut record: BaseRecord<'_, K, P>,

@@ -1,149 +1,137 @@
-//! A sink of a test's own in the stack: topics and a database by its name, beside those of the pipeline, with the connectors' names.
+//! A sink of a test's own: topics and a database of its own, with the connectors' usual names. One runs at a time.
 
-use std::path::PathBuf;
-use std::process::Output;
+use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail};
 use common::kafka::admin::{TopicSpec, ensure_topics};
+use common::kafka::client::{Role, config};
+use rdkafka::consumer::{BaseConsumer, Consumer as _};
 use serde_json::Value;
 use tokio_postgres::Client;
 
-use crate::Stack;
-use crate::process::{Process, run_to_end};
+use crate::fixtures::now_millis;
+use crate::{Harness, Launch, PATIENCE, Service, ServiceExit, postgres};
 
-/// Nothing that is waited for takes longer, but on a machine that hangs.
-const LONGEST: Duration = Duration::from_secs(180);
+/// Partitions of each topic.
+const PARTITIONS: i32 = 6;
+/// The connector of the trades.
+pub const TRADES_CONNECTOR: &str = "kstream-trades";
+/// The connector of the averages.
+pub const AVERAGES_CONNECTOR: &str = "kstream-moving-averages";
 
-/// Topics, a database, and how the service is told of them.
-pub struct Sink {
-    /// The servers.
-    pub stack: Stack,
+/// Topics, a database, and how the service is started for them.
+pub struct SinkFixture {
+    /// The servers, and the test's name.
+    pub harness: Harness,
     /// The topic of its trades.
     pub trades: String,
     /// The topic of its averages.
     pub averages: String,
-    name: String,
-    log: PathBuf,
+    database: String,
 }
 
-impl Sink {
-    /// Makes topics and database.
-    pub async fn make(name: &str) -> anyhow::Result<Self> {
-        // What an earlier run left in its topics is not this one's.
-        let prefix = format!("{name}-{}", crate::published::now());
-        Self::of(name, (format!("{prefix}.trades"), format!("{prefix}.moving-averages"))).await
+/// A topic of a test's own, with default settings.
+#[must_use]
+pub fn plain_topic(name: &str, partitions: i32) -> TopicSpec {
+    TopicSpec {
+        name: name.to_owned(),
+        key: "topics.trades",
+        partitions,
+        replication_factor: -1,
+        retention: None,
+        max_message_bytes: None,
+        compacted: false,
+    }
+}
+
+impl SinkFixture {
+    /// Creates topics and a database.
+    pub async fn create(name: &str) -> anyhow::Result<Self> {
+        let harness = Harness::new(name)?;
+        // A process id may come again, in a second run over the same servers.
+        let prefix = format!("{}-{}", harness.name(), now_millis());
+        Self::of(&harness, &format!("{prefix}.trades"), &format!("{prefix}.averages")).await
     }
 
     /// The same for topics of trades and averages that others fill.
-    pub async fn of(name: &str, (trades, averages): (String, String)) -> anyhow::Result<Self> {
-        let sink = Self {
-            stack: Stack::find()?,
-            trades,
-            averages,
-            name: name.to_owned(),
-            log: std::env::temp_dir().join(format!("{name}-{}.log", std::process::id())),
-        };
-        let specs = [&sink.trades, &sink.averages].map(|topic| TopicSpec {
-            name: topic.clone(),
-            key: "topics.trades",
-            partitions: 6,
-            replication_factor: -1,
-            retention: None,
-            max_message_bytes: None,
-            compacted: false,
-        });
-        ensure_topics(&sink.stack.kafka()?, "e2e", &specs, LONGEST).await?;
-        let client = crate::postgres::connect(&sink.stack).await?;
-        client.batch_execute(&format!("DROP DATABASE IF EXISTS {name} WITH (FORCE)")).await?;
-        client.batch_execute(&format!("CREATE DATABASE {name}")).await?;
-        Ok(sink)
+    pub async fn of(harness: &Harness, trades: &str, averages: &str) -> anyhow::Result<Self> {
+        let servers = &harness.servers;
+        let specs = [trades, averages].map(|topic| plain_topic(topic, PARTITIONS));
+        ensure_topics(&servers.kafka()?, "e2e", &specs, PATIENCE).await?;
+        let database = harness.name().replace('-', "_");
+        let client = postgres::connect(servers).await?;
+        client.batch_execute(&format!("DROP DATABASE IF EXISTS {database} WITH (FORCE)")).await?;
+        client.batch_execute(&format!("CREATE DATABASE {database}")).await?;
+        let (trades, averages) = (trades.to_owned(), averages.to_owned());
+        Ok(Self { harness: harness.clone(), trades, averages, database })
     }
 
-    /// What the service is told by its environment.
-    pub fn environment(&self) -> anyhow::Result<Vec<(String, String)>> {
-        let stack = &self.stack;
+    /// How jdbc-sink is started.
+    pub fn launch(&self) -> anyhow::Result<Launch> {
+        let servers = &self.harness.servers;
         let postgres =
-            format!("postgresql://kstream@127.0.0.1:{}/{}", stack.port("POSTGRES_PORT")?, self.name);
-        let password_file = stack.root().join("secrets/postgres_password");
-        let settings = [
-            ("KAFKA__BOOTSTRAP_SERVERS", stack.kafka()?.bootstrap_servers),
-            ("SCHEMA_REGISTRY__URL", stack.registry()?.url.to_string()),
-            ("CONNECT__URL", stack.url("CONNECT_PORT", "")?),
-            ("CONNECT__WATCH_INTERVAL", "1s".into()),
-            ("POSTGRES__URL", postgres),
-            ("POSTGRES__PASSWORD_FILE", password_file.display().to_string()),
-            ("TOPICS__TRADES", self.trades.clone()),
-            ("TOPICS__MOVING_AVERAGES", self.averages.clone()),
-            ("ADMIN__LISTEN", format!("127.0.0.1:{}", stack.port("JDBC_SINK_PORT")?)),
-            ("TRACING__ZIPKIN_URL", String::new()),
-            ("LOG__FORMAT", "json".into()),
-        ];
-        Ok(settings.into_iter().map(|(key, value)| (format!("KSTREAM__{key}"), value)).collect())
+            format!("postgresql://kstream@127.0.0.1:{}/{}", servers.port("POSTGRES_PORT")?, self.database);
+        let password_file = servers.root().join("secrets/postgres_password").display().to_string();
+        let launch = self.harness.launch().set("TOPICS__TRADES", &self.trades);
+        let launch = launch.set("TOPICS__MOVING_AVERAGES", &self.averages);
+        let launch = launch.set("CONNECT__URL", servers.url("CONNECT_PORT", "")?);
+        let launch = launch.set("CONNECT__WATCH_INTERVAL", "1s");
+        Ok(launch.set("POSTGRES__URL", postgres).set("POSTGRES__PASSWORD_FILE", password_file))
     }
 
-    /// Starts the service with these settings besides, and waits until it is ready.
-    pub async fn start(&self, settings: &[(&str, &str)]) -> anyhow::Result<Process> {
-        let mut environment = self.environment()?;
-        environment.extend(settings.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())));
-        let process = Process::start("jdbc-sink", &environment, &self.log)?;
-        self.until("jdbc-sink is ready", async || Ok(self.ready().await?.is_none())).await?;
-        Ok(process)
+    /// Starts the service and waits until it is ready.
+    pub async fn start(&self) -> anyhow::Result<Service> {
+        self.start_with(&self.launch()?).await
     }
 
-    /// Runs the service with a command of its own, to its end: its exit code and the JSON that it printed.
-    pub fn ask(&self, arguments: &[&str]) -> anyhow::Result<(Option<i32>, Value)> {
-        let output = self.run(arguments)?;
-        let report = serde_json::from_slice(&output.stdout)
-            .with_context(|| format!("{arguments:?}: {}", String::from_utf8_lossy(&output.stderr)))?;
-        Ok((output.status.code(), report))
+    /// The same with other settings.
+    pub async fn start_with(&self, launch: &Launch) -> anyhow::Result<Service> {
+        let service = self.harness.spawn("jdbc-sink", launch)?;
+        service.wait_until_ready().await?;
+        Ok(service)
     }
 
-    /// Runs the service until it ends by itself.
-    pub fn run(&self, arguments: &[&str]) -> anyhow::Result<Output> {
-        let environment = self.environment()?;
-        let environment: Vec<_> =
-            environment.iter().map(|(name, value)| (name.as_str(), value.clone())).collect();
-        run_to_end("jdbc-sink", arguments, &environment)
+    /// Runs a command of the service to its end.
+    pub async fn run(&self, arguments: &[&str]) -> anyhow::Result<ServiceExit> {
+        self.harness.run("jdbc-sink", &self.launch()?.arguments(arguments)).await
     }
 
-    /// A connection to the database.
+    /// Runs a command that prints JSON.
+    pub async fn report(&self, arguments: &[&str]) -> anyhow::Result<(Option<i32>, Value)> {
+        let exit = self.run(arguments).await?;
+        let report =
+            serde_json::from_str(&exit.stdout).with_context(|| format!("{arguments:?}: {exit:?}"))?;
+        Ok((exit.code(), report))
+    }
+
+    /// Connects to the database.
     pub async fn database(&self) -> anyhow::Result<Client> {
-        crate::postgres::connect_to(&self.stack, &self.name).await
+        postgres::connect_to(&self.harness.servers, &self.database).await
     }
 
-    /// What the service waits for; `None` if it is ready.
-    pub async fn ready(&self) -> anyhow::Result<Option<String>> {
-        match crate::get(self.stack.url("JDBC_SINK_PORT", "/ready")?).await {
-            Ok(answer) if answer.status().is_success() => Ok(None),
-            Ok(answer) => Ok(Some(answer.text().await?)),
-            Err(error) => Ok(Some(error.to_string())),
-        }
+    /// The end of each partition of the dead-letter topic that belongs to this topic.
+    pub fn dead_letters(&self, topic: &str) -> anyhow::Result<BTreeMap<i32, i64>> {
+        let consumer: BaseConsumer = config(&self.harness.servers.kafka()?, "e2e", &Role::Reader).create()?;
+        let topic = format!("{topic}.connect-dlq");
+        let end = |partition| {
+            let (_, end) = consumer.fetch_watermarks(&topic, partition, Duration::from_secs(10))?;
+            Ok((partition, end))
+        };
+        (0..PARTITIONS).map(end).collect()
     }
 
-    /// The value of a metric of the service, by its name with labels; `None` if it is not there.
-    pub async fn metric(&self, name: &str) -> anyhow::Result<Option<f64>> {
-        let text = crate::get(self.stack.url("JDBC_SINK_PORT", "/metrics")?).await?.text().await?;
-        let line = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
-        Ok(line.map(str::parse).transpose()?)
-    }
-
-    /// Asks Connect something, by its REST API.
-    pub async fn connect(&self, method: reqwest::Method, path: &str) -> anyhow::Result<()> {
-        self.connect_with(method, path, None).await
-    }
-
-    /// The same with a body.
-    pub async fn connect_with(
+    /// Sends a request to Connect's REST API.
+    pub async fn connect(
         &self,
         method: reqwest::Method,
         path: &str,
         body: Option<Value>,
     ) -> anyhow::Result<()> {
-        let url = self.stack.url("CONNECT_PORT", path)?;
-        let end = Instant::now() + LONGEST;
+        let url = self.harness.servers.url("CONNECT_PORT", path)?;
+        let end = Instant::now() + PATIENCE;
         loop {
-            let mut request = common::http::client()?.request(method.clone(), url.clone());
+            let mut request = crate::http().request(method.clone(), url.clone());
             if let Some(body) = &body {
                 request = request.header("content-type", "application/json").body(body.to_string());
             }
@@ -151,58 +139,22 @@ impl Sink {
             if answer.status().is_success() {
                 return Ok(());
             }
-            // What was asked before moves tasks about, and nothing else is taken meanwhile.
-            let moving = answer.status() == reqwest::StatusCode::CONFLICT && Instant::now() < end;
-            if !moving {
+            // Connect rejects requests while it moves tasks.
+            let rebalancing = answer.status() == reqwest::StatusCode::CONFLICT && Instant::now() < end;
+            if !rebalancing {
                 bail!("kafka connect: {path}: {} {}", answer.status(), answer.text().await?);
             }
             tokio::time::sleep(Duration::from_millis(200)).await;
         }
     }
 
-    /// Waits until it is so; `what` is for the message if it never is.
-    pub async fn until(
-        &self,
-        what: &str,
-        so: impl AsyncFnMut() -> anyhow::Result<bool>,
-    ) -> anyhow::Result<()> {
-        self.until_within(LONGEST, what, so).await
-    }
-
-    /// The same with a limit of one's own.
-    pub async fn until_within(
-        &self,
-        longest: Duration,
-        what: &str,
-        mut so: impl AsyncFnMut() -> anyhow::Result<bool>,
-    ) -> anyhow::Result<()> {
-        let end = Instant::now() + longest;
-        let mut last = None;
-        while Instant::now() < end {
-            match so().await {
-                Ok(true) => return Ok(()),
-                Ok(false) => last = None,
-                Err(error) => last = Some(error),
-            }
-            tokio::time::sleep(Duration::from_millis(200)).await;
+    /// Deletes connectors and database.
+    pub async fn cleanup(&self) -> anyhow::Result<()> {
+        for connector in [TRADES_CONNECTOR, AVERAGES_CONNECTOR] {
+            self.connect(reqwest::Method::DELETE, &format!("/connectors/{connector}"), None).await?;
         }
-        let log = std::fs::read_to_string(&self.log).unwrap_or_default();
-        let from = log.char_indices().rev().nth(4000).map_or(0, |(at, _)| at);
-        bail!(
-            "not within {longest:?}: {what} (last error: {last:?}); /ready: {:?}; the service's last words:\n{}",
-            self.ready().await,
-            log.get(from..).unwrap_or_default()
-        )
-    }
-
-    /// Takes away what is this test's alone.
-    pub async fn throw_away(self) -> anyhow::Result<()> {
-        for connector in ["kstream-trades", "kstream-moving-averages"] {
-            self.connect(reqwest::Method::DELETE, &format!("/connectors/{connector}")).await?;
-        }
-        let client = crate::postgres::connect(&self.stack).await?;
-        client.batch_execute(&format!("DROP DATABASE {} WITH (FORCE)", self.name)).await?;
-        std::fs::remove_file(&self.log).ok();
+        let client = postgres::connect(&self.harness.servers).await?;
+        client.batch_execute(&format!("DROP DATABASE {} WITH (FORCE)", self.database)).await?;
         Ok(())
     }
 }

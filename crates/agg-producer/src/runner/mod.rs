@@ -263,7 +263,7 @@ impl Runner {
             metrics.standing(partition, &running.standing(now));
             if let Some(Restoring { since, candles, records }) = running.restored() {
                 let elapsed = since.elapsed();
-                metrics.live_after(elapsed);
+                metrics.live_after(elapsed, records);
                 tracing::info!(partition, ?elapsed, candles, records, "live");
             }
             restoring += usize::from(!running.is_live());

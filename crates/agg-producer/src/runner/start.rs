@@ -55,6 +55,7 @@ impl Runner {
     /// Leaves the group and joins it again, so that it rebalances.
     pub(super) fn rejoin(&mut self) -> Result<(), Failure> {
         self.commit()?;
+        self.metrics.rejoined();
         self.consumer.unsubscribe();
         Ok(self.consumer.subscribe(&[&self.restore.topic]).map_err(anyhow::Error::from)?)
     }

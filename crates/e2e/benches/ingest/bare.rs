@@ -7,8 +7,8 @@ use common::kafka::client::{Role, config};
 use common::kafka::hanging_transactions::TransactionGuard;
 use common::kafka::transaction::TransactionalProducer;
 use e2e::ingest::Samples;
-use e2e::metrics::Histogram;
-use e2e::process::Usage;
+use e2e::metrics::HistogramSnapshot;
+use e2e::service::ProcessUsage;
 use raw_producer::BATCH_MAX;
 use rdkafka::ClientContext;
 use rdkafka::message::DeliveryResult;
@@ -73,21 +73,22 @@ pub(crate) struct Rate {
 /// little to compress at once: who is compared with it is to have the same pace.
 pub(crate) fn at_pace(samples: &Samples, count: usize, a_second: f64) -> anyhow::Result<Rate> {
     let due = |first: usize| Some(Duration::from_secs_f64(first as f64 / a_second));
-    rate(samples, count, (TRANSACTION, due))
+    rate(samples, count, TRANSACTION, due)
 }
 
 /// How fast records are written that are all there.
 pub(crate) fn flat_out(samples: &Samples, count: usize) -> anyhow::Result<Rate> {
-    rate(samples, count, (BATCH_MAX, |_| None))
+    rate(samples, count, BATCH_MAX, |_| None)
 }
 
 fn rate(
     samples: &Samples,
     count: usize,
-    (size, due): (usize, impl Fn(usize) -> Option<Duration>),
+    size: usize,
+    due: impl Fn(usize) -> Option<Duration>,
 ) -> anyhow::Result<Rate> {
     let mut producer = producer(samples, &Delays::default())?;
-    let (before, begun) = (Usage::of(std::process::id())?, Instant::now());
+    let (before, begun) = (ProcessUsage::of(std::process::id())?, Instant::now());
     for first in (0..count).step_by(size) {
         if let Some(due) = due(first) {
             std::thread::park_timeout((begun + due).saturating_duration_since(Instant::now()));
@@ -95,12 +96,12 @@ fn rate(
         transaction(&mut producer, samples, first..count.min(first + size))?;
     }
     let wall = begun.elapsed();
-    let cpu = Usage::of(std::process::id())?.cpu.saturating_sub(before.cpu);
+    let cpu = ProcessUsage::of(std::process::id())?.cpu.saturating_sub(before.cpu);
     Ok(Rate { wall: count as f64 / wall.as_secs_f64(), cpu: count as f64 / cpu.as_secs_f64() })
 }
 
 /// How long records took that come as the exchange's bundles do.
-pub(crate) fn delays(samples: &Samples, bundles: usize) -> anyhow::Result<Histogram> {
+pub(crate) fn delays(samples: &Samples, bundles: usize) -> anyhow::Result<HistogramSnapshot> {
     let delays = Delays::default();
     let mut producer = producer(samples, &delays)?;
     for bundle in 0..FIRST + bundles {
@@ -108,5 +109,5 @@ pub(crate) fn delays(samples: &Samples, bundles: usize) -> anyhow::Result<Histog
         std::thread::park_timeout(Duration::from_millis(90));
     }
     let all = delays.0.lock().unwrap_or_else(PoisonError::into_inner);
-    Ok(Histogram::of(all.get(FIRST * BUNDLE..).unwrap_or_default()))
+    Ok(HistogramSnapshot::of(all.get(FIRST * BUNDLE..).unwrap_or_default()))
 }

@@ -13,9 +13,10 @@ use std::time::{Duration, Instant};
 
 use bare::Rate;
 use deribit_sim::market::Options;
-use e2e::ingest::Ingest;
-use e2e::metrics::{Histogram, median};
-use e2e::process::Process;
+use e2e::Service;
+use e2e::ingest::IngestFixture;
+use e2e::metric_names::{PUBLISH_DELAY, TRADES_PUBLISHED};
+use e2e::metrics::{HistogramSnapshot, median};
 use tape::{Frames, Recorder, Tape, now};
 
 /// Trades that were missed, and trades in a long topic.
@@ -41,8 +42,8 @@ async fn main() -> anyhow::Result<()> {
         latency().await?;
     }
     if wanted("backfill") {
-        backfill(("lifted", "false"), (100_000, 50_000.0)).await?;
-        backfill(("the exchange's", "true"), (20, 18_000.0)).await?;
+        backfill("lifted", "false", 100_000, 50_000.0).await?;
+        backfill("the exchange's", "true", 20, 18_000.0).await?;
     }
     if wanted("large") {
         large().await?;
@@ -63,7 +64,7 @@ async fn throughput() -> anyhow::Result<()> {
     let options = Options { seed: 7, instruments: 1_000, rate: 20_000.0 };
     let mut recorder = Recorder::new(options, now().minus(u64::try_from(length.as_millis())?));
     let producer = ingest.produce()?;
-    ingest.until_ready().await?;
+    producer.wait_until_ready().await?;
     let (mut ours, mut bare, mut acknowledged) = (Vec::new(), Vec::new(), 0.0);
     // The first round is for connections, caches and compilers.
     for round in 0..=ROUNDS {
@@ -71,7 +72,7 @@ async fn throughput() -> anyhow::Result<()> {
         let (begun, before) = (Instant::now(), producer.usage()?);
         tape.play(frames)?;
         acknowledged += trades as f64;
-        ingest.until_at_least("trades_published_total", acknowledged).await?;
+        producer.wait_until_metric(TRADES_PUBLISHED, acknowledged).await?;
         let (wall, cpu) = (begun.elapsed(), producer.usage()?.cpu - before.cpu);
         let rate = |time: Duration| trades as f64 / time.as_secs_f64();
         let beside = bare::flat_out(&samples, trades)?;
@@ -80,7 +81,7 @@ async fn throughput() -> anyhow::Result<()> {
             bare.push(beside);
         }
     }
-    Ingest::stop(producer)?;
+    producer.stop().await?;
     let of = |by: fn(&Rate) -> f64| {
         let (ours_each, bare_each) = (ours.iter().map(by), bare.iter().map(by));
         let ratios = ours_each.clone().zip(bare_each.clone()).map(|(ours, bare)| ours / bare);
@@ -101,12 +102,12 @@ async fn cpu() -> anyhow::Result<()> {
     ingest.set("DERIBIT__REQUESTS_PER_SECOND", "200");
     filled_for(&mut ingest, Duration::from_secs(60));
     let producer = live(&ingest).await?;
-    let published = "trades_published_total";
-    let (begun, before) = (Instant::now(), (producer.usage()?, ingest.gauge(published).await?));
-    ingest.until_at_least(published, before.1 + 600_000.0).await?;
-    let after = (producer.usage()?, ingest.gauge(published).await?);
+    let published = async || producer.metrics().await?.get(TRADES_PUBLISHED);
+    let (begun, before) = (Instant::now(), (producer.usage()?, published().await?));
+    producer.wait_until_metric(TRADES_PUBLISHED, before.1 + 600_000.0).await?;
+    let after = (producer.usage()?, published().await?);
     let (trades, pace) = (after.1 - before.1, (after.1 - before.1) / begun.elapsed().as_secs_f64());
-    Ingest::stop(producer)?;
+    producer.stop().await?;
     let ours = trades / (after.0.cpu - before.0.cpu).as_secs_f64();
     let samples = ingest.samples()?;
     drop(ingest);
@@ -125,11 +126,11 @@ async fn latency() -> anyhow::Result<()> {
     filled_for(&mut ingest, Duration::from_secs(300));
     let producer = live(&ingest).await?;
     let samples = ingest.samples()?;
-    let before = ingest.histogram("publish_delay_seconds").await?;
+    let before = producer.metrics().await?.histogram(PUBLISH_DELAY);
     let bare = tokio::task::spawn_blocking(move || bare::delays(&samples, 600)).await??;
-    let ours = ingest.histogram("publish_delay_seconds").await?.since(&before);
-    Ingest::stop(producer)?;
-    let millis = |delays: &Histogram| [0.5, 0.99].map(|share| delays.quantile(share) * 1e3);
+    let ours = producer.metrics().await?.histogram(PUBLISH_DELAY).since(&before);
+    producer.stop().await?;
+    let millis = |delays: &HistogramSnapshot| [0.5, 0.99].map(|share| delays.quantile(share) * 1e3);
     let ([ours_half, ours], [bare_half, bare]) = (millis(&ours), millis(&bare));
     println!(
         "socket to acknowledgement at 1,000 trades a second, p99: {ours:.1} ms, bare {bare:.1} ms, ratio {:.2}, goal <= 1.2; median {ours_half:.1} ms, bare {bare_half:.1} ms",
@@ -139,18 +140,18 @@ async fn latency() -> anyhow::Result<()> {
 }
 
 /// How fast missed trades are published.
-async fn backfill((limits, credits): (&str, &str), (calls, goal): (u32, f64)) -> anyhow::Result<()> {
+async fn backfill(limits: &str, credits: &str, calls: u32, goal: f64) -> anyhow::Result<()> {
     let settings = [("MARKET__RATE", "2000"), ("MARKET__INSTRUMENTS", "1000"), ("LIMITS__CREDITS", credits)];
-    let mut ingest = Ingest::open(&format!("bench-backfill-{calls}"), "", &settings).await?;
+    let mut ingest = IngestFixture::open(&format!("bench-backfill-{calls}"), "", &settings).await?;
     ingest.start_before(Duration::from_secs_f64(MISSED / RATE));
     ingest.set("DERIBIT__REQUESTS_PER_SECOND", calls.to_string());
     let producer = ingest.produce()?;
-    ingest.until_at_least("trades_published_total", 1.0).await?;
+    producer.wait_until_metric(TRADES_PUBLISHED, 1.0).await?;
     let begun = Instant::now();
-    ingest.until_at_least("trades_published_total", MISSED).await?;
+    producer.wait_until_metric(TRADES_PUBLISHED, MISSED).await?;
     let seconds = begun.elapsed().as_secs_f64();
     let figure = MISSED / seconds;
-    Ingest::stop(producer)?;
+    producer.stop().await?;
     // A burst of five seconds' calls, and a thousand trades a call.
     let allowed = f64::from(calls) * (seconds + 5.0) * 1_000.0;
     let share = if credits == "true" {
@@ -168,25 +169,25 @@ async fn backfill((limits, credits): (&str, &str), (calls, goal): (u32, f64)) ->
 /// Memory, and the time to start, with many instruments and a long topic.
 async fn large() -> anyhow::Result<()> {
     let settings = [("MARKET__RATE", "2000"), ("MARKET__INSTRUMENTS", "10000")];
-    let mut ingest = Ingest::open("bench-large", "", &settings).await?;
+    let mut ingest = IngestFixture::open("bench-large", "", &settings).await?;
     ingest.start_before(Duration::from_secs_f64(LONG / RATE));
     ingest.set("DERIBIT__REQUESTS_PER_SECOND", "100000");
     let producer = ingest.produce()?;
-    ingest.until_at_least("trades_published_total", LONG).await?;
-    ingest.until_ready().await?;
-    Ingest::stop(producer)?;
+    producer.wait_until_metric(TRADES_PUBLISHED, LONG).await?;
+    producer.wait_until_ready().await?;
+    producer.stop().await?;
     as_shipped(&mut ingest);
     let begun = Instant::now();
     let producer = ingest.produce()?;
-    ingest.until_ready().await?;
+    producer.wait_until_ready().await?;
     let start = begun.elapsed().as_secs_f64();
     let mut most = 0.0_f64;
-    while ingest.gauge("trades_published_total").await? < 200_000.0 {
+    while producer.metrics().await?.get(TRADES_PUBLISHED)? < 200_000.0 {
         most = most.max(producer.usage()?.resident as f64 / 1e6);
         tokio::time::sleep(Duration::from_millis(100)).await;
     }
     let resident = producer.usage()?.resident as f64 / 1e6;
-    Ingest::stop(producer)?;
+    producer.stop().await?;
     println!(
         "10,000 instruments live, 10,000,000 trades in the topic: start to ready {start:.1} s, goal <= 3; resident {resident:.1} MB, goal <= 30, at most {most:.1} MB"
     );
@@ -194,28 +195,28 @@ async fn large() -> anyhow::Result<()> {
 }
 
 /// A producer that is live, and has compared history with the beginning of it.
-async fn live(ingest: &Ingest) -> anyhow::Result<Process> {
+async fn live(ingest: &IngestFixture) -> anyhow::Result<Service> {
     let producer = ingest.produce()?;
-    ingest.until_ready().await?;
+    producer.wait_until_ready().await?;
     tokio::time::sleep(Duration::from_secs(10)).await;
     Ok(producer)
 }
 
 /// Of a new topic's instruments the first trade waits until history shows that there was none before it. In a topic that has been
 /// filled for a while that is rare.
-fn filled_for(ingest: &mut Ingest, time: Duration) {
+fn filled_for(ingest: &mut IngestFixture, time: Duration) {
     ingest.start_before(time);
 }
 
 /// What the tests set otherwise is as its defaults are: they compare with history every two seconds, and ask as often as they like.
-fn as_shipped(ingest: &mut Ingest) {
+fn as_shipped(ingest: &mut IngestFixture) {
     ingest.set("SEQUENCE__RECONCILE_INTERVAL", "60s");
     ingest.set("DERIBIT__REQUESTS_PER_SECOND", "20");
 }
 
-async fn open(name: &str, rate: &str) -> anyhow::Result<Ingest> {
+async fn open(name: &str, rate: &str) -> anyhow::Result<IngestFixture> {
     let mut ingest =
-        Ingest::open(name, "", &[("MARKET__RATE", rate), ("MARKET__INSTRUMENTS", "1000")]).await?;
+        IngestFixture::open(name, "", &[("MARKET__RATE", rate), ("MARKET__INSTRUMENTS", "1000")]).await?;
     as_shipped(&mut ingest);
     Ok(ingest)
 }

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use deribit_sim::market::{InstrumentKind, Market, MarketTime, Options};
-use e2e::published;
+use e2e::fixtures::now_millis;
 use futures_util::{SinkExt as _, StreamExt as _};
 use serde::Deserialize;
 use serde_json::json;
@@ -148,5 +148,5 @@ fn answer(request: &str) -> anyhow::Result<String> {
 
 /// The exchange's clock.
 pub(crate) fn now() -> MarketTime {
-    MarketTime(published::now().cast_unsigned())
+    MarketTime(now_millis().cast_unsigned())
 }

@@ -1,19 +1,19 @@
-//! The topic held against the exchange.
+//! Compares the topic with the exchange.
 
 use std::collections::{BTreeMap, HashSet};
 
-use anyhow::{Context as _, bail, ensure};
+use anyhow::{bail, ensure};
 use common::avro::schema::{TRADE, WATERMARK};
 use common::model::{Trade, Watermark};
 use deribit_sim::market::MarketTime;
 
-use super::Ingest;
+use super::IngestFixture;
 use crate::exchange::{Fields, contract_fields, topic_fields};
-use crate::topic::{Record, Topic};
+use crate::topic::{DecodedTopic, TopicRecord};
 
-/// What a comparison found.
+/// The outcome of a comparison.
 #[derive(Debug, Clone, Copy, Default)]
-pub struct Compared {
+pub struct TradeComparison {
     /// Trades in the topic.
     pub trades: usize,
     /// Trades that the exchange has and the topic lacks.
@@ -22,13 +22,21 @@ pub struct Compared {
     pub doubled: usize,
 }
 
-impl Ingest {
-    /// Holds the topic against the exchange: of every instrument, the topic's trades are the exchange's from the start on, field by
-    /// field, in order, once, at least through that time.
-    pub async fn compare(&self, through: MarketTime) -> anyhow::Result<Compared> {
+impl IngestFixture {
+    /// Compares as [`Self::tally`] does, and fails at any difference.
+    pub async fn compare(&self, through: MarketTime) -> anyhow::Result<TradeComparison> {
+        let (compared, wrong) = self.tally(through).await?;
+        let same = wrong.is_empty() && compared.lost == 0 && compared.doubled == 0;
+        ensure!(same, "{} through {through:?}: {compared:?}: {}", self.topic, wrong.join("; "));
+        Ok(compared)
+    }
+
+    /// Compares the topic with the exchange: of every instrument, the topic has the exchange's trades from the start on, field by field,
+    /// in order, once, at least up to that time. Returns the differences by instrument.
+    pub async fn tally(&self, through: MarketTime) -> anyhow::Result<(TradeComparison, Vec<String>)> {
         let records = self.records().await?;
         ensure!(!records.is_empty(), "{} is empty", self.topic);
-        let mut compared = Compared { trades: records.len(), ..Compared::default() };
+        let mut compared = TradeComparison { trades: records.len(), ..TradeComparison::default() };
         for record in &records {
             let Trade { instrument_name, timestamp, .. } = &record.value;
             let agree = record.key == *instrument_name && record.timestamp == *timestamp;
@@ -39,23 +47,21 @@ impl Ingest {
         let mut wrong = Vec::new();
         for (name, found) in by_instrument(&records) {
             let of = expected.remove(&name).unwrap_or_default();
-            if let Err(error) = hold_against(&found, &of, (through, &mut compared)) {
+            if let Err(error) = compare_instrument(&found, &of, through, &mut compared) {
                 wrong.push(format!("{name}: {error}"));
             }
         }
         for (name, of) in expected {
-            if let Err(error) = hold_against(&[], &of, (through, &mut compared)) {
+            if let Err(error) = compare_instrument(&[], &of, through, &mut compared) {
                 wrong.push(format!("{name}: {error}"));
             }
         }
-        let whole = wrong.is_empty() && compared.lost == 0 && compared.doubled == 0;
-        ensure!(whole, "{} through {through:?}: {compared:?}: {}", self.topic, wrong.join("; "));
-        Ok(compared)
+        Ok((compared, wrong))
     }
 
-    /// The topic's trades; of what is none, there is as much as others wrote.
-    async fn records(&self) -> anyhow::Result<Vec<Record<Trade<'static>>>> {
-        let topic = Topic::<Trade<'static>>::new(&self.stack, &self.topic, &TRADE);
+    /// The topic's trades. It must have exactly as many other records as others wrote.
+    async fn records(&self) -> anyhow::Result<Vec<TopicRecord<Trade<'static>>>> {
+        let topic = DecodedTopic::<Trade<'static>>::new(&self.harness.servers, &self.topic, &TRADE);
         let (records, undecodable) = topic.read_decodable().await?;
         ensure!(
             undecodable.len() == self.foreign,
@@ -65,11 +71,11 @@ impl Ingest {
         Ok(records)
     }
 
-    /// Holds every watermark against the topic: no trade of that time or before lies behind it.
+    /// Compares every watermark with the topic: no trade up to that time has a higher offset. Returns how many there are.
     pub async fn check_watermarks(&self) -> anyhow::Result<usize> {
         let records = self.records().await?;
         let name = format!("{}.watermarks", self.topic);
-        let marks = Topic::<Watermark>::new(&self.stack, name, &WATERMARK).read().await?;
+        let marks = DecodedTopic::<Watermark>::new(&self.harness.servers, name, &WATERMARK).read().await?;
         let offsets: HashSet<_> = records.iter().map(|record| (record.partition, record.offset)).collect();
         for mark in &marks {
             let Watermark { partition, complete_through, offset } = mark.value;
@@ -88,9 +94,9 @@ impl Ingest {
         Ok(marks.len())
     }
 
-    /// What the exchange has from the topic's start to that time, by instrument and in order of numbers.
+    /// The exchange's trades from the topic's start to that time, by instrument and in order of their sequence numbers.
     pub fn expected(&self, until: MarketTime) -> anyhow::Result<BTreeMap<String, Vec<(MarketTime, Fields)>>> {
-        let exchange = self.exchange.as_ref().context("the exchange is away")?;
+        let exchange = self.exchange()?;
         let mut trades = exchange.market().trades(self.start..until);
         trades.sort_by_key(|trade| trade.trade_seq);
         let mut expected: BTreeMap<String, Vec<(MarketTime, Fields)>> = BTreeMap::new();
@@ -102,7 +108,9 @@ impl Ingest {
     }
 }
 
-fn by_instrument<'r>(records: &'r [Record<Trade<'static>>]) -> BTreeMap<String, Vec<&'r Trade<'static>>> {
+fn by_instrument<'r>(
+    records: &'r [TopicRecord<Trade<'static>>],
+) -> BTreeMap<String, Vec<&'r Trade<'static>>> {
     let mut all: BTreeMap<String, Vec<_>> = BTreeMap::new();
     for record in records {
         all.entry(record.value.instrument_name.to_string()).or_default().push(&record.value);
@@ -110,11 +118,12 @@ fn by_instrument<'r>(records: &'r [Record<Trade<'static>>]) -> BTreeMap<String, 
     all
 }
 
-/// The topic's trades of an instrument are the first ones of the exchange's, and no older one than `through` is left over.
-fn hold_against(
+/// The topic's trades of an instrument are the exchange's first ones, and none before `through` is missing.
+fn compare_instrument(
     found: &[&Trade<'static>],
     expected: &[(MarketTime, Fields)],
-    (through, compared): (MarketTime, &mut Compared),
+    through: MarketTime,
+    compared: &mut TradeComparison,
 ) -> anyhow::Result<()> {
     let mut seqs: Vec<i64> = found.iter().map(|trade| trade.trade_seq).collect();
     seqs.sort_unstable();

@@ -1,57 +1,45 @@
 //! The raw producer between an exchange of the test's own, in this process, and the real Kafka; and what its topic must hold.
 
 mod compare;
-mod watch;
-mod write;
+mod foreign;
 
 use std::collections::BTreeMap;
-use std::net::SocketAddr;
-use std::path::PathBuf;
 use std::time::{Duration, Instant, UNIX_EPOCH};
 
-use anyhow::{Context as _, ensure};
+use anyhow::Context as _;
 use common::config::load_from;
 use deribit_sim::Simulator;
 use deribit_sim::faults::FaultKind;
 use deribit_sim::market::MarketTime;
 
-use crate::process::Process;
-use crate::{Stack, free_port};
+use crate::metric_names::RECONCILED_THROUGH;
+use crate::topic::raw_values;
+use crate::{Harness, Launch, PATIENCE, Service, eventually};
 
-pub use compare::Compared;
-pub use write::Samples;
+pub use compare::TradeComparison;
+pub use foreign::Samples;
 
-/// Longer than anything takes that happens at all, on any machine.
-pub const PATIENCE: Duration = Duration::from_secs(600);
-
-/// How long Kafka may take for an answer.
-const ATTEMPT: Duration = Duration::from_secs(30);
-
-/// One topic, the exchange that it is filled from, and where the producer is told of both.
-pub struct Ingest {
-    stack: Stack,
+/// One topic, the exchange that fills it, and how producers of it are started.
+pub struct IngestFixture {
+    /// The servers, and the test's name.
+    pub harness: Harness,
     topic: String,
-    /// Where the topic starts.
+    /// The topic's first moment.
     start: MarketTime,
     exchange: Option<Simulator>,
-    settings: deribit_sim::Config,
-    /// What exchanges before the present one have done.
+    exchange_config: deribit_sim::Config,
+    /// Faults that exchanges before the present one have injected.
     faults: BTreeMap<FaultKind, u64>,
-    admin: u16,
-    environment: BTreeMap<&'static str, String>,
-    bin: Option<PathBuf>,
-    failpoint: Option<String>,
-    without: Option<&'static str>,
-    /// Records that somebody else wrote into the topic.
+    producer: Launch,
+    /// Records that others wrote into the topic.
     foreign: usize,
 }
 
-impl Ingest {
+impl IngestFixture {
     /// Opens an exchange with this plan of faults and these settings, for a topic of that name that starts now.
     pub async fn open(name: &str, plan: &str, settings: &[(&str, &str)]) -> anyhow::Result<Self> {
-        let stack = Stack::find()?;
-        let topic = format!("{name}-{}.trades", std::process::id());
-        let file = std::env::temp_dir().join(format!("{topic}.faults.toml"));
+        let harness = Harness::new(name)?;
+        let file = harness.file("faults.toml");
         std::fs::write(&file, plan)?;
         let own = [
             ("LISTEN", "127.0.0.1:0"),
@@ -61,83 +49,45 @@ impl Ingest {
         ];
         let all =
             own.iter().chain(settings).map(|(key, value)| (format!("KSTREAM__{key}"), (*value).to_owned()));
-        let mut settings: deribit_sim::Config = load_from(None, all)?;
-        let exchange = Simulator::start(&settings).await?;
-        // Should it be opened again, then where the producer looks for it.
-        settings.listen = exchange.addr();
+        let mut exchange_config: deribit_sim::Config = load_from(None, all)?;
+        let exchange = Simulator::start(&exchange_config).await?;
+        // Another one after it is to be where the producer looks for it.
+        exchange_config.listen = exchange.addr();
         // The configuration knows whole seconds only.
         let start = MarketTime(exchange.clock().now().0 / 1000 * 1000);
-        let admin = free_port()?;
-        let environment = environment(&stack, (&topic, exchange.addr(), start, admin))?;
+        let topic = format!("{}.trades", harness.name());
+        let producer = harness
+            .launch()
+            .set("DERIBIT__URL", format!("ws://{}/ws/api/v2", exchange.addr()))
+            .set("DERIBIT__REQUESTS_PER_SECOND", "200")
+            .set("DERIBIT__START_FROM", start_from(start))
+            .set("TOPICS__TRADES", &topic)
+            .set("TOPICS__DEAD_LETTER", format!("{topic}.dlq"))
+            .set("SEQUENCE__RECONCILE_INTERVAL", "2s")
+            .set("LOG__FILTER", "info");
         let (exchange, faults) = (Some(exchange), BTreeMap::new());
-        Ok(Self {
-            stack,
-            topic,
-            start,
-            exchange,
-            settings,
-            faults,
-            admin,
-            environment,
-            bin: None,
-            failpoint: None,
-            without: None,
-            foreign: 0,
-        })
+        Ok(Self { harness, topic, start, exchange, exchange_config, faults, producer, foreign: 0 })
     }
 
-    /// The topic starts so long before now, and what was traded since was missed.
+    /// The topic starts that long before now: the trades since then were missed.
     pub fn start_before(&mut self, missed: Duration) {
         self.start = self.start.minus(u64::try_from(missed.as_millis()).unwrap_or(0));
         self.set("DERIBIT__START_FROM", start_from(self.start));
     }
 
-    /// Says something else to the producers that are started from now on.
-    pub fn set(&mut self, key: &'static str, value: impl Into<String>) {
-        self.environment.insert(key, value.into());
+    /// Changes a setting of the producers that are started from now on.
+    pub fn set(&mut self, key: &str, value: impl Into<String>) {
+        self.producer = self.producer.clone().set(key, value);
     }
 
-    /// Producers that are started from now on end when they pass that point for so many times; they must be built with failpoints.
-    pub fn arm(&mut self, point: &str, times: u64) {
-        self.failpoint = Some(format!("{point}:{times}"));
+    /// Arms a failpoint of the producers that are started from now on; `None` disarms it.
+    pub fn arm(&mut self, failpoint: Option<String>) {
+        self.producer = self.producer.clone().failpoint(failpoint);
     }
 
-    /// The same, and they stop there instead, as by SIGSTOP.
-    pub fn arm_to_stop(&mut self, point: &str, times: u64) {
-        self.failpoint = Some(format!("{point}:{times}:stop"));
-    }
-
-    /// Producers that are started from now on lack that guarantee; they must be built with failpoints.
-    pub fn take_out(&mut self, guarantee: &'static str) {
-        self.without = Some(guarantee);
-    }
-
-    /// Producers that are started from now on pass every point.
-    pub fn disarm(&mut self) {
-        self.failpoint = None;
-    }
-
-    /// Takes the producer from another folder than the released one.
-    pub fn use_binary_in(&mut self, folder: PathBuf) {
-        self.bin = Some(folder);
-    }
-
-    /// Producers that are started from now on can be asked how they are, besides one that runs.
-    pub fn watch_another(&mut self) -> anyhow::Result<()> {
-        self.admin = free_port()?;
-        self.set("ADMIN__LISTEN", format!("127.0.0.1:{}", self.admin));
-        Ok(())
-    }
-
-    /// What its producers have logged.
-    pub fn logged(&self) -> anyhow::Result<String> {
-        Ok(std::fs::read_to_string(self.log("producer"))?)
-    }
-
-    /// The stack.
-    #[must_use]
-    pub fn stack(&self) -> &Stack {
-        &self.stack
+    /// Disables a guarantee of the producers that are started from now on.
+    pub fn disable_guarantee(&mut self, guarantee: &'static str) {
+        self.producer = self.producer.clone().disable_guarantee(Some(guarantee));
     }
 
     /// The topic's name.
@@ -147,43 +97,29 @@ impl Ingest {
     }
 
     /// Starts a producer.
-    pub fn produce(&self) -> anyhow::Result<Process> {
-        let log = self.log("producer");
-        let settings = self.environment.iter().map(|(key, value)| (format!("KSTREAM__{key}"), value.clone()));
-        let failpoint = self.failpoint.iter().map(|point| ("KSTREAM_FAILPOINT".to_owned(), point.clone()));
-        let without = self
-            .without
-            .iter()
-            .map(|guarantee| ("KSTREAM_DISABLE_GUARANTEE".to_owned(), (*guarantee).to_owned()));
-        let environment: Vec<_> = settings.chain(failpoint).chain(without).collect();
-        match &self.bin {
-            Some(folder) => Process::start_in(folder, "raw-producer", &environment, &log),
-            None => Process::start("raw-producer", &environment, &log),
-        }
+    pub fn produce(&self) -> anyhow::Result<Service> {
+        self.harness.spawn("raw-producer", &self.producer)
     }
 
-    /// Starts an aggregator of the topic, with windows of 10 s that advance by 1 s. Its group is called after the topic.
-    pub fn aggregate(&self) -> anyhow::Result<Process> {
-        let (stack, topic) = (&self.stack, &self.topic);
-        let settings = [
-            ("KAFKA__BOOTSTRAP_SERVERS", stack.kafka()?.bootstrap_servers),
-            ("SCHEMA_REGISTRY__URL", stack.registry()?.url.to_string()),
-            ("TOPICS__TRADES", topic.clone()),
-            ("TOPICS__CANDLES", format!("{topic}.candles")),
-            ("TOPICS__MOVING_AVERAGES", self.averages()),
-            ("TOPICS__LATE", format!("{topic}.late")),
-            ("TOPICS__DEAD_LETTER", format!("{topic}.dlq")),
-            ("GROUP_ID", topic.clone()),
-            ("WINDOW__SIZE", "10s".to_owned()),
-            ("WINDOW__ADVANCE", "1s".to_owned()),
-            ("ADMIN__LISTEN", "127.0.0.1:0".to_owned()),
-            ("TRACING__ZIPKIN_URL", String::new()),
-        ];
+    /// Starts an aggregator of the topic, with windows of 10 s that advance by 1 s. Its group has the topic's name.
+    pub fn aggregate(&self) -> anyhow::Result<Service> {
+        let (topic, producer) = (&self.topic, &self.producer);
+        let mut launch = self
+            .harness
+            .launch()
+            .set("TOPICS__TRADES", topic)
+            .set("TOPICS__CANDLES", format!("{topic}.candles"))
+            .set("TOPICS__MOVING_AVERAGES", self.averages())
+            .set("TOPICS__LATE", format!("{topic}.late"))
+            .set("TOPICS__DEAD_LETTER", format!("{topic}.dlq"))
+            .set("GROUP_ID", topic)
+            .set("WINDOW__SIZE", "10s")
+            .set("WINDOW__ADVANCE", "1s");
         const SHARED: &str = "TOPICS__PARTITIONS";
-        let shared = self.environment.get(SHARED).map(|value| (SHARED, value.clone()));
-        let all = settings.into_iter().chain(shared);
-        let environment: Vec<_> = all.map(|(key, value)| (format!("KSTREAM__{key}"), value)).collect();
-        Process::start("agg-producer", &environment, &self.log("averages"))
+        if let Some(partitions) = producer.get(SHARED) {
+            launch = launch.set(SHARED, partitions);
+        }
+        self.harness.spawn("agg-producer", &launch)
     }
 
     /// The topic of that aggregator's averages.
@@ -192,11 +128,7 @@ impl Ingest {
         format!("{}.averages", self.topic)
     }
 
-    fn log(&self, of: &str) -> PathBuf {
-        std::env::temp_dir().join(format!("{}.{of}.log", self.topic))
-    }
-
-    /// The exchange goes away.
+    /// Closes the exchange.
     pub async fn close_exchange(&mut self) {
         let Some(exchange) = self.exchange.take() else { return };
         for (kind, times) in exchange.faults() {
@@ -205,24 +137,27 @@ impl Ingest {
         exchange.stop().await;
     }
 
-    /// The exchange is back, where it was, with the same market and the plan anew.
+    /// Opens the exchange where it was, with the same market; its plan of faults begins again.
     pub async fn open_exchange(&mut self) -> anyhow::Result<()> {
         let end = Instant::now() + PATIENCE;
         loop {
-            match Simulator::start(&self.settings).await {
-                Ok(exchange) => self.exchange = Some(exchange),
-                // Connections that are not quite gone may hold the port for a moment.
-                Err(_) if Instant::now() < end => {
-                    tokio::time::sleep(Duration::from_millis(100)).await;
-                    continue;
+            match Simulator::start(&self.exchange_config).await {
+                Ok(exchange) => {
+                    self.exchange = Some(exchange);
+                    return Ok(());
                 }
+                // Connections that are not quite gone may hold the port for a moment.
+                Err(_) if Instant::now() < end => tokio::time::sleep(Duration::from_millis(100)).await,
                 Err(error) => return Err(error.into()),
             }
-            return Ok(());
         }
     }
 
-    /// How often each kind of fault was done.
+    fn exchange(&self) -> anyhow::Result<&Simulator> {
+        self.exchange.as_ref().context("the exchange is closed")
+    }
+
+    /// How often each kind of fault was injected.
     #[must_use]
     pub fn faults(&self) -> BTreeMap<FaultKind, u64> {
         let mut all = self.faults.clone();
@@ -232,44 +167,44 @@ impl Ingest {
         all
     }
 
-    /// How often its producers have logged in at the exchange by key, and how often they have renewed a login.
+    /// How often producers have logged in by key, and how often they have refreshed a token.
     pub fn logins(&self) -> anyhow::Result<(u64, u64)> {
-        Ok(self.exchange.as_ref().context("the exchange is away")?.logins())
+        Ok(self.exchange()?.logins())
     }
 
     /// The exchange's time.
     pub fn now(&self) -> anyhow::Result<MarketTime> {
-        Ok(self.exchange.as_ref().context("the exchange is away")?.clock().now())
+        Ok(self.exchange()?.clock().now())
     }
 
-    /// Ends a service as `make down` does; it commits what it has.
-    pub fn stop(service: Process) -> anyhow::Result<()> {
-        service.signal("TERM")?;
-        let status = service.end(PATIENCE)?;
-        ensure!(status.success(), "it ended with {status}");
-        Ok(())
+    /// Waits until a producer has compared everything before the present time with history. Returns that time.
+    pub async fn wait_until_reconciled(&self, producer: &Service) -> anyhow::Result<MarketTime> {
+        let through = self.now()?;
+        producer.wait_until_metric(RECONCILED_THROUGH, through.0 as f64 / 1000.0).await?;
+        Ok(through)
+    }
+
+    /// Waits until each of these faults has been injected at least that often.
+    pub async fn wait_until_injected(&self, faults: &BTreeMap<FaultKind, u64>) -> anyhow::Result<()> {
+        let injected = async || {
+            let injected = self.faults();
+            let enough =
+                |(kind, times): (&FaultKind, &u64)| injected.get(kind).is_some_and(|found| found >= times);
+            anyhow::ensure!(faults.iter().all(enough), "{injected:?} of {faults:?}");
+            Ok(true)
+        };
+        eventually(PATIENCE, "faults are injected", injected).await
+    }
+
+    /// The producer that owns the topic, by the newest record that says so.
+    pub fn owner(&self) -> anyhow::Result<String> {
+        let records = raw_values(&self.harness.servers, &format!("{}.sequences", self.topic))?;
+        let (_, newest) = records.iter().rfind(|(key, _)| key == ":owner").context("no owner")?;
+        let owner: serde_json::Value = serde_json::from_slice(newest)?;
+        Ok(owner.get("owner").and_then(serde_json::Value::as_str).context("no name")?.to_owned())
     }
 }
 
 fn start_from(start: MarketTime) -> String {
     humantime::format_rfc3339_seconds(UNIX_EPOCH + Duration::from_millis(start.0)).to_string()
-}
-
-fn environment(
-    stack: &Stack,
-    (topic, exchange, start, admin): (&str, SocketAddr, MarketTime, u16),
-) -> anyhow::Result<BTreeMap<&'static str, String>> {
-    Ok(BTreeMap::from([
-        ("KAFKA__BOOTSTRAP_SERVERS", stack.kafka()?.bootstrap_servers),
-        ("SCHEMA_REGISTRY__URL", stack.registry()?.url.to_string()),
-        ("DERIBIT__URL", format!("ws://{exchange}/ws/api/v2")),
-        ("DERIBIT__REQUESTS_PER_SECOND", "200".to_owned()),
-        ("DERIBIT__START_FROM", start_from(start)),
-        ("TOPICS__TRADES", topic.to_owned()),
-        ("TOPICS__DEAD_LETTER", format!("{topic}.dlq")),
-        ("ADMIN__LISTEN", format!("127.0.0.1:{admin}")),
-        ("SEQUENCE__RECONCILE_INTERVAL", "2s".to_owned()),
-        ("TRACING__ZIPKIN_URL", String::new()),
-        ("LOG__FILTER", "info".to_owned()),
-    ]))
 }
