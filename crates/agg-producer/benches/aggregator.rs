@@ -4,10 +4,10 @@ use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
 
-use agg_producer::aggregator::{Aggregator, Closed, Offset, Trade};
-use agg_producer::exp::ExpNegative;
-use agg_producer::weights::{Tau, Weights};
-use agg_producer::window::TimeWindows;
+use agg_producer::store::aggregator::{Aggregator, Closed, Offset, Trade};
+use agg_producer::window::exp::ExpNegative;
+use agg_producer::window::time_windows::TimeWindows;
+use agg_producer::window::weights::{Tau, Weights};
 use divan::counter::ItemsCount;
 use divan::{Bencher, black_box};
 

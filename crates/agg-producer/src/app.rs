@@ -15,13 +15,13 @@ use common::{Failure, backoff};
 use tokio::runtime::Handle;
 
 use crate::Config;
+use crate::group::unassigned_partitions::UnassignedPartitions;
 use crate::metrics::AggregatorMetrics;
-use crate::owners::Owners;
-use crate::runner::{Pairs, SchemaIds};
+use crate::stream_thread::{SchemaIds, ThreadBuilder};
 
 /// The service, built and not yet running.
 pub struct App {
-    pairs: Pairs,
+    pairs: ThreadBuilder,
     admin: Admin,
     health: Health,
     metrics: Metrics,
@@ -57,7 +57,7 @@ impl App {
             &metrics,
             Handle::current(),
         );
-        let pairs = Pairs {
+        let pairs = ThreadBuilder {
             config: Arc::new(config),
             windowing,
             fingerprint,
@@ -79,9 +79,9 @@ impl App {
     pub async fn run(self, shutdown: Shutdown) -> Result<(), Failure> {
         let Self { pairs, admin, health, metrics } = self;
         // Before anybody can ask whether they are ready.
-        let seats = pairs.seats();
+        let seats = pairs.members();
         let members = seats.iter().map(|seat| (seat.member.clone(), seat.rejoin.clone())).collect();
-        let owners = Owners::new(&pairs.config, members, (&health, &pairs.metrics))?;
+        let owners = UnassignedPartitions::new(&pairs.config, members, (&health, &pairs.metrics))?;
         let monitor = pairs.transactions.monitor(health.component("transactions"));
         let _serving = admin.serve(health, metrics, shutdown.clone());
         let mut tasks = Tasks::new(shutdown.clone());

@@ -9,10 +9,10 @@ use common::config::{
 use serde::Deserialize;
 use serde::de::IgnoredAny;
 
-use crate::checkpoint::Fingerprint;
-use crate::partition::Windowing;
-use crate::weights::{Tau, Weights};
-use crate::window::{TimeWindows, WindowsError};
+use crate::store::checkpoint::Fingerprint;
+use crate::store::partition::Windowing;
+use crate::window::time_windows::{TimeWindows, WindowsError};
+use crate::window::weights::{Tau, Weights};
 
 /// Everything that can be configured.
 #[derive(Debug, Clone, Deserialize)]

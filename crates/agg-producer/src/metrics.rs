@@ -41,7 +41,7 @@ impl Published {
 
 /// How a partition stands.
 #[derive(Debug, Clone, Copy)]
-pub struct Standing {
+pub struct PartitionStats {
     /// Wall clock less stream time.
     pub behind: Option<Duration>,
     /// Slices not closed yet.
@@ -77,30 +77,39 @@ impl AggregatorMetrics {
     #[must_use]
     pub fn new(metrics: &Metrics) -> Self {
         Self {
-            trades: metrics.counter("trades", "Trades added to their slices, those restored not among them"),
-            averages: metrics
-                .counter("windows_emitted", "Moving averages published, one for each window and instrument"),
+            trades: metrics.counter("trades_processed", "Trades added to a slice, restored ones excluded"),
+            averages: metrics.counter(
+                "moving_averages_published",
+                "Moving averages published, one for each window and instrument",
+            ),
             candles: metrics
-                .counter("candles_emitted", "Candles published, one for each slice and instrument"),
+                .counter("candles_published", "Candles published, one for each slice and instrument"),
             late: metrics.counter("late_trades", "Trades whose slice had closed"),
-            undecodable: metrics.counter("undecodable_records", "Records set aside in the dead-letter topic"),
-            restored: metrics.counter("restored_records", "Records read again to rebuild state"),
+            undecodable: metrics.counter("undecodable_records", "Records sent to the dead-letter topic"),
+            restored: metrics.counter("restore_records", "Records read again to rebuild state"),
             rebuilt: metrics.counter(
                 "partitions_restored",
                 "Times that a partition became live after records of it were read again",
             ),
-            restore_time: metrics.seconds("restore_seconds", "Assignment of a partition until it is live"),
+            restore_time: metrics
+                .seconds("restore_seconds", "Time from the assignment of a partition until it is live"),
             transaction_time: metrics
-                .seconds("transaction_seconds", "Begin of a transaction until it is committed"),
-            aborted: metrics.counter("transactions_aborted", "Transactions that were not committed"),
-            rebalances: metrics.family("rebalances", "Times that partitions came or went, by kind"),
-            rejoins: metrics
-                .counter("rejoins", "Times that the group was joined again, as partitions had no owner"),
-            ownerless: metrics.gauge("ownerless_partitions", "Partitions that no member of the group has"),
-            lag: metrics.family("lag", "Records behind the end of the partition that may be read"),
-            behind: metrics.family("stream_time_behind_seconds", "Wall clock less stream time"),
+                .seconds("transaction_seconds", "Time from the begin of a transaction to its commit"),
+            aborted: metrics.counter("transactions_aborted", "Transactions aborted"),
+            rebalances: metrics.family("rebalances", "Rebalances by kind: assigned, revoked, lost"),
+            rejoins: metrics.counter(
+                "rejoins",
+                "Times that a member rejoined the group because partitions were unassigned",
+            ),
+            ownerless: metrics
+                .gauge("unassigned_partitions", "Partitions that are assigned to no member of the group"),
+            lag: metrics.family(
+                "consumer_lag_records",
+                "Records between the committed position and the readable end of the partition",
+            ),
+            behind: metrics.family("stream_time_lag_seconds", "Wall clock time minus stream time"),
             open_slices: metrics.family("open_slices", "Slices that have not closed yet"),
-            instruments: metrics.family("instruments", "Instruments that traded within the last window"),
+            instruments: metrics.family("instruments", "Instruments with a trade in the last window"),
         }
     }
 
@@ -150,7 +159,7 @@ impl AggregatorMetrics {
     }
 
     /// How a partition stands.
-    pub fn standing(&self, partition: i32, standing: &Standing) {
+    pub fn stats(&self, partition: i32, standing: &PartitionStats) {
         let labels = PartitionLabels { partition };
         let count = |count: usize| i64::try_from(count).unwrap_or(i64::MAX);
         if let Some(behind) = standing.behind {
@@ -161,7 +170,7 @@ impl AggregatorMetrics {
     }
 
     /// So many partitions belong to no member of the group.
-    pub fn ownerless(&self, partitions: usize) {
+    pub fn unassigned(&self, partitions: usize) {
         self.ownerless.set(i64::try_from(partitions).unwrap_or(i64::MAX));
     }
 

@@ -4,7 +4,7 @@
 
 mod reference;
 
-use agg_producer::exp::ExpNegative;
+use agg_producer::window::exp::ExpNegative;
 use proptest::prelude::*;
 
 #[test]

@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use agg_producer::Config;
 use agg_producer::metrics::AggregatorMetrics;
-use agg_producer::runner::{Pairs, SchemaIds};
+use agg_producer::stream_thread::{SchemaIds, ThreadBuilder};
 use axum::Router;
 use axum::http::StatusCode;
 use axum::routing::get;
@@ -54,7 +54,7 @@ const TOPICS: [&str; 6] = [
 /// A broker, a registry that fails so many times before it answers, and a pair at work between them.
 struct Rig {
     cluster: MockCluster<'static, DefaultProducerContext>,
-    pairs: Pairs,
+    pairs: ThreadBuilder,
     pair: Option<JoinHandle<Result<(), Failure>>>,
 }
 
@@ -86,7 +86,7 @@ impl Rig {
         let metrics = Metrics::new("test");
         let runtime = tokio::runtime::Handle::current();
         let transactions = Transactions::new(&config.kafka, "test", Vec::new(), None, &metrics, runtime);
-        let pairs = Pairs {
+        let pairs = ThreadBuilder {
             registry: Registry::new(&config.schema_registry).unwrap(),
             config: Arc::new(config),
             windowing,
@@ -98,7 +98,7 @@ impl Rig {
             health: Health::new(),
             shutdown: Shutdown::new(),
         };
-        let (made, seat) = (pairs.clone(), pairs.seats().remove(0));
+        let (made, seat) = (pairs.clone(), pairs.members().remove(0));
         let pair = Some(std::thread::spawn(move || made.make(seat)?.run()));
         Self { cluster, pairs, pair }
     }

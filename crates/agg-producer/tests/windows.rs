@@ -9,14 +9,14 @@ use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
 
-use agg_producer::aggregator::{Aggregator, Closed, Offset, Placement, Trade};
-use agg_producer::average::Average;
-use agg_producer::checkpoint::Checkpoint;
-use agg_producer::partition::{Partition, Unfit, Windowing};
-use agg_producer::slice::Slice;
-use agg_producer::watermark::CompleteThrough;
-use agg_producer::weights::{Tau, Weights};
-use agg_producer::window::TimeWindows;
+use agg_producer::store::aggregator::{Aggregator, Closed, Offset, Placement, Trade};
+use agg_producer::store::checkpoint::Checkpoint;
+use agg_producer::store::partition::{CannotRestore, Partition, Windowing};
+use agg_producer::store::watermark::WatermarkAt;
+use agg_producer::window::average::Average;
+use agg_producer::window::slice::Slice;
+use agg_producer::window::time_windows::TimeWindows;
+use agg_producer::window::weights::{Tau, Weights};
 use common::model::Candle;
 use proptest::prelude::*;
 use reference::{AVERAGE, CANDLE, Published, Settings, numbers, publish, publish_with};
@@ -97,8 +97,8 @@ fn candle(instrument: &str, (start, end): (i64, i64), slice: &Slice) -> Candle<'
     }
 }
 
-fn put_back(partition: &mut Partition, candles: &[Candle<'_>]) {
-    candles.iter().for_each(|candle| partition.put_back(candle).unwrap());
+fn restore_candle(partition: &mut Partition, candles: &[Candle<'_>]) {
+    candles.iter().for_each(|candle| partition.restore_candle(candle).unwrap());
     assert_eq!(partition.missing(), None);
 }
 
@@ -227,7 +227,7 @@ impl<'a> Story<'a> {
             Fate::Watermark(ahead) if !rebuilding => {
                 let before = self.partition.aggregator().stream_time();
                 let time = before.unwrap_or_default() + ahead;
-                let watermark = CompleteThrough { time, offset: offset(self.place) };
+                let watermark = WatermarkAt { time, offset: offset(self.place) };
                 self.partition.watermark(watermark, offset(self.place));
                 // Not if too many of them have been wrong.
                 if self.partition.aggregator().stream_time() > before {
@@ -257,7 +257,7 @@ impl<'a> Story<'a> {
         };
         let Committed { place, checkpoint, published, candles, watermarks } = committed;
         self.partition = Partition::resumed(&self.windowing, offset(*place), checkpoint);
-        put_back(&mut self.partition, candles);
+        restore_candle(&mut self.partition, candles);
         self.place = usize::try_from(checkpoint.replay.offset.0 / 2).unwrap();
         (self.now.published, self.now.candles) = (published.clone(), candles.clone());
         self.watermarks.clone_from(watermarks);
@@ -362,18 +362,21 @@ fn candles_of_other_times_are_passed_over_and_those_that_fit_nothing_refused() {
     let mut restarted = Partition::resumed(&windowing(&by_default()), offset(3), &checkpoint);
     assert_eq!(restarted.missing(), Some((2, -270_000)));
     let of = |start, end| Candle { start, end, ..run.candles[0].clone() };
-    restarted.put_back(&of(-290_000, -280_000)).unwrap();
-    restarted.put_back(&of(10_000, 20_000)).unwrap();
+    restarted.restore_candle(&of(-290_000, -280_000)).unwrap();
+    restarted.restore_candle(&of(10_000, 20_000)).unwrap();
     assert_eq!(restarted.missing(), Some((2, -270_000)));
     let no_slice = [of(5_000, 10_000), of(-10_000, 10_000), Candle { trade_count: 0, ..of(0, 10_000) }];
     for candle in no_slice {
-        assert!(matches!(restarted.put_back(&candle), Err(Unfit::NoSlice { .. })), "{candle:?}");
+        assert!(
+            matches!(restarted.restore_candle(&candle), Err(CannotRestore::NoSlice { .. })),
+            "{candle:?}"
+        );
     }
-    restarted.put_back(&run.candles[0]).unwrap();
-    assert!(matches!(restarted.put_back(&run.candles[0]), Err(Unfit::Twice { .. })));
-    put_back(&mut restarted, &run.candles[1..]);
+    restarted.restore_candle(&run.candles[0]).unwrap();
+    assert!(matches!(restarted.restore_candle(&run.candles[0]), Err(CannotRestore::Twice { .. })));
+    restore_candle(&mut restarted, &run.candles[1..]);
     let more = Candle { instrument_name: "C".into(), ..run.candles[0].clone() };
-    assert!(matches!(restarted.put_back(&more), Err(Unfit::Surplus { .. })));
+    assert!(matches!(restarted.restore_candle(&more), Err(CannotRestore::Surplus { .. })));
 }
 
 #[test]
@@ -385,7 +388,7 @@ fn a_restart_while_windows_are_still_closed_in_silence_reads_the_trades_that_hav
         let position = offset(place);
         let checkpoint = partition.checkpoint(position);
         partition = Partition::resumed(&windowing, position, &checkpoint);
-        put_back(&mut partition, &run.candles);
+        restore_candle(&mut partition, &run.candles);
         let replayed = usize::try_from(checkpoint.replay.offset.0 / 2).unwrap()..place;
         restarts.push((replayed.len(), checkpoint.candles));
         for place in replayed.chain([place]) {
@@ -428,7 +431,7 @@ fn a_quiet_instrument_closes_by_watermark_once_the_records_below_its_offset_are_
     let mut partition = Partition::new(&windowing(&by_default()), None);
     let mut run = Run::default();
     run.add(&mut partition, 0, &trade("QUIET", 5_000));
-    partition.watermark(CompleteThrough { time: 12_000, offset: offset(2) }, offset(1));
+    partition.watermark(WatermarkAt { time: 12_000, offset: offset(2) }, offset(1));
     assert!(!partition.is_due(), "another trade lies before the watermark");
     partition.reached(offset(2));
     run.close_one(&mut partition);
@@ -442,7 +445,7 @@ fn a_trade_that_nothing_but_a_watermark_made_late_is_not_added_by_a_restart_eith
     let mut partition = Partition::new(&windowing, None);
     let mut run = Run::default();
     run.add(&mut partition, 0, &trade("QUIET", 5_000));
-    partition.watermark(CompleteThrough { time: 12_000, offset: offset(1) }, offset(1));
+    partition.watermark(WatermarkAt { time: 12_000, offset: offset(1) }, offset(1));
     // The producer was wrong: this one is late, by nothing but the watermark.
     run.add(&mut partition, 1, &trade("QUIET", 6_000));
     assert_eq!(run.published.late, [(1, 12_000, 0, 10_000)]);
@@ -465,12 +468,12 @@ fn what_a_watermark_closed_comes_back_from_its_candles_though_the_restart_does_n
     let mut partition = Partition::new(&windowing, None);
     let mut run = Run::default();
     run.add(&mut partition, 0, &trade("QUIET", 5_000));
-    partition.watermark(CompleteThrough { time: 12_000, offset: offset(1) }, offset(1));
+    partition.watermark(WatermarkAt { time: 12_000, offset: offset(1) }, offset(1));
     run.close_one(&mut partition);
     let checkpoint = partition.checkpoint(offset(1));
     assert_eq!((checkpoint.candles, checkpoint.replay.offset), (1, offset(1)));
     let mut restarted = Partition::resumed(&windowing, offset(1), &checkpoint);
-    put_back(&mut restarted, &run.candles);
+    restore_candle(&mut restarted, &run.candles);
     run.add(&mut restarted, 1, &trade("QUIET", 6_000));
     run.add(&mut restarted, 2, &trade("QUIET", 22_000));
     run.close_one(&mut restarted);
@@ -485,7 +488,7 @@ fn a_producer_that_is_always_wrong_makes_windows_wait_and_not_the_checkpoint_gro
     run.add(&mut partition, 0, &trade("A", 0));
     for place in 1..1_000 {
         let time = i64::try_from(place).unwrap() * 100;
-        partition.watermark(CompleteThrough { time, offset: offset(place) }, offset(place));
+        partition.watermark(WatermarkAt { time, offset: offset(place) }, offset(place));
         run.add(&mut partition, place, &trade("A", 1));
     }
     assert!(partition.checkpoint(offset(1_000)).jumps.len() <= Aggregator::MOST_JUMPS);
@@ -518,7 +521,7 @@ fn ten_minutes_without_the_feed_and_then_their_trades_make_none_late_and_every_w
         let time = i64::try_from(place).unwrap() * 1_000;
         run.add(&mut partition, place, &trade("A", time));
         if !(300..900).contains(&place) {
-            let watermark = CompleteThrough { time: time - 1_000, offset: offset(place + 1) };
+            let watermark = WatermarkAt { time: time - 1_000, offset: offset(place + 1) };
             partition.watermark(watermark, offset(place + 1));
         }
         while partition.is_due() {

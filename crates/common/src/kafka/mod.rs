@@ -8,4 +8,5 @@ pub mod group;
 pub mod hanging_transactions;
 pub mod offsets;
 pub mod protocol;
+pub mod topic_reader;
 pub mod transaction;

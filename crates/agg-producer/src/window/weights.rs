@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use crate::exp::ExpNegative;
-use crate::window::TimeWindows;
+use crate::window::exp::ExpNegative;
+use crate::window::time_windows::TimeWindows;
 
 /// The time constant of the exponential moving average, in milliseconds: a trade this much older than another weighs `1/e` of it.
 #[derive(Debug, Clone, Copy, PartialEq)]

@@ -10,26 +10,26 @@ use rdkafka::TopicPartitionList;
 use rdkafka::consumer::Consumer as _;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 
-use super::slot::{DOUBT, Running, Slot};
-use super::{Identity, Runner, WAIT_TO_SEEK};
-use crate::rebalance::{Change, assign_paused};
+use super::task::{DOUBT, RunningTask, Task};
+use super::{Identity, StreamThread, WAIT_TO_SEEK};
+use crate::group::rebalance::{Change, assign_paused};
 use crate::restore::RestoreError;
 
 /// So often in a row a partition is sought in vain before it is assigned anew: for a second.
 const MOST_REFUSALS: u32 = 100;
 
-impl Runner {
+impl StreamThread {
     /// Follows changes of the assignment.
-    pub(super) fn follow(&mut self, changes: Vec<Change>) -> Result<(), Failure> {
+    pub(super) fn apply_changes(&mut self, changes: Vec<Change>) -> Result<(), Failure> {
         for change in changes {
             self.joined = true;
             match change {
                 Change::Assigned(partitions) => {
                     if !partitions.is_empty() {
-                        tracing::info!(member = self.identity.member, ?partitions, "assigned");
+                        tracing::info!(member = self.identity.member, ?partitions, "partitions assigned");
                     }
                     self.slots
-                        .extend(partitions.into_iter().map(|partition| (partition, Slot::new_starting())));
+                        .extend(partitions.into_iter().map(|partition| (partition, Task::new_starting())));
                     self.next_start = Instant::now();
                 }
                 Change::Revoked(partitions) => {
@@ -38,13 +38,13 @@ impl Runner {
                     for partition in partitions {
                         self.slots.remove(&partition);
                         self.metrics.gone(partition);
-                        self.candles.leave(partition);
-                        self.watermarks.iter_mut().for_each(|watermarks| watermarks.leave(partition));
+                        self.candles.unassign(partition);
+                        self.watermarks.iter_mut().for_each(|watermarks| watermarks.unassign(partition));
                     }
                 }
                 Change::Failed(why) => {
                     return Err(Failure::Other(anyhow::anyhow!(
-                        "the group's assignment cannot be followed: {why}"
+                        "cannot apply the group's assignment: {why}"
                     )));
                 }
             }
@@ -71,7 +71,7 @@ impl Runner {
         }
         self.next_start = Instant::now() + WAIT_TO_SEEK;
         self.bound_starts()?;
-        self.find_starts()?;
+        self.fetch_start_offsets()?;
         let whole: Vec<i32> = self
             .slots
             .iter_mut()
@@ -92,8 +92,8 @@ impl Runner {
     }
 
     /// Asks where those begin of which that is not known yet.
-    fn find_starts(&mut self) -> Result<(), Failure> {
-        let unknown = |slot: &Slot| matches!(slot, Slot::Starting(starting) if starting.start.is_none());
+    fn fetch_start_offsets(&mut self) -> Result<(), Failure> {
+        let unknown = |slot: &Task| matches!(slot, Task::StartingTask(starting) if starting.start.is_none());
         let asked: Vec<i32> =
             self.slots.iter().filter(|(_, slot)| unknown(slot)).map(|(partition, _)| *partition).collect();
         if asked.is_empty() {
@@ -103,9 +103,9 @@ impl Runner {
             Ok(starts) => {
                 for start in starts {
                     let slot = self.slots.get_mut(&start.number);
-                    let Some(starting) = slot.and_then(Slot::starting_mut) else { continue };
+                    let Some(starting) = slot.and_then(Task::starting_mut) else { continue };
                     if let Some((_, ends_from)) = start.partition.missing() {
-                        self.candles.follow(start.number, ends_from)?;
+                        self.candles.assign(start.number, ends_from)?;
                         starting.recalling = true;
                         starting.next_doubt = Instant::now() + DOUBT;
                     }
@@ -116,7 +116,7 @@ impl Runner {
             }
             Err(RestoreError::NotAnswered(error)) => {
                 let retry_in = self.retry.next_delay();
-                tracing::warn!(%error, ?retry_in, "the group's offsets are not to be had");
+                tracing::warn!(%error, ?retry_in, "cannot fetch committed offsets; retrying");
                 self.next_start = Instant::now() + retry_in;
                 Ok(())
             }
@@ -138,18 +138,18 @@ impl Runner {
         let Some(starting) = slot.starting_mut() else { return Ok(()) };
         let Some(start) = starting.start.take() else { return Ok(()) };
         let Err(error) = restore.begin((consumer, records), &start) else {
-            watermarks.iter_mut().for_each(|watermarks| watermarks.follow(number));
-            *slot = Slot::Running(Box::new(Running::new(start, starting.since)));
+            watermarks.iter_mut().for_each(|watermarks| watermarks.assign(number));
+            *slot = Task::RunningTask(Box::new(RunningTask::new(start, starting.since)));
             return Ok(());
         };
-        tracing::debug!(partition = number, %error, "not to be sought yet");
+        tracing::debug!(partition = number, %error, "cannot seek yet");
         starting.start = Some(start);
         starting.refused += 1;
         if starting.refused < MOST_REFUSALS {
             return Ok(());
         }
         starting.refused = 0;
-        tracing::warn!(partition = number, %error, "assigned anew, as it cannot be sought");
+        tracing::warn!(partition = number, %error, "seek failed; reassigning the partition");
         let mut partition = self.list(&[number]);
         let unassigned = self.consumer.incremental_unassign(&partition);
         let assigned = unassigned.and_then(|()| assign_paused(&self.consumer, &mut partition));
@@ -159,8 +159,8 @@ impl Runner {
     /// Takes partitions back to what is committed: their state is not what belongs to it.
     pub(super) fn restart(&mut self, partitions: &[i32]) -> Result<(), Failure> {
         self.consumer.pause(&self.list(partitions)).map_err(anyhow::Error::from)?;
-        partitions.iter().for_each(|partition| self.candles.leave(*partition));
-        self.slots.extend(partitions.iter().map(|partition| (*partition, Slot::new_starting())));
+        partitions.iter().for_each(|partition| self.candles.unassign(*partition));
+        self.slots.extend(partitions.iter().map(|partition| (*partition, Task::new_starting())));
         self.next_start = Instant::now() + self.retry.next_delay();
         Ok(())
     }
@@ -174,14 +174,14 @@ impl Runner {
     }
 
     /// What an error of the consumer means.
-    pub(super) fn judge(&mut self, error: &KafkaError) -> Result<(), Failure> {
+    pub(super) fn handle_client_error(&mut self, error: &KafkaError) -> Result<(), Failure> {
         let Identity { group_id, member, .. } = &self.identity;
         if let Some((code, why)) = self.consumer.client().fatal_error() {
             return Err(match code {
                 RDKafkaErrorCode::FencedInstanceId => Failure::Other(anyhow::anyhow!(
                     "fenced: another process has joined group {group_id} as {member}; give each process an `instance` of its own"
                 )),
-                _ => Failure::Other(anyhow::anyhow!("the consumer is of no use any more: {code}: {why}")),
+                _ => Failure::Other(anyhow::anyhow!("fatal consumer error: {code}: {why}")),
             });
         }
         match error.rdkafka_error_code() {
@@ -215,7 +215,7 @@ impl Runner {
                     return Err(self.records_gone(&format!("partition {partition}")));
                 }
                 Ok(_) => {}
-                Err(error) => tracing::warn!(partition, %error, "the ends of the log are not to be had"),
+                Err(error) => tracing::warn!(partition, %error, "cannot fetch end offsets"),
             }
         }
         Ok(())
@@ -224,7 +224,7 @@ impl Runner {
     fn records_gone(&self, whose: &str) -> Failure {
         let (Identity { group_id, how_to_reset, .. }, topic) = (&self.identity, &self.restore.topic);
         Failure::Config(format!(
-            "group {group_id}: {whose} of {topic} does not have the records any more that follow on what is committed; {how_to_reset}"
+            "group {group_id}: {whose} of {topic} no longer has the records behind the committed offset; {how_to_reset}"
         ))
     }
 }

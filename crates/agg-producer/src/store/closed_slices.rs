@@ -2,14 +2,14 @@
 
 use std::collections::BTreeMap;
 
-use crate::window::SliceIndex;
+use crate::window::time_windows::SliceIndex;
 
 /// The closed slices that a later window needs, by how many candles they have.
 ///
 /// A slice that closed in silence, as its window is not to be published, has no candle: its trades are read again for as long as a window
 /// needs it.
 #[derive(Debug, Default)]
-pub struct Sealed {
+pub struct ClosedSlices {
     /// No slice up to this one has a candle.
     silent_through: Option<SliceIndex>,
     /// No slice behind this one has.
@@ -18,7 +18,7 @@ pub struct Sealed {
     total: u64,
 }
 
-impl Sealed {
+impl ClosedSlices {
     /// No candles yet, though those of slices behind `silent_through` and up to `through` exist.
     #[must_use]
     pub fn between(silent_through: Option<SliceIndex>, through: Option<SliceIndex>) -> Self {
@@ -73,7 +73,7 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::window::TimeWindows;
+    use crate::window::time_windows::TimeWindows;
 
     fn slice(number: i64) -> SliceIndex {
         let second = Duration::from_secs(1);
@@ -82,7 +82,7 @@ mod tests {
 
     #[test]
     fn a_slice_stands_in_the_candles_from_its_close_on_unless_that_was_silent() {
-        let mut sealed = Sealed::between(Some(slice(3)), None);
+        let mut sealed = ClosedSlices::between(Some(slice(3)), None);
         assert!(!sealed.holds(slice(4)));
         sealed.add(slice(5), 2);
         assert_eq!([3, 4, 5, 6].map(|number| sealed.holds(slice(number))), [false, true, true, false]);
@@ -90,7 +90,7 @@ mod tests {
 
     #[test]
     fn candles_count_for_as_long_as_a_window_needs_their_slice() {
-        let mut sealed = Sealed::default();
+        let mut sealed = ClosedSlices::default();
         sealed.add(slice(1), 2);
         sealed.add(slice(2), 0);
         sealed.add(slice(4), 3);

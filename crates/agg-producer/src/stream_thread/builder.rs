@@ -20,27 +20,27 @@ use common::shutdown::Shutdown;
 use rdkafka::consumer::{BaseConsumer, Consumer as _};
 use tokio::runtime::Handle;
 
-use super::fence::{Fenced, Writer};
-use super::{Identity, RETRY, Runner, Urgency};
+use super::producer::{Fenced, ProducerHandle};
+use super::{CommitDeadline, Identity, RETRY, StreamThread};
 use crate::Config;
-use crate::candles::Candles;
-use crate::checkpoint::Fingerprint;
-use crate::decode::{Schemas, TradeDecoder};
+use crate::group::rebalance::{Deliveries, Rebalances};
+use crate::group::unassigned_partitions::RejoinRequest;
 use crate::metrics::AggregatorMetrics;
-use crate::origin::Origin;
-use crate::owners::Rejoin;
-use crate::partition::Windowing;
-use crate::publish::Publisher;
-use crate::rebalance::{Deliveries, Rebalances};
+use crate::records::decode::{Schemas, TradeDecoder};
+use crate::records::encode::Publisher;
+use crate::records::watermark_reader::WatermarkReader;
 use crate::restore::Restore;
-use crate::watermarks::Watermarks;
+use crate::restore::candles::Candles;
+use crate::restore::start_offset::StartOffsetFinder;
+use crate::store::checkpoint::Fingerprint;
+use crate::store::partition::Windowing;
 
 /// A loop that is silent for longer is wedged: a transaction may take ten seconds, and its abort as long again.
 const LONGEST_SILENCE: Duration = Duration::from_secs(60);
 
 /// What all pairs of a process have in common.
 #[derive(Clone)]
-pub struct Pairs {
+pub struct ThreadBuilder {
     /// The configuration.
     pub config: Arc<Config>,
     /// The windows in force.
@@ -76,25 +76,25 @@ pub struct SchemaIds {
 
 /// A pair's place in the process.
 #[derive(Debug)]
-pub struct Seat {
+pub struct Member {
     /// For people.
     pub name: &'static str,
     /// Its `group.instance.id`.
     pub member: String,
     /// Asked of it from outside.
-    pub rejoin: Rejoin,
+    pub rejoin: RejoinRequest,
     part: Component,
 }
 
-impl Pairs {
+impl ThreadBuilder {
     /// A place for each pair, none of them ready.
     #[must_use]
-    pub fn seats(&self) -> Vec<Seat> {
+    pub fn members(&self) -> Vec<Member> {
         let seat = |thread| {
             // As many as there are threads, once in the life of the process.
             let name: &'static str = format!("pair {thread}").leak();
             let member = format!("{}-{thread}", self.config.instance);
-            Seat { name, member, rejoin: Rejoin::default(), part: self.health.component(name) }
+            Member { name, member, rejoin: RejoinRequest::default(), part: self.health.component(name) }
         };
         (0..self.config.threads).map(seat).collect()
     }
@@ -104,18 +104,20 @@ impl Pairs {
     ///
     /// # Errors
     /// [`Failure::Unavailable`] if it does not within `startup_deadline`; [`Failure::Config`] for settings that librdkafka refuses.
-    pub fn make(&self, seat: Seat) -> Result<Runner, Failure> {
+    pub fn make(&self, seat: Member) -> Result<StreamThread, Failure> {
         let config = &self.config;
-        let Seat { name, member, rejoin, part } = seat;
+        let Member { name, member, rejoin, part } = seat;
         let fenced = self.fenced(&member)?;
         let consumer = Arc::new(self.consumer(&member)?);
-        let committer = if without("fence") { Arc::new(self.stranger()?) } else { Arc::clone(&consumer) };
-        let writer = Writer::new(fenced, committer);
+        let committer =
+            if without("fence") { Arc::new(self.observer_consumer()?) } else { Arc::clone(&consumer) };
+        let writer = ProducerHandle::new(fenced, committer);
         let ids = self.schemas;
         let schemas = Schemas::new(self.registry.clone(), self.runtime.clone());
-        let watermarks = ids.watermarks.map(|id| Watermarks::new(config, id, schemas.clone())).transpose()?;
+        let watermarks =
+            ids.watermarks.map(|id| WatermarkReader::new(config, id, schemas.clone())).transpose()?;
         let now = Instant::now();
-        Ok(Runner {
+        Ok(StreamThread {
             records: BatchConsumer::new(&consumer, &config.topics.trades),
             consumer,
             writer,
@@ -132,14 +134,14 @@ impl Pairs {
                 candles: config.topics.candles.clone(),
                 windowing: self.windowing.clone(),
                 fingerprint: self.fingerprint.clone(),
-                origin: Origin::new(config, self.windowing.windows),
+                origin: StartOffsetFinder::new(config, self.windowing.windows),
                 partitions: config.topics.partitions,
             },
             slots: BTreeMap::new(),
             identity: Identity {
                 group_id: config.group_id.clone(),
                 member,
-                how_to_reset: how_to_reset(config),
+                how_to_reset: reset_instructions(config),
             },
             metrics: self.metrics.clone(),
             heartbeat: self.health.heartbeat(name, LONGEST_SILENCE),
@@ -148,7 +150,7 @@ impl Pairs {
             shutdown: self.shutdown.clone(),
             commit_interval: *config.commit_interval,
             process_span: format!("{} process", config.topics.trades),
-            urgency: Urgency::Interval,
+            urgency: CommitDeadline::Interval,
             processed: 0,
             aborting: false,
             transactions: self.transactions.status().clone(),
@@ -202,7 +204,7 @@ impl Pairs {
     }
 
     /// One that knows the group and is no member of it: the broker does not ask whether a partition is its own.
-    fn stranger(&self) -> Result<BaseConsumer<Rebalances>, Failure> {
+    fn observer_consumer(&self) -> Result<BaseConsumer<Rebalances>, Failure> {
         self.client(&Role::GroupObserver { group_id: self.config.group_id.clone() })
     }
 
@@ -214,12 +216,12 @@ impl Pairs {
     }
 }
 
-fn how_to_reset(config: &Config) -> String {
+fn reset_instructions(config: &Config) -> String {
     let (group, topics) = (&config.group_id, &config.topics);
     format!(
-        "to begin anew, either take a group_id, topics.candles, topics.moving_averages and topics.late that are not in use, or stop the \
+        "to reset, either set a new group_id, topics.candles, topics.moving_averages and topics.late, or stop the \
          group, delete its offsets (kafka-consumer-groups --bootstrap-server {} --delete-offsets --group {group} --topic {}) and delete \
-         {}, {} and {}, which are then made anew",
+         {}, {} and {}, which are then created again",
         config.kafka.bootstrap_servers, topics.trades, topics.candles, topics.moving_averages, topics.late
     )
 }

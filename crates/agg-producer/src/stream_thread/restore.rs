@@ -5,9 +5,9 @@ use std::time::{Duration, Instant};
 use common::Failure;
 use common::model::Candle;
 
-use super::Runner;
-use super::slot::Slot;
-use crate::candles::Unreadable;
+use super::StreamThread;
+use super::task::Task;
+use crate::restore::candles::Unreadable;
 use crate::restore::{Refusal, RestoreError};
 
 /// How long the others wait for it at most in one turn.
@@ -15,18 +15,18 @@ const TURN: Duration = Duration::from_millis(5);
 /// How soon it is asked again whether candles exist that do not come.
 const DOUBT_AGAIN: Duration = Duration::from_secs(5);
 
-impl Runner {
+impl StreamThread {
     /// Puts back what there is of candles by now.
-    pub(super) fn take_candles(&mut self) -> Result<(), Failure> {
+    pub(super) fn restore_candles(&mut self) -> Result<(), Failure> {
         if !self.candles.is_reading() {
             return Ok(());
         }
         let end = Instant::now() + TURN;
         while let Some((partition, candle)) = self.candles.take() {
             match candle {
-                Ok(candle) => self.put_back(partition, &candle)?,
+                Ok(candle) => self.restore_candle(partition, &candle)?,
                 Err(Unreadable::Away(why)) => {
-                    tracing::warn!(partition, why, "candles are read once more");
+                    tracing::warn!(partition, why, "re-reading candles");
                     self.restart(&[partition])?;
                 }
                 Err(Unreadable::Damaged(why)) => return Err(self.refuse(partition, Refusal::Candle(why))),
@@ -38,12 +38,12 @@ impl Runner {
         self.finish()
     }
 
-    fn put_back(&mut self, partition: i32, candle: &Candle<'_>) -> Result<(), Failure> {
-        let starting = self.slots.get_mut(&partition).and_then(Slot::starting_mut);
+    fn restore_candle(&mut self, partition: i32, candle: &Candle<'_>) -> Result<(), Failure> {
+        let starting = self.slots.get_mut(&partition).and_then(Task::starting_mut);
         let Some(starting) = starting else { return Ok(()) };
         starting.progress_at = Instant::now();
         let Some(start) = starting.start.as_mut() else { return Ok(()) };
-        if let Err(unfit) = start.partition.put_back(candle) {
+        if let Err(unfit) = start.partition.restore_candle(candle) {
             return Err(self.refuse(partition, Refusal::Candle(unfit.to_string())));
         }
         self.metrics.restored();
@@ -59,7 +59,7 @@ impl Runner {
             match starting.missing() {
                 0 if self.candles.has_read(*partition).map_err(anyhow::Error::from)? => {
                     starting.recalling = false;
-                    self.candles.leave(*partition);
+                    self.candles.unassign(*partition);
                     self.next_start = now;
                 }
                 0 => {}
@@ -70,11 +70,11 @@ impl Runner {
                 _ => {}
             }
         }
-        doubtful.map_or(Ok(()), |(partition, missing)| self.doubt(partition, missing))
+        doubtful.map_or(Ok(()), |(partition, missing)| self.check_missing_candles(partition, missing))
     }
 
     /// Candles that do not come are hidden by a transaction that has not ended, or do not exist any more.
-    fn doubt(&self, partition: i32, missing: u64) -> Result<(), Failure> {
+    fn check_missing_candles(&self, partition: i32, missing: u64) -> Result<(), Failure> {
         match self.candles.has_read_all(partition) {
             Ok(true) => {
                 let topic = self.restore.candles.clone();
@@ -82,7 +82,7 @@ impl Runner {
             }
             Ok(false) => tracing::warn!(partition, missing, "waiting for candles to become readable"),
             Err(error) => {
-                tracing::warn!(partition, missing, %error, "the end of the candles is not to be had");
+                tracing::warn!(partition, missing, %error, "cannot fetch the end offset of the candles");
             }
         }
         Ok(())

@@ -2,19 +2,19 @@
 
 use std::collections::VecDeque;
 
-use crate::average::Average;
-use crate::slice::{Slice, Tick};
-use crate::weights::Weights;
-use crate::window::{SliceIndex, TimeWindows};
+use crate::window::average::Average;
+use crate::window::slice::{Slice, Tick};
+use crate::window::time_windows::{SliceIndex, TimeWindows};
+use crate::window::weights::Weights;
 
 /// Slices that an instrument is given room for at once: a window may have a hundred thousand.
 const MOST_ROOM: usize = 64;
 
 /// The slices of one instrument that hold a trade, in time order.
 #[derive(Debug)]
-pub(crate) struct Slices(VecDeque<(SliceIndex, Slice)>);
+pub(crate) struct InstrumentSlices(VecDeque<(SliceIndex, Slice)>);
 
-impl Slices {
+impl InstrumentSlices {
     pub(crate) fn of_one(index: SliceIndex, slice: Slice) -> Self {
         Self(VecDeque::from([(index, slice)]))
     }
@@ -29,7 +29,7 @@ impl Slices {
     }
 
     /// Puts a whole slice in its place. Tells whether there was none.
-    pub(crate) fn put_back(&mut self, index: SliceIndex, slice: Slice, windows: &TimeWindows) -> bool {
+    pub(crate) fn restore_candle(&mut self, index: SliceIndex, slice: Slice, windows: &TimeWindows) -> bool {
         let new = self.get(index).is_none();
         if new {
             self.insert(self.up_to(index), (index, slice), windows);

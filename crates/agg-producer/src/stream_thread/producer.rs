@@ -13,8 +13,8 @@ use rdkafka::ClientConfig;
 use rdkafka::consumer::{BaseConsumer, Consumer as _, ConsumerGroupMetadata};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 
-use super::Runner;
-use crate::rebalance::{Deliveries, Rebalances};
+use super::StreamThread;
+use crate::group::rebalance::{Deliveries, Rebalances};
 
 /// Two heartbeats: by then the group's coordinator has told the consumer if another has its place.
 const DOUBT: Duration = Duration::from_secs(3);
@@ -29,7 +29,7 @@ pub(super) struct Fenced {
 }
 
 /// The producer, or how to come by another one.
-pub(super) struct Writer {
+pub(super) struct ProducerHandle {
     producer: Option<TransactionalProducer<Deliveries>>,
     settings: ClientConfig,
     guard: TransactionGuard,
@@ -38,7 +38,7 @@ pub(super) struct Writer {
     next_attempt: Instant,
 }
 
-impl Writer {
+impl ProducerHandle {
     pub(super) fn new(fenced: Fenced, member: Arc<BaseConsumer<Rebalances>>) -> Self {
         let Fenced { producer, settings, guard } = fenced;
         Self { producer: Some(producer), settings, guard, member, next_attempt: Instant::now() }
@@ -58,24 +58,24 @@ impl Writer {
     }
 }
 
-impl Runner {
+impl StreamThread {
     /// What follows from a transaction that was not committed: state is ahead of what was published, and has to go back.
-    pub(super) fn settle(&mut self, error: TransactionError) -> Result<(), Failure> {
+    pub(super) fn handle_failed_transaction(&mut self, error: TransactionError) -> Result<(), Failure> {
         self.metrics.aborted();
         match error {
             TransactionError::Abortable(error) | TransactionError::Retriable(error) => {
-                tracing::warn!(%error, "transaction aborted, going back to what is committed");
+                tracing::warn!(%error, "transaction aborted; restarting from the last committed transaction");
             }
-            TransactionError::Fenced(error) => self.lose_producer(&error, DOUBT),
-            TransactionError::Fatal(error) => self.lose_producer(&error, Duration::ZERO),
+            TransactionError::Fenced(error) => self.drop_producer(&error, DOUBT),
+            TransactionError::Fatal(error) => self.drop_producer(&error, Duration::ZERO),
             TransactionError::Unsettled(why) => return self.hold_commit(&why),
         }
         let all: Vec<i32> = self.slots.keys().copied().collect();
         self.restart(&all)
     }
 
-    fn lose_producer(&mut self, error: &KafkaError, wait: Duration) {
-        tracing::warn!(%error, ?wait, "the producer is of no use any more and is made anew");
+    fn drop_producer(&mut self, error: &KafkaError, wait: Duration) {
+        tracing::warn!(%error, ?wait, "producer failed; recreating it");
         self.aborting = false;
         self.writer.producer = None;
         self.producer_wanted_since = Instant::now();
@@ -84,14 +84,14 @@ impl Runner {
 
     /// Makes the producer anew if there is none. Only then can be asked what is committed: until it has fenced off the old one, that
     /// one's last transaction may still be decided either way.
-    pub(super) fn make_producer(&mut self) -> Result<(), Failure> {
+    pub(super) fn recreate_producer(&mut self) -> Result<(), Failure> {
         if self.writer.is_ready() || Instant::now() < self.writer.next_attempt {
             return Ok(());
         }
-        let Writer { settings, guard, .. } = &self.writer;
+        let ProducerHandle { settings, guard, .. } = &self.writer;
         match TransactionalProducer::fence(settings, Deliveries, guard.clone(), ATTEMPT) {
             Ok(producer) => {
-                tracing::info!(member = self.identity.member, "the producer is made anew");
+                tracing::info!(member = self.identity.member, "producer recreated");
                 self.writer.producer = Some(producer);
                 self.next_start = Instant::now();
             }

@@ -1,6 +1,6 @@
 //! The averages of one instrument over one window, merged from its slices.
 
-use crate::slice::{Slice, higher, lower};
+use crate::window::slice::{Slice, higher, lower};
 
 /// What is published for an instrument and a window.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -70,7 +70,7 @@ impl Average {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::slice::Tick;
+    use crate::window::slice::Tick;
 
     fn slice(prices: &[f64]) -> Slice {
         let tick = |&price: &f64| Tick { price, amount: 2.0, weight: 1.0 };

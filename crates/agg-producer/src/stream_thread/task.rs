@@ -4,28 +4,28 @@ use std::time::{Duration, Instant};
 
 use rdkafka::message::OwnedMessage;
 
-use crate::aggregator::{self, Offset, Placement};
-use crate::checkpoint::Checkpoint;
-use crate::decode::Traded;
-use crate::metrics::Standing;
-use crate::partition::Partition;
-use crate::publish::Aside;
+use crate::metrics::PartitionStats;
+use crate::records::decode::DecodedTrade;
+use crate::records::encode::DeadLetter;
 use crate::restore::Start;
-use crate::watermark::CompleteThrough;
+use crate::store::aggregator::{self, Offset, Placement};
+use crate::store::checkpoint::Checkpoint;
+use crate::store::partition::Partition;
+use crate::store::watermark::WatermarkAt;
 
 /// So long candles may take to become readable before it is asked whether they exist: what hides them is a transaction, and those end.
 pub(super) const DOUBT: Duration = Duration::from_secs(15);
 
 /// One assigned partition.
-pub(super) enum Slot {
+pub(super) enum Task {
     /// Paused.
-    Starting(Box<Starting>),
+    StartingTask(Box<StartingTask>),
     /// Its records flow.
-    Running(Box<Running>),
+    RunningTask(Box<RunningTask>),
 }
 
 /// A partition that is paused until it can begin.
-pub(super) struct Starting {
+pub(super) struct StartingTask {
     /// Since when.
     pub(super) since: Instant,
     /// Where it begins, and with what, as soon as that is known.
@@ -40,7 +40,7 @@ pub(super) struct Starting {
     pub(super) next_doubt: Instant,
 }
 
-impl Starting {
+impl StartingTask {
     /// Whether it only has to be sought.
     pub(super) fn is_whole(&self) -> bool {
         self.start.is_some() && !self.recalling
@@ -52,10 +52,10 @@ impl Starting {
     }
 }
 
-impl Slot {
+impl Task {
     pub(super) fn new_starting() -> Self {
         let since = Instant::now();
-        Self::Starting(Box::new(Starting {
+        Self::StartingTask(Box::new(StartingTask {
             since,
             start: None,
             recalling: false,
@@ -65,48 +65,48 @@ impl Slot {
         }))
     }
 
-    pub(super) fn running(&self) -> Option<&Running> {
+    pub(super) fn running(&self) -> Option<&RunningTask> {
         match self {
-            Self::Running(running) => Some(running),
-            Self::Starting(_) => None,
+            Self::RunningTask(running) => Some(running),
+            Self::StartingTask(_) => None,
         }
     }
 
-    pub(super) fn running_mut(&mut self) -> Option<&mut Running> {
+    pub(super) fn running_mut(&mut self) -> Option<&mut RunningTask> {
         match self {
-            Self::Running(running) => Some(running),
-            Self::Starting(_) => None,
+            Self::RunningTask(running) => Some(running),
+            Self::StartingTask(_) => None,
         }
     }
 
-    pub(super) fn starting(&self) -> Option<&Starting> {
+    pub(super) fn starting(&self) -> Option<&StartingTask> {
         match self {
-            Self::Starting(starting) => Some(starting),
-            Self::Running(_) => None,
+            Self::StartingTask(starting) => Some(starting),
+            Self::RunningTask(_) => None,
         }
     }
 
-    pub(super) fn starting_mut(&mut self) -> Option<&mut Starting> {
+    pub(super) fn starting_mut(&mut self) -> Option<&mut StartingTask> {
         match self {
-            Self::Starting(starting) => Some(starting),
-            Self::Running(_) => None,
+            Self::StartingTask(starting) => Some(starting),
+            Self::RunningTask(_) => None,
         }
     }
 
     /// Records still to be read before it is live, as far as is known.
     pub(super) fn to_restore(&self) -> u64 {
         match self {
-            Self::Starting(starting) => starting.missing(),
-            Self::Running(running) => running.to_restore(),
+            Self::StartingTask(starting) => starting.missing(),
+            Self::RunningTask(running) => running.to_restore(),
         }
     }
 }
 
 /// A partition whose records flow.
-pub(super) struct Running {
+pub(super) struct RunningTask {
     pub(super) partition: Partition,
     /// Records that enter no window and go into the next transaction as they came.
-    pub(super) asides: Vec<(OwnedMessage, Aside)>,
+    pub(super) asides: Vec<(OwnedMessage, DeadLetter)>,
     /// Paused until then, as the registry was away.
     pub(super) paused_until: Option<Instant>,
     /// Everything below it has been processed.
@@ -130,7 +130,7 @@ pub(super) struct Restoring {
 }
 
 /// What a record is to the partition that it came from.
-pub(super) enum Meeting {
+pub(super) enum Delivery {
     /// The next one.
     Next,
     /// Processed already, or to be read again later.
@@ -147,7 +147,7 @@ pub(super) enum Added {
     Placed(Placement),
 }
 
-impl Running {
+impl RunningTask {
     pub(super) fn new(start: Start, since: Instant) -> Self {
         let first = start.partition.rebuilding_up_to().map(|_| start.from);
         Self {
@@ -166,18 +166,18 @@ impl Running {
     }
 
     /// What a record is to this partition.
-    pub(super) fn meet(&mut self, offset: Offset) -> Meeting {
+    pub(super) fn on_record(&mut self, offset: Offset) -> Delivery {
         if self.paused_until.is_some() || offset < self.position {
-            return Meeting::Again;
+            return Delivery::Again;
         }
         match self.first.take() {
-            Some(first) if first != offset => Meeting::InsteadOf(first),
-            _ => Meeting::Next,
+            Some(first) if first != offset => Delivery::InsteadOf(first),
+            _ => Delivery::Next,
         }
     }
 
-    pub(super) fn add(&mut self, offset: Offset, trade: &Traded<'_>) -> Added {
-        let Traded { timestamp, price, amount, .. } = *trade;
+    pub(super) fn add(&mut self, offset: Offset, trade: &DecodedTrade<'_>) -> Added {
+        let DecodedTrade { timestamp, price, amount, .. } = *trade;
         let instrument = trade.instrument.as_ref();
         let added = self.partition.add(&aggregator::Trade { offset, instrument, timestamp, price, amount });
         added.map_or(Added::Restored, Added::Placed)
@@ -192,7 +192,7 @@ impl Running {
     }
 
     /// Takes note of a watermark; tells whether a window is due then.
-    pub(super) fn watermark(&mut self, watermark: CompleteThrough) -> bool {
+    pub(super) fn watermark(&mut self, watermark: WatermarkAt) -> bool {
         self.partition.watermark(watermark, self.position);
         self.partition.is_due()
     }
@@ -242,10 +242,10 @@ impl Running {
     }
 
     /// As of `now`, in milliseconds since the epoch.
-    pub(super) fn standing(&self, now: i64) -> Standing {
+    pub(super) fn stats(&self, now: i64) -> PartitionStats {
         let aggregator = self.partition.aggregator();
         let behind = aggregator.stream_time().map(|time| now.saturating_sub(time).max(0).unsigned_abs());
-        Standing {
+        PartitionStats {
             behind: behind.map(Duration::from_millis),
             open_slices: aggregator.open_slices(),
             instruments: aggregator.instruments(),

@@ -16,10 +16,10 @@ use rdkafka::message::{BorrowedMessage, Headers as _, Message as _};
 use rdkafka::topic_partition_list::TopicPartitionListElem;
 
 use crate::Config;
-use crate::aggregator::Offset;
-use crate::publish::GROUP;
-use crate::rebalance::Rebalances;
-use crate::window::TimeWindows;
+use crate::group::rebalance::Rebalances;
+use crate::records::encode::GROUP;
+use crate::store::aggregator::Offset;
+use crate::window::time_windows::TimeWindows;
 
 /// How long one question may take; what has no answer by then is asked again.
 const ANSWER_WITHIN: Duration = Duration::from_secs(2);
@@ -29,7 +29,7 @@ const MARGIN: Duration = Duration::from_secs(24 * 3600);
 
 /// What has been published where nothing is committed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum Published {
+pub enum ExistingOutput {
     /// By this group.
     #[error(
         "{topic} holds candles of this group there: its offsets have expired or been deleted, and windows would be published a second time"
@@ -53,7 +53,7 @@ pub enum Published {
         "{topic} holds records there: of this group, whose offsets have expired or been deleted, or of another; each group needs topics \
          of its own for candles, averages and late trades"
     )]
-    BySomebody {
+    ByUnknownGroup {
         /// Where.
         topic: String,
     },
@@ -61,7 +61,7 @@ pub enum Published {
 
 /// Where to begin, and what not to publish.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Beginning {
+pub struct StartOffset {
     /// The first record to read.
     pub from: Offset,
     /// Windows that end at or before this began before that record.
@@ -70,14 +70,14 @@ pub struct Beginning {
 
 /// Finds beginnings.
 #[derive(Debug, Clone)]
-pub struct Origin {
+pub struct StartOffsetFinder {
     kafka: KafkaConfig,
     topics: TopicsConfig,
     group_id: String,
     windows: TimeWindows,
 }
 
-impl Origin {
+impl StartOffsetFinder {
     /// For the group of `config`.
     #[must_use]
     pub fn new(config: &Config, windows: TimeWindows) -> Self {
@@ -89,9 +89,9 @@ impl Origin {
     ///
     /// # Errors
     /// librdkafka's.
-    pub fn lookout(&self) -> KafkaResult<Lookout<'_>> {
+    pub fn lookout(&self) -> KafkaResult<RetentionBoundary<'_>> {
         let client = |role| client::config(&self.kafka, Config::SERVICE.name(), &role).create();
-        Ok(Lookout {
+        Ok(RetentionBoundary {
             origin: self,
             reader: client(Role::Reader)?,
             uncommitted: client(Role::UncommittedReader)?,
@@ -107,11 +107,11 @@ impl Origin {
         consumer: &BaseConsumer<Rebalances>,
         partition: i32,
         readable: &RangeInclusive<Offset>,
-    ) -> KafkaResult<Beginning> {
+    ) -> KafkaResult<StartOffset> {
         let (first, end) = (*readable.start(), *readable.end());
         let since = oldest_to_publish(*self.topics.retention, self.windows.lifetime(), SystemTime::now());
         if since <= 0 {
-            return Ok(Beginning { from: first, not_before: None });
+            return Ok(StartOffset { from: first, not_before: None });
         }
         let mut asked = TopicPartitionList::new();
         asked.add_partition_offset(&self.topics.trades, partition, rdkafka::Offset::Offset(since))?;
@@ -123,36 +123,37 @@ impl Origin {
             _ => end,
         };
         Ok(if from > first {
-            Beginning { from, not_before: Some(last_end_begun_before(&self.windows, since)) }
+            StartOffset { from, not_before: Some(last_end_begun_before(&self.windows, since)) }
         } else {
-            Beginning { from: first, not_before: None }
+            StartOffset { from: first, not_before: None }
         })
     }
 }
 
 /// Sees what has been published.
-pub struct Lookout<'o> {
-    origin: &'o Origin,
+pub struct RetentionBoundary<'o> {
+    origin: &'o StartOffsetFinder,
     reader: BaseConsumer,
     uncommitted: BaseConsumer,
 }
 
-impl Lookout<'_> {
+impl RetentionBoundary<'_> {
     /// What has been published of a partition, if anything. Blocks.
     ///
     /// # Errors
     /// If Kafka does not tell; also while another's transaction is open there, since what it will hold cannot be seen.
-    pub fn published(&self, partition: i32) -> KafkaResult<Option<Published>> {
-        let Origin { topics: TopicsConfig { candles, moving_averages, late, .. }, group_id, .. } =
-            self.origin;
+    pub fn published(&self, partition: i32) -> KafkaResult<Option<ExistingOutput>> {
+        let StartOffsetFinder {
+            topics: TopicsConfig { candles, moving_averages, late, .. }, group_id, ..
+        } = self.origin;
         for topic in [candles, moving_averages, late] {
             let (first, end) = self.uncommitted.fetch_watermarks(topic, partition, ANSWER_WITHIN)?;
             let Some(record) = first_record(&self.reader, (topic, partition), first..=end)? else { continue };
             let (topic, group) = (topic.clone(), group_of(&record));
             return Ok(Some(match group {
-                Some(group) if group == *group_id => Published::ByThisGroup { topic },
-                Some(group) => Published::ByGroup { topic, group },
-                None => Published::BySomebody { topic },
+                Some(group) if group == *group_id => ExistingOutput::ByThisGroup { topic },
+                Some(group) => ExistingOutput::ByGroup { topic, group },
+                None => ExistingOutput::ByUnknownGroup { topic },
             }));
         }
         Ok(None)

@@ -4,9 +4,9 @@ use common::config::TopicsConfig;
 use common::model::EventTime;
 use serde::{Deserialize, Serialize};
 
-use crate::aggregator::{Jump, Offset, ReplayPoint};
-use crate::weights::Tau;
-use crate::window::TimeWindows;
+use crate::store::aggregator::{Offset, ReplayPoint, StreamTimeOverride};
+use crate::window::time_windows::TimeWindows;
+use crate::window::weights::Tau;
 
 /// What decides the numbers. State made with other settings cannot be gone on with.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -53,7 +53,7 @@ pub struct Checkpoint {
     /// Where to read from, so that every other slice is whole that a later window needs; the committed offset where none is.
     pub replay: ReplayPoint,
     /// Stream times that the records read again would not meet by themselves.
-    pub jumps: Vec<Jump>,
+    pub jumps: Vec<StreamTimeOverride>,
 }
 
 /// Why a committed offset cannot be gone on from.
@@ -149,8 +149,8 @@ impl Checkpoint {
     }
 }
 
-fn jump((offset, stream_time): (i64, EventTime)) -> Jump {
-    Jump { offset: Offset(offset), stream_time }
+fn jump((offset, stream_time): (i64, EventTime)) -> StreamTimeOverride {
+    StreamTimeOverride { offset: Offset(offset), stream_time }
 }
 
 #[cfg(test)]
@@ -159,7 +159,7 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::aggregator::Aggregator;
+    use crate::store::aggregator::Aggregator;
 
     fn fingerprint(advance: u64, candles: &str) -> Fingerprint {
         static TOPICS: LazyLock<TopicsConfig> = LazyLock::new(|| {

@@ -6,12 +6,12 @@ use std::sync::Arc;
 use common::model::EventTime;
 use foldhash::fast::FixedState;
 
-use crate::average::Average;
-use crate::sealed::Sealed;
-use crate::slice::{Slice, Tick};
-use crate::slices::Slices;
-use crate::weights::Weights;
-use crate::window::{SliceIndex, TimeWindows, Window};
+use crate::store::closed_slices::ClosedSlices;
+use crate::window::average::Average;
+use crate::window::instrument_slices::InstrumentSlices;
+use crate::window::slice::{Slice, Tick};
+use crate::window::time_windows::{SliceIndex, TimeWindows, Window};
+use crate::window::weights::Weights;
 
 /// The offset of a record, or of the next one where a position is meant.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -62,7 +62,7 @@ pub struct ReplayPoint {
 /// Where a watermark made a trade late that would not have been late by the trades alone: whoever reads the trades again has to be
 /// told.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Jump {
+pub struct StreamTimeOverride {
     /// The trade.
     pub offset: Offset,
     /// The stream time that it met.
@@ -97,16 +97,16 @@ pub struct Aggregator {
     /// What stream time would be for someone who reads again from the replay point, and knows of `jumps` but not of watermarks.
     replayed_time: Option<EventTime>,
     /// By offset; none unless the producer breaks its word.
-    jumps: Vec<Jump>,
+    jumps: Vec<StreamTimeOverride>,
     /// Those with a slice that some later window needs; in the order of a fixed hash, so that equal input makes equal output.
-    instruments: HashMap<Box<str>, Slices, FixedState>,
+    instruments: HashMap<Box<str>, InstrumentSlices, FixedState>,
     /// The last slice of the next window that holds a trade.
     next: Option<SliceIndex>,
     /// For every slice of `instruments` that has no candle, where its first trade is to be read.
     sources: BTreeMap<SliceIndex, ReplayPoint>,
     /// Sampled trades are few: they have their own place, so that the others carry nothing for them.
     traces: BTreeMap<SliceIndex, HashMap<Box<str>, String, FixedState>>,
-    sealed: Sealed,
+    sealed: ClosedSlices,
 }
 
 impl Aggregator {
@@ -126,29 +126,29 @@ impl Aggregator {
             next: None,
             sources: BTreeMap::new(),
             traces: BTreeMap::new(),
-            sealed: Sealed::default(),
+            sealed: ClosedSlices::default(),
         }
     }
 
     /// The same, for trades that are read once more.
     #[must_use]
-    pub fn meeting(self, jumps: Vec<Jump>) -> Self {
+    pub fn meeting(self, jumps: Vec<StreamTimeOverride>) -> Self {
         Self { jumps, ..self }
     }
 
     /// The same, where slices have closed before: trades of those that stand in the candles are passed over, and the candles are to be
     /// [put back](Self::put_back).
     #[must_use]
-    pub fn beside(self, sealed: Sealed) -> Self {
+    pub fn beside(self, sealed: ClosedSlices) -> Self {
         Self { sealed, ..self }
     }
 
     /// Puts a slice back as its candle has it. Tells whether it was not there already.
-    pub fn put_back(&mut self, instrument: &str, index: SliceIndex, slice: Slice) -> bool {
+    pub fn restore_candle(&mut self, instrument: &str, index: SliceIndex, slice: Slice) -> bool {
         let Self { instruments, windows, .. } = self;
         let new = match instruments.get_mut(instrument) {
-            Some(slices) => slices.put_back(index, slice, windows),
-            None => instruments.insert(instrument.into(), Slices::of_one(index, slice)).is_none(),
+            Some(slices) => slices.restore_candle(index, slice, windows),
+            None => instruments.insert(instrument.into(), InstrumentSlices::of_one(index, slice)).is_none(),
         };
         if new {
             self.sealed.add(index, 1);
@@ -173,7 +173,7 @@ impl Aggregator {
         let closes_at = self.windows.closes_at(index);
         if closes_at <= stream_time {
             if self.replayed_time < Some(closes_at) {
-                self.jumps.push(Jump { offset: trade.offset, stream_time });
+                self.jumps.push(StreamTimeOverride { offset: trade.offset, stream_time });
                 self.replayed_time = Some(stream_time);
             }
             return Placement::Late(Late { stream_time, slice: span });
@@ -188,7 +188,7 @@ impl Aggregator {
         if let Some(slices) = self.instruments.get_mut(trade.instrument) {
             slices.add(index, tick, &self.windows);
         } else {
-            let slices = Slices::of_one(index, Slice::starting_with(tick));
+            let slices = InstrumentSlices::of_one(index, Slice::starting_with(tick));
             self.instruments.insert(trade.instrument.into(), slices);
         }
         Placement::InTime(index)
@@ -258,7 +258,7 @@ impl Aggregator {
     }
 
     /// Goes past a window: each instrument's slices are seen, and then those dropped that no later window needs.
-    fn pass(&mut self, last: SliceIndex, mut see: impl FnMut(&str, &Slices)) {
+    fn pass(&mut self, last: SliceIndex, mut see: impl FnMut(&str, &InstrumentSlices)) {
         let needed_from = self.windows.first_of_window(last.plus(1));
         let instruments = &mut self.instruments;
         let mut next = None;
@@ -311,13 +311,13 @@ impl Aggregator {
 
     /// What a restart has in the candles.
     #[must_use]
-    pub const fn sealed(&self) -> &Sealed {
+    pub const fn sealed(&self) -> &ClosedSlices {
         &self.sealed
     }
 
     /// What a restart has to be told besides.
     #[must_use]
-    pub fn jumps(&self) -> &[Jump] {
+    pub fn jumps(&self) -> &[StreamTimeOverride] {
         &self.jumps
     }
 

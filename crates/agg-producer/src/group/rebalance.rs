@@ -69,7 +69,7 @@ impl ConsumerContext for Rebalances {
         let numbers = partitions.elements().iter().map(TopicPartitionListElem::partition).collect();
         let (done, change) = match kind {
             RDKafkaRespErr::RD_KAFKA_RESP_ERR__ASSIGN_PARTITIONS => {
-                self.metrics.rebalanced("assigned");
+                self.metrics.rebalanced("partitions assigned");
                 (assign_paused(consumer, partitions), Change::Assigned(numbers))
             }
             _ => {
@@ -105,7 +105,7 @@ impl ClientContext for Rebalances {
     fn stats_raw(&self, statistics: &[u8]) {
         match serde_json::from_slice::<Statistics>(statistics) {
             Ok(statistics) => self.show_lag(&statistics),
-            Err(error) => tracing::warn!(%error, "librdkafka's statistics do not parse"),
+            Err(error) => tracing::warn!(%error, "cannot parse librdkafka's statistics"),
         }
     }
 }
@@ -159,7 +159,7 @@ impl ProducerContext for Deliveries {
             // Purged because of an abort: told where that was decided.
             let purged = [RDKafkaErrorCode::PurgeQueue, RDKafkaErrorCode::PurgeInflight];
             if !error.rdkafka_error_code().is_some_and(|code| purged.contains(&code)) {
-                tracing::warn!(%error, "a record was not delivered");
+                tracing::warn!(%error, "record was not delivered");
             }
         }
     }

@@ -3,15 +3,15 @@
 use common::Failure;
 use common::avro::codec::{Decoder, SchemaId};
 use common::avro::schema::CANDLE;
-use common::config::KafkaConfig;
+use common::config::{KafkaConfig, ServiceConfig as _};
 use common::model::{Candle, EventTime};
 use rdkafka::error::KafkaResult;
 use rdkafka::message::{BorrowedMessage, Headers as _, Message as _};
 
 use crate::Config;
-use crate::beside::{Beside, ReadFrom};
-use crate::decode::{SchemaError, Schemas, Unread};
-use crate::publish::GROUP;
+use crate::records::decode::{SchemaError, Schemas, Unread};
+use crate::records::encode::GROUP;
+use common::kafka::topic_reader::{ReadFrom, TopicReader};
 
 /// Why a record among the candles is none.
 #[derive(Debug)]
@@ -27,7 +27,7 @@ pub struct Candles {
     kafka: KafkaConfig,
     topic: String,
     group_id: String,
-    reader: Option<Beside>,
+    reader: Option<TopicReader>,
     decoder: Decoder<Candle<'static>>,
     schemas: Schemas,
 }
@@ -52,18 +52,18 @@ impl Candles {
     ///
     /// # Errors
     /// [`Failure::Config`] for settings that librdkafka refuses.
-    pub fn follow(&mut self, partition: i32, ends_from: EventTime) -> Result<(), Failure> {
+    pub fn assign(&mut self, partition: i32, ends_from: EventTime) -> Result<(), Failure> {
         let reader = match &mut self.reader {
             Some(reader) => reader,
-            none => none.insert(Beside::new(&self.kafka, self.topic.clone())?),
+            none => none.insert(TopicReader::new(&self.kafka, Config::SERVICE.name(), self.topic.clone())?),
         };
-        reader.follow(partition, ReadFrom::Time(ends_from));
+        reader.assign(partition, ReadFrom::Time(ends_from));
         Ok(())
     }
 
     /// Reads a partition no longer.
-    pub fn leave(&mut self, partition: i32) {
-        self.reader.iter_mut().for_each(|reader| reader.leave(partition));
+    pub fn unassign(&mut self, partition: i32) {
+        self.reader.iter_mut().for_each(|reader| reader.unassign(partition));
         self.reader.take_if(|reader| reader.is_idle());
     }
 
@@ -98,7 +98,7 @@ impl Candles {
     /// # Errors
     /// If Kafka does not tell.
     pub fn has_read_all(&self, partition: i32) -> KafkaResult<bool> {
-        self.reader.as_ref().map_or(Ok(false), |reader| reader.has_read_all(&self.kafka, partition))
+        self.reader.as_ref().map_or(Ok(false), |reader| reader.has_read_all(partition))
     }
 }
 

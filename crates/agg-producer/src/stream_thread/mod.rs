@@ -3,13 +3,13 @@
 //! A transaction is open only while it is filled and committed, never across a poll. So nothing half-written is at stake when
 //! partitions come and go between two records: one that goes takes its state with it, and the others do not notice.
 
+mod assignment;
+mod builder;
 mod commit;
-mod fence;
-mod pair;
-mod recall;
-mod record;
-mod slot;
-mod start;
+mod process;
+mod producer;
+mod restore;
+mod task;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -24,18 +24,18 @@ use common::shutdown::Shutdown;
 use rdkafka::consumer::{BaseConsumer, Consumer as _};
 use rdkafka::message::Message as _;
 
-pub use pair::{Pairs, SchemaIds, Seat};
+pub use builder::{Member, SchemaIds, ThreadBuilder};
 
-use crate::candles::Candles;
-use crate::decode::TradeDecoder;
+use crate::group::rebalance::Rebalances;
+use crate::group::unassigned_partitions::RejoinRequest;
 use crate::metrics::AggregatorMetrics;
-use crate::owners::Rejoin;
-use crate::publish::Publisher;
-use crate::rebalance::Rebalances;
+use crate::records::decode::TradeDecoder;
+use crate::records::encode::Publisher;
+use crate::records::watermark_reader::WatermarkReader;
 use crate::restore::Restore;
-use crate::watermarks::Watermarks;
-use fence::Writer;
-use slot::{Restoring, Running, Slot};
+use crate::restore::candles::Candles;
+use producer::ProducerHandle;
+use task::{Restoring, RunningTask, Task};
 
 /// How long a window that is due waits at most for those of other partitions, which are due at about the same time.
 const LINGER: Duration = Duration::from_millis(10);
@@ -60,25 +60,25 @@ const JOIN_ALLOWANCE: Duration = Duration::from_secs(300);
 const RETRY: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(3));
 
 /// A consumer, its producer, and the state between them.
-pub struct Runner {
+pub struct StreamThread {
     records: BatchConsumer<Rebalances>,
     consumer: Arc<BaseConsumer<Rebalances>>,
-    writer: Writer,
-    watermarks: Option<Watermarks>,
+    writer: ProducerHandle,
+    watermarks: Option<WatermarkReader>,
     candles: Candles,
     decoder: TradeDecoder,
     publisher: Publisher,
     restore: Restore,
-    slots: BTreeMap<i32, Slot>,
+    slots: BTreeMap<i32, Task>,
     identity: Identity,
     metrics: AggregatorMetrics,
     part: Component,
-    rejoin: Rejoin,
+    rejoin: RejoinRequest,
     heartbeat: Heartbeat,
     shutdown: Shutdown,
     commit_interval: Duration,
     process_span: String,
-    urgency: Urgency,
+    urgency: CommitDeadline,
     /// Records since the start.
     processed: u64,
     /// An abort is still to be answered.
@@ -102,7 +102,7 @@ pub struct Runner {
 
 /// How soon there must be a commit.
 #[derive(Debug, Clone, Copy)]
-enum Urgency {
+enum CommitDeadline {
     /// When the interval is over.
     Interval,
     /// Soon after a window has become due.
@@ -127,7 +127,7 @@ pub struct Identity {
     pub how_to_reset: String,
 }
 
-impl Runner {
+impl StreamThread {
     /// Runs until asked to stop; then commits what is processed.
     ///
     /// # Errors
@@ -137,7 +137,7 @@ impl Runner {
         let mut batch = Vec::new();
         while !self.shutdown.is_requested() {
             if Instant::now() >= self.next_look {
-                self.take_changes()?;
+                self.handle_rebalances()?;
                 self.take_watermarks();
                 self.next_look = Instant::now() + LOOK;
             }
@@ -146,27 +146,27 @@ impl Runner {
             for record in batch.drain(..) {
                 match record {
                     Ok(record) => self.process(&record)?,
-                    Err(error) => self.judge(&error)?,
+                    Err(error) => self.handle_client_error(&error)?,
                 }
             }
-            self.turn()?;
+            self.punctuate()?;
         }
         self.commit()
     }
 
     /// The group's changes and the client's errors. Partitions come and go here and nowhere else, so never within a batch.
-    fn take_changes(&mut self) -> Result<(), Failure> {
+    fn handle_rebalances(&mut self) -> Result<(), Failure> {
         let consumer = Arc::clone(&self.consumer);
         loop {
             let polled = consumer.poll(Duration::ZERO);
-            self.follow(consumer.context().take())?;
+            self.apply_changes(consumer.context().take())?;
             match polled {
                 None => return Ok(()),
-                Some(Err(error)) => self.judge(&error)?,
+                Some(Err(error)) => self.handle_client_error(&error)?,
                 Some(Ok(record)) => {
                     let partition = record.partition();
                     return Err(Failure::Internal(format!(
-                        "a record of partition {partition} came past its queue"
+                        "a record of partition {partition} bypassed its partition queue"
                     )));
                 }
             }
@@ -174,10 +174,10 @@ impl Runner {
     }
 
     /// What is done between records: begin partitions, let paused ones go on, commit, report.
-    fn turn(&mut self) -> Result<(), Failure> {
+    fn punctuate(&mut self) -> Result<(), Failure> {
         let now = Instant::now();
-        self.make_producer()?;
-        self.take_candles()?;
+        self.recreate_producer()?;
+        self.restore_candles()?;
         if now >= self.next_start && self.writer.is_ready() {
             self.start_partitions()?;
         }
@@ -205,26 +205,26 @@ impl Runner {
     /// When there has to be a commit, as things are.
     fn commit_at(&self) -> Instant {
         match self.urgency {
-            Urgency::Interval => self.next_commit,
-            Urgency::SoonAfter { .. } if self.all_are_due() => self.settled,
-            Urgency::SoonAfter { due, processed } => {
+            CommitDeadline::Interval => self.next_commit,
+            CommitDeadline::SoonAfter { .. } if self.all_windows_due() => self.settled,
+            CommitDeadline::SoonAfter { due, processed } => {
                 let flood = self.processed - processed >= FLOOD;
                 self.settled.max(due + if flood { FLOOD_LINGER } else { LINGER })
             }
-            Urgency::Now => Instant::now(),
+            CommitDeadline::Now => Instant::now(),
         }
     }
 
     /// A window is due.
     fn due(&mut self) {
-        if matches!(self.urgency, Urgency::Interval) {
-            self.urgency = Urgency::SoonAfter { due: Instant::now(), processed: self.processed };
+        if matches!(self.urgency, CommitDeadline::Interval) {
+            self.urgency = CommitDeadline::SoonAfter { due: Instant::now(), processed: self.processed };
         }
     }
 
     /// Whether no other partition's windows are worth waiting for.
-    fn all_are_due(&self) -> bool {
-        self.slots.values().filter_map(Slot::running).all(Running::is_due_or_idle)
+    fn all_windows_due(&self) -> bool {
+        self.slots.values().filter_map(Task::running).all(RunningTask::is_due_or_idle)
     }
 
     fn wait(&self) -> Duration {
@@ -237,14 +237,14 @@ impl Runner {
         self.commit_at().saturating_duration_since(Instant::now()).min(longest)
     }
 
-    fn running(&mut self) -> impl Iterator<Item = (i32, &mut Running)> {
+    fn running(&mut self) -> impl Iterator<Item = (i32, &mut RunningTask)> {
         self.slots.iter_mut().filter_map(|(partition, slot)| Some((*partition, slot.running_mut()?)))
     }
 
     /// Lets watermarks count.
     fn take_watermarks(&mut self) {
-        while let Some((partition, watermark)) = self.watermarks.as_mut().and_then(Watermarks::take) {
-            let running = self.slots.get_mut(&partition).and_then(Slot::running_mut);
+        while let Some((partition, watermark)) = self.watermarks.as_mut().and_then(WatermarkReader::take) {
+            let running = self.slots.get_mut(&partition).and_then(Task::running_mut);
             if running.is_some_and(|running| running.watermark(watermark)) {
                 self.due();
             }
@@ -258,9 +258,9 @@ impl Runner {
         let now = i64::try_from(now.as_millis()).unwrap_or(i64::MAX);
         let metrics = self.metrics.clone();
         let (mut restoring, mut paused) = (self.starting().count(), 0);
-        let records: u64 = self.slots.values().map(Slot::to_restore).sum();
+        let records: u64 = self.slots.values().map(Task::to_restore).sum();
         for (partition, running) in self.running() {
-            metrics.standing(partition, &running.standing(now));
+            metrics.stats(partition, &running.stats(now));
             if let Some(Restoring { since, candles, records }) = running.restored() {
                 let elapsed = since.elapsed();
                 metrics.live_after(elapsed, records);
@@ -271,9 +271,10 @@ impl Runner {
         }
         match restoring {
             _ if !self.joined => self.part.waiting("joining the group"),
-            _ if !self.writer.is_ready() => self.part.waiting("the producer is made anew"),
+            _ if !self.writer.is_ready() => self.part.waiting("producer recreated"),
             _ if paused > 0 => {
-                self.part.waiting(format!("the schema registry is away, {paused} partitions wait for it"));
+                self.part
+                    .waiting(format!("the schema registry is unavailable; {paused} partitions are paused"));
             }
             0 => self.part.ready(),
             _ => self.part.waiting(format!("restoring {restoring} partitions, {records} records to go")),

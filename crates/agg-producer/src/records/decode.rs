@@ -20,7 +20,7 @@ const LAST_TIMESTAMP: EventTime = 1 << 53;
 
 /// What is needed of a trade.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Traded<'r> {
+pub struct DecodedTrade<'r> {
     /// What was traded.
     pub instrument: Cow<'r, str>,
     /// Event time.
@@ -31,7 +31,7 @@ pub struct Traded<'r> {
     pub amount: f64,
 }
 
-impl<'r> From<Trade<'r>> for Traded<'r> {
+impl<'r> From<Trade<'r>> for DecodedTrade<'r> {
     #[inline]
     fn from(trade: Trade<'r>) -> Self {
         let Trade { instrument_name: instrument, timestamp, price, amount, .. } = trade;
@@ -41,9 +41,9 @@ impl<'r> From<Trade<'r>> for Traded<'r> {
 
 /// What is known of a record.
 #[derive(Debug)]
-pub enum Verdict<'r> {
+pub enum DecodeOutcome<'r> {
     /// A trade.
-    Trade(Traded<'r>),
+    Trade(DecodedTrade<'r>),
     /// Not a trade, and never will be: the reason.
     Undecodable(String),
     /// Not known yet, as the registry does not tell: the reason.
@@ -103,7 +103,7 @@ impl Schemas {
             Ok(Err(error @ RegistryError::Unavailable { .. })) => Err(SchemaError::Away(error.to_string())),
             Ok(Err(error)) => Err(SchemaError::Refused(error)),
             Err(_) => Err(SchemaError::Away(format!(
-                "the schema registry did not tell within {ANSWER_WITHIN:?} what schema {id} is"
+                "the schema registry did not return schema {id} within {ANSWER_WITHIN:?}"
             ))),
         }
     }
@@ -144,21 +144,23 @@ impl TradeDecoder {
     }
 
     /// Judges a record by its value and timestamp. Blocks while the registry is asked.
-    pub fn decode<'r>(&mut self, value: Option<&'r [u8]>, timestamp: Timestamp) -> Verdict<'r> {
-        let Some(value) = value else { return Verdict::Undecodable("the value is null".into()) };
-        let decode = |decoder: &Decoder<Trade<'static>>| decoder.decode_part(value, Traded::from);
+    pub fn decode<'r>(&mut self, value: Option<&'r [u8]>, timestamp: Timestamp) -> DecodeOutcome<'r> {
+        let Some(value) = value else { return DecodeOutcome::Undecodable("the value is null".into()) };
+        let decode = |decoder: &Decoder<Trade<'static>>| decoder.decode_part(value, DecodedTrade::from);
         match self.schemas.taught(&mut self.decoder, decode) {
-            Ok(trade) => checked(trade, timestamp).map_or_else(Verdict::Undecodable, Verdict::Trade),
-            Err(Unread::Damaged(error)) => Verdict::Undecodable(error.to_string()),
-            Err(Unread::Schema(SchemaError::None(error))) => Verdict::Undecodable(error.to_string()),
-            Err(Unread::Schema(SchemaError::Away(why))) => Verdict::RegistryAway(why),
-            Err(Unread::Schema(SchemaError::Refused(error))) => Verdict::Refused(error.to_string()),
+            Ok(trade) => {
+                checked(trade, timestamp).map_or_else(DecodeOutcome::Undecodable, DecodeOutcome::Trade)
+            }
+            Err(Unread::Damaged(error)) => DecodeOutcome::Undecodable(error.to_string()),
+            Err(Unread::Schema(SchemaError::None(error))) => DecodeOutcome::Undecodable(error.to_string()),
+            Err(Unread::Schema(SchemaError::Away(why))) => DecodeOutcome::RegistryAway(why),
+            Err(Unread::Schema(SchemaError::Refused(error))) => DecodeOutcome::Refused(error.to_string()),
         }
     }
 }
 
 /// A trade is sorted into its windows by its own timestamp, and found again by the record's: they must agree.
-fn checked(trade: Traded<'_>, record: Timestamp) -> Result<Traded<'_>, String> {
+fn checked(trade: DecodedTrade<'_>, record: Timestamp) -> Result<DecodedTrade<'_>, String> {
     let time = trade.timestamp;
     if record != Timestamp::CreateTime(time) {
         return Err(format!(

@@ -8,43 +8,43 @@ use common::kafka::batch_consumer::ConsumerRecord;
 use common::telemetry::trace::{self, SpanKind};
 use rdkafka::consumer::Consumer as _;
 
-use super::slot::{Added, Meeting, Running, Slot};
-use super::{Runner, Urgency};
-use crate::aggregator::{Offset, Placement};
-use crate::decode::{Traded, Verdict};
-use crate::publish::Aside;
+use super::task::{Added, Delivery, RunningTask, Task};
+use super::{CommitDeadline, StreamThread};
+use crate::records::decode::{DecodeOutcome, DecodedTrade};
+use crate::records::encode::DeadLetter;
+use crate::store::aggregator::{Offset, Placement};
 
 /// The header of a sampled trade, as librdkafka takes names.
 const TRACEPARENT: &CStr = c"traceparent";
 /// Records set aside in memory before they are written: what one transaction holds of them.
 const MOST_ASIDES: usize = 1000;
 
-impl Runner {
+impl StreamThread {
     /// Processes the next record of its partition.
     pub(super) fn process(&mut self, record: &ConsumerRecord) -> Result<(), Failure> {
         let offset = Offset(record.offset());
         let slot = self.slots.get_mut(&record.partition());
         // Not ours any more, or to be read again from elsewhere.
-        let Some(running) = slot.and_then(Slot::running_mut) else { return Ok(()) };
-        match running.meet(offset) {
-            Meeting::Next => running.advance_to(offset),
-            Meeting::Again => return Ok(()),
-            Meeting::InsteadOf(first) => {
+        let Some(running) = slot.and_then(Task::running_mut) else { return Ok(()) };
+        match running.on_record(offset) {
+            Delivery::Next => running.advance_to(offset),
+            Delivery::Again => return Ok(()),
+            Delivery::InsteadOf(first) => {
                 let (partition, first) = (record.partition(), first.0);
                 tracing::error!(
                     partition,
                     offset = offset.0,
                     first,
-                    "state cannot be rebuilt from here, once more"
+                    "cannot rebuild state from this record; restarting the partition"
                 );
                 return self.restart(&[partition]);
             }
         }
         match self.decoder.decode(record.value(), record.timestamp()) {
-            Verdict::Trade(trade) => match running.add(offset, &trade) {
+            DecodeOutcome::Trade(trade) => match running.add(offset, &trade) {
                 Added::Restored => self.metrics.restored(),
                 Added::Placed(Placement::Late(late)) => {
-                    running.asides.push((record.copied(&self.restore.topic), Aside::Late(late)));
+                    running.asides.push((record.copied(&self.restore.topic), DeadLetter::Late(late)));
                 }
                 Added::Placed(Placement::InTime(slice)) => {
                     self.metrics.trade();
@@ -53,20 +53,20 @@ impl Runner {
                     }
                 }
             },
-            Verdict::Undecodable(_) if !running.is_live() => self.metrics.restored(),
-            Verdict::Undecodable(why) => {
+            DecodeOutcome::Undecodable(_) if !running.is_live() => self.metrics.restored(),
+            DecodeOutcome::Undecodable(why) => {
                 // One line for each transaction; each record has its reason beside it in the dead-letter topic.
                 if running.asides.is_empty() {
                     tracing::warn!(partition = record.partition(), offset = offset.0, why, "undecodable");
                 }
-                running.asides.push((record.copied(&self.restore.topic), Aside::Undecodable(why)));
+                running.asides.push((record.copied(&self.restore.topic), DeadLetter::Undecodable(why)));
             }
-            Verdict::Refused(why) => return Err(Failure::Config(why)),
-            Verdict::RegistryAway(why) => return self.wait_for_registry(record, &why),
+            DecodeOutcome::Refused(why) => return Err(Failure::Config(why)),
+            DecodeOutcome::RegistryAway(why) => return self.wait_for_registry(record, &why),
         }
         running.advance_to(Offset(offset.0 + 1));
         if running.asides.len() >= MOST_ASIDES {
-            self.urgency = Urgency::Now;
+            self.urgency = CommitDeadline::Now;
         } else if running.partition.is_due() {
             self.due();
         }
@@ -83,8 +83,10 @@ impl Runner {
             .pause(&self.list(&[partition]))
             .and_then(|()| self.restore.seek(&self.consumer, partition, Offset(offset)));
         match (paused, self.slots.get_mut(&partition)) {
-            (Ok(()), Some(Slot::Running(running))) => running.paused_until = Some(Instant::now() + retry_in),
-            (_, Some(slot)) => *slot = Slot::new_starting(),
+            (Ok(()), Some(Task::RunningTask(running))) => {
+                running.paused_until = Some(Instant::now() + retry_in);
+            }
+            (_, Some(slot)) => *slot = Task::new_starting(),
             (_, None) => {}
         }
         Ok(())
@@ -92,7 +94,7 @@ impl Runner {
 
     /// Lets partitions go on that have waited for the registry long enough.
     pub(super) fn resume_paused(&mut self, now: Instant) {
-        let due = |running: &Running| running.paused_until.is_some_and(|until| until <= now);
+        let due = |running: &RunningTask| running.paused_until.is_some_and(|until| until <= now);
         let partitions: Vec<i32> =
             self.running().filter(|(_, running)| due(running)).map(|(partition, _)| partition).collect();
         if partitions.is_empty() {
@@ -108,7 +110,7 @@ impl Runner {
 }
 
 /// The span of processing a sampled trade; gives the context for what comes of it.
-fn traced(record: &ConsumerRecord, trade: &Traded<'_>, name: &str) -> Option<String> {
+fn traced(record: &ConsumerRecord, trade: &DecodedTrade<'_>, name: &str) -> Option<String> {
     let parent = record.header(TRACEPARENT).and_then(trace::extract)?;
     let span = trace::child(&parent, name, SpanKind::Consumer);
     trace::tag(&span, "instrument_name", trade.instrument.to_string());

@@ -29,9 +29,9 @@ const ANSWER_WITHIN: Duration = Duration::from_secs(2);
 
 /// The request that a member leave its group and join it again; clones are one and the same.
 #[derive(Debug, Clone, Default)]
-pub struct Rejoin(Arc<AtomicBool>);
+pub struct RejoinRequest(Arc<AtomicBool>);
 
-impl Rejoin {
+impl RejoinRequest {
     fn ask(&self) {
         self.0.store(true, Ordering::Release);
     }
@@ -43,27 +43,27 @@ impl Rejoin {
     }
 }
 
-/// Looks at the group as long as the service runs.
-pub struct Owners {
+/// Observes the group for as long as the service runs.
+pub struct UnassignedPartitions {
     client: BaseConsumer,
     group_id: String,
     topic: String,
     partitions: i32,
     /// Of this process, by `group.instance.id`.
-    members: Vec<(String, Rejoin)>,
-    looks: Looks,
+    members: Vec<(String, RejoinRequest)>,
+    looks: Observations,
     part: Component,
     metrics: AggregatorMetrics,
 }
 
-impl Owners {
+impl UnassignedPartitions {
     /// Has not looked yet; asks `members`, this process's, to join again when it is their turn.
     ///
     /// # Errors
     /// [`Failure::Config`] for settings that librdkafka refuses.
     pub fn new(
         config: &Config,
-        members: Vec<(String, Rejoin)>,
+        members: Vec<(String, RejoinRequest)>,
         (health, metrics): (&Health, &AggregatorMetrics),
     ) -> Result<Self, Failure> {
         let role = Role::GroupObserver { group_id: config.group_id.clone() };
@@ -77,13 +77,13 @@ impl Owners {
             topic: config.topics.trades.clone(),
             partitions: config.topics.partitions,
             members,
-            looks: Looks::default(),
+            looks: Observations::default(),
             part,
             metrics: metrics.clone(),
         })
     }
 
-    /// Looks until asked to stop. Blocks.
+    /// Observes until asked to stop. Blocks.
     ///
     /// # Errors
     /// None: a coordinator that does not answer is asked again.
@@ -92,24 +92,24 @@ impl Owners {
         while !runtime.block_on(stopped()) {
             match StableGroup::describe(&self.client, &self.group_id, &self.topic, ANSWER_WITHIN) {
                 Ok(group) => self.look(group),
-                Err(error) => tracing::debug!(%error, "the group's members are not to be had"),
+                Err(error) => tracing::debug!(%error, "cannot describe the consumer group"),
             }
         }
         Ok(())
     }
 
     fn look(&mut self, group: Option<StableGroup>) {
-        let Verdict { ownerless, asked } = self.looks.judge(group, self.partitions);
-        self.metrics.ownerless(ownerless.len());
+        let Decision { ownerless, asked } = self.looks.handle_client_error(group, self.partitions);
+        self.metrics.unassigned(ownerless.len());
         if ownerless.is_empty() {
             self.part.ready();
             return;
         }
         let (group, topic) = (&self.group_id, &self.topic);
-        self.part.waiting(format!("partitions {ownerless:?} of {topic} have no owner in group {group}"));
+        self.part.waiting(format!("partitions {ownerless:?} of {topic} are unassigned in group {group}"));
         let mine = asked.and_then(|asked| self.members.iter().find(|(member, _)| is_of(&asked.id, member)));
         if let Some((member, rejoin)) = mine {
-            tracing::warn!(member, partitions = ?ownerless, "partitions have no owner: joining the group again");
+            tracing::warn!(member, partitions = ?ownerless, "partitions unassigned; rejoining the group");
             rejoin.ask();
         }
     }
@@ -124,7 +124,7 @@ fn is_of(id: &str, member: &str) -> bool {
 
 /// A group that is looked at again and again.
 #[derive(Debug, Default)]
-struct Looks {
+struct Observations {
     last: Option<StableGroup>,
     /// How often it was what it had been at the look before.
     alike: usize,
@@ -132,24 +132,24 @@ struct Looks {
 
 /// What there is to do about a group.
 #[derive(Debug, PartialEq, Eq)]
-struct Verdict<'l> {
+struct Decision<'l> {
     ownerless: Vec<i32>,
     /// Who is to leave and join again.
     asked: Option<&'l GroupMember>,
 }
 
-impl Looks {
+impl Observations {
     /// Nobody is asked at the first look, as a rebalance's second round may be under way. Then, as long as nothing changes, one at each
     /// look: first the idlest, since leaving costs it least.
-    fn judge(&mut self, group: Option<StableGroup>, partitions: i32) -> Verdict<'_> {
+    fn handle_client_error(&mut self, group: Option<StableGroup>, partitions: i32) -> Decision<'_> {
         self.alike = if group == self.last { self.alike + 1 } else { 0 };
         self.last = group;
-        let Some(group) = &self.last else { return Verdict { ownerless: Vec::new(), asked: None } };
+        let Some(group) = &self.last else { return Decision { ownerless: Vec::new(), asked: None } };
         let ownerless = group.unassigned(partitions);
         let mut idlest: Vec<&GroupMember> = group.members.iter().collect();
         idlest.sort_by_key(|member| member.partitions.len());
         let turn = self.alike.checked_sub(1).filter(|_| !ownerless.is_empty());
-        Verdict { asked: turn.and_then(|turn| idlest.into_iter().cycle().nth(turn)), ownerless }
+        Decision { asked: turn.and_then(|turn| idlest.into_iter().cycle().nth(turn)), ownerless }
     }
 }
 
@@ -166,22 +166,24 @@ mod tests {
     }
 
     /// Whom each of so many looks at the same group asks.
-    fn asked(looks: &mut Looks, group: &Option<StableGroup>, times: usize) -> Vec<Option<String>> {
-        (0..times).map(|_| looks.judge(group.clone(), 4).asked.map(|member| member.id.clone())).collect()
+    fn asked(looks: &mut Observations, group: &Option<StableGroup>, times: usize) -> Vec<Option<String>> {
+        (0..times)
+            .map(|_| looks.handle_client_error(group.clone(), 4).asked.map(|member| member.id.clone()))
+            .collect()
     }
 
     #[test]
     fn the_idlest_is_asked_once_the_group_has_not_changed_between_two_looks_and_then_the_others_in_turn() {
-        let mut looks = Looks::default();
+        let mut looks = Observations::default();
         let group = group(&[("a", &[1, 2]), ("b", &[]), ("c", &[3])]);
         let names = [None, Some("b"), Some("c"), Some("a"), Some("b")];
         assert_eq!(asked(&mut looks, &group, 5), names.map(|name| name.map(str::to_owned)));
-        assert_eq!(looks.judge(group, 4).ownerless, [0]);
+        assert_eq!(looks.handle_client_error(group, 4).ownerless, [0]);
     }
 
     #[test]
     fn a_group_that_has_changed_is_given_the_time_to_settle() {
-        let mut looks = Looks::default();
+        let mut looks = Observations::default();
         assert_eq!(asked(&mut looks, &group(&[("a", &[1, 2])]), 1), [None]);
         assert_eq!(asked(&mut looks, &group(&[("a", &[1, 2]), ("b", &[])]), 1), [None]);
         assert_eq!(asked(&mut looks, &None, 3), [None, None, None], "it rebalances");
@@ -190,10 +192,10 @@ mod tests {
 
     #[test]
     fn nobody_is_asked_where_every_partition_has_an_owner() {
-        let mut looks = Looks::default();
+        let mut looks = Observations::default();
         let group = group(&[("a", &[0, 1, 2]), ("b", &[3]), ("c", &[])]);
         assert_eq!(asked(&mut looks, &group, 3), [None, None, None]);
-        assert_eq!(looks.judge(group, 4), Verdict { ownerless: vec![], asked: None });
+        assert_eq!(looks.handle_client_error(group, 4), Decision { ownerless: vec![], asked: None });
     }
 
     #[test]

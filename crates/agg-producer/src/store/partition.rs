@@ -5,13 +5,13 @@ use std::sync::Arc;
 
 use common::model::{Candle, EventTime};
 
-use crate::aggregator::{Aggregator, Closed, Offset, Placement, ReplayPoint, Trade};
-use crate::checkpoint::Checkpoint;
-use crate::sealed::Sealed;
-use crate::slice::Slice;
-use crate::watermark::{CompleteThrough, Pending};
-use crate::weights::Weights;
-use crate::window::TimeWindows;
+use crate::store::aggregator::{Aggregator, Closed, Offset, Placement, ReplayPoint, Trade};
+use crate::store::checkpoint::Checkpoint;
+use crate::store::closed_slices::ClosedSlices;
+use crate::store::watermark::{Pending, WatermarkAt};
+use crate::window::slice::Slice;
+use crate::window::time_windows::TimeWindows;
+use crate::window::weights::Weights;
 
 /// What all partitions of a group have in common.
 #[derive(Debug, Clone)]
@@ -46,7 +46,7 @@ struct Missing {
 
 /// A candle that no slice can be made of.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum Unfit {
+pub enum CannotRestore {
     /// One of two.
     #[error("there are two candles of {instrument} that end at {end}")]
     Twice {
@@ -94,7 +94,7 @@ impl Partition {
     pub fn new(windowing: &Windowing, not_before: Option<EventTime>) -> Self {
         let silent_through = not_before.map(|end| windowing.windows.newest_ended(end));
         Self {
-            aggregator: aggregator(windowing, None).beside(Sealed::between(silent_through, None)),
+            aggregator: aggregator(windowing, None).beside(ClosedSlices::between(silent_through, None)),
             missing: Missing { ends: 0..=0, count: 0 },
             rebuilding: None,
             published_through: not_before,
@@ -110,7 +110,7 @@ impl Partition {
         let ReplayPoint { offset, stream_time } = checkpoint.replay;
         let rebuilding = Rebuilding { committed, stream_time: checkpoint.stream_time };
         let ended = |end: EventTime| windowing.windows.newest_ended(end);
-        let sealed = Sealed::between(silent_through.map(ended), emitted_through.map(ended));
+        let sealed = ClosedSlices::between(silent_through.map(ended), emitted_through.map(ended));
         let ends = emitted_through.map_or(0..=0, |through| {
             let first = windowing.windows.first_of_window(ended(through).plus(1));
             let behind_silence = silent_through.map_or(first, |end| first.max(ended(end).plus(1)));
@@ -135,8 +135,8 @@ impl Partition {
     /// Puts a candle back. Those of slices that no later window needs, or that have not closed, are passed over.
     ///
     /// # Errors
-    /// [`Unfit`]: going on would give wrong numbers.
-    pub fn put_back(&mut self, candle: &Candle<'_>) -> Result<(), Unfit> {
+    /// [`CannotRestore`]: going on would give wrong numbers.
+    pub fn restore_candle(&mut self, candle: &Candle<'_>) -> Result<(), CannotRestore> {
         let Candle { instrument_name: name, start, end, trade_count, .. } = candle;
         if !self.missing.ends.contains(end) {
             return Ok(());
@@ -146,14 +146,14 @@ impl Partition {
         let span = windows.slice(index);
         let Some(slice) = slice(candle).filter(|_| (span.start, span.end) == (*start, *end)) else {
             let (instrument, start, end, trade_count) = (name.to_string(), *start, *end, *trade_count);
-            return Err(Unfit::NoSlice { instrument, start, end, trade_count });
+            return Err(CannotRestore::NoSlice { instrument, start, end, trade_count });
         };
-        if !self.aggregator.put_back(name, index, slice) {
-            return Err(Unfit::Twice { instrument: name.to_string(), end: *end });
+        if !self.aggregator.restore_candle(name, index, slice) {
+            return Err(CannotRestore::Twice { instrument: name.to_string(), end: *end });
         }
         let left = self.missing.count.checked_sub(1);
         self.missing.count =
-            left.ok_or_else(|| Unfit::Surplus { instrument: name.to_string(), end: *end })?;
+            left.ok_or_else(|| CannotRestore::Surplus { instrument: name.to_string(), end: *end })?;
         Ok(())
     }
 
@@ -176,7 +176,7 @@ impl Partition {
     }
 
     /// Takes note of a watermark; `position` is up to where everything has been read.
-    pub fn watermark(&mut self, watermark: CompleteThrough, position: Offset) {
+    pub fn watermark(&mut self, watermark: WatermarkAt, position: Offset) {
         self.watermarks.add(watermark);
         self.reached(position);
     }

@@ -1,5 +1,8 @@
 //! Where an assigned partition begins: where the group left it, or where nothing was ever committed.
 
+pub mod candles;
+pub mod start_offset;
+
 use std::cell::OnceCell;
 use std::ops::RangeInclusive;
 use std::time::Duration;
@@ -12,11 +15,11 @@ use rdkafka::consumer::{BaseConsumer, Consumer as _};
 use rdkafka::error::{KafkaError, KafkaResult};
 use rdkafka::topic_partition_list::TopicPartitionListElem;
 
-use crate::aggregator::{Offset, ReplayPoint};
-use crate::checkpoint::{Checkpoint, CheckpointError, Fingerprint};
-use crate::origin::{Beginning, Lookout, Origin, Published};
-use crate::partition::{Partition, Windowing};
-use crate::rebalance::Rebalances;
+use crate::group::rebalance::Rebalances;
+use crate::restore::start_offset::{ExistingOutput, RetentionBoundary, StartOffset, StartOffsetFinder};
+use crate::store::aggregator::{Offset, ReplayPoint};
+use crate::store::checkpoint::{Checkpoint, CheckpointError, Fingerprint};
+use crate::store::partition::{Partition, Windowing};
 
 /// How long the coordinator may take to tell the committed offsets. Other partitions wait for it.
 const ANSWER_WITHIN: Duration = Duration::from_secs(2);
@@ -42,7 +45,7 @@ pub struct Start {
 #[derive(Debug, thiserror::Error)]
 pub enum RestoreError {
     /// Ask again: an unanswered question is never "nothing is committed".
-    #[error("the committed offsets are not to be had: {0}")]
+    #[error("cannot fetch committed offsets: {0}")]
     NotAnswered(#[from] KafkaError),
     /// Going on would give wrong numbers.
     #[error("partition {partition} of {topic}: {why}")]
@@ -68,10 +71,10 @@ pub enum Refusal {
         why: CheckpointError,
     },
     /// One that is needed, and that nothing can be made of.
-    #[error("a candle cannot be put back: {0}")]
+    #[error("a candle cannot be restored: {0}")]
     Candle(String),
     /// They are not there any more.
-    #[error("{missing} candles that later windows need are not in {topic} any more")]
+    #[error("{missing} candles that later windows need are no longer in {topic}")]
     CandlesGone {
         /// Where they were.
         topic: String,
@@ -80,7 +83,7 @@ pub enum Refusal {
     },
     /// No commit, and yet results.
     #[error("nothing is committed, but {0}")]
-    Published(Published),
+    ExistingOutput(ExistingOutput),
     /// It was not there at the start.
     #[error(
         "the topic had topics.partitions = {0}, now it has more: an instrument's trades may go to another partition than before, and the \
@@ -101,7 +104,7 @@ pub struct Restore {
     /// The settings in force, with which what is committed must agree.
     pub fingerprint: Fingerprint,
     /// Begins where nothing is committed.
-    pub origin: Origin,
+    pub origin: StartOffsetFinder,
     /// How many the topic has.
     pub partitions: i32,
 }
@@ -182,7 +185,7 @@ impl Restore {
 struct Starter<'r> {
     restore: &'r Restore,
     consumer: &'r BaseConsumer<Rebalances>,
-    lookout: OnceCell<Lookout<'r>>,
+    lookout: OnceCell<RetentionBoundary<'r>>,
 }
 
 impl<'r> Starter<'r> {
@@ -196,7 +199,7 @@ impl<'r> Starter<'r> {
         }
         let rdkafka::Offset::Offset(offset) = element.offset() else {
             if let Some(published) = self.lookout()?.published(number)? {
-                return Err(refused(Refusal::Published(published)));
+                return Err(refused(Refusal::ExistingOutput(published)));
             }
             return self.beginning(number);
         };
@@ -217,7 +220,7 @@ impl<'r> Starter<'r> {
         })
     }
 
-    fn lookout(&self) -> KafkaResult<&Lookout<'r>> {
+    fn lookout(&self) -> KafkaResult<&RetentionBoundary<'r>> {
         if let Some(lookout) = self.lookout.get() {
             return Ok(lookout);
         }
@@ -228,13 +231,13 @@ impl<'r> Starter<'r> {
     fn beginning(&self, number: i32) -> Result<Start, RestoreError> {
         let Self { restore, consumer, .. } = self;
         let readable = restore.readable(consumer, number)?;
-        let Beginning { from, not_before } = restore.origin.beginning(consumer, number, &readable)?;
+        let StartOffset { from, not_before } = restore.origin.beginning(consumer, number, &readable)?;
         if let Some(not_before) = not_before {
             tracing::info!(
                 partition = number,
                 from = from.0,
                 not_before,
-                "older trades are passed over, as topics.retention would forget their windows at once"
+                "skipping older trades: topics.retention would delete their windows at once"
             );
         }
         let partition = Partition::new(&restore.windowing, not_before);

@@ -8,15 +8,16 @@ use std::time::{Duration, Instant};
 use common::Failure;
 use common::avro::codec::{Decoder, SchemaId};
 use common::avro::schema::WATERMARK;
+use common::config::ServiceConfig as _;
 use common::kafka::admin::TopicSpec;
 use common::model::Watermark;
 use rdkafka::message::{BorrowedMessage, Message as _};
 
 use crate::Config;
-use crate::aggregator::Offset;
-use crate::beside::{Beside, ReadFrom};
-use crate::decode::{Schemas, Unread};
-use crate::watermark::CompleteThrough;
+use crate::records::decode::{Schemas, Unread};
+use crate::store::aggregator::Offset;
+use crate::store::watermark::WatermarkAt;
+use common::kafka::topic_reader::{ReadFrom, TopicReader};
 
 /// How far before the end of its partition the newest watermark is looked for, in offsets; markers and aborted ones have some too.
 const TAIL: i64 = 1_000;
@@ -24,37 +25,41 @@ const TAIL: i64 = 1_000;
 const ASK_AGAIN: Duration = Duration::from_secs(30);
 
 /// A reader of the partitions that the group's consumer has.
-pub struct Watermarks {
-    reader: Beside,
+pub struct WatermarkReader {
+    reader: TopicReader,
     decoder: Decoder<Watermark>,
     schemas: Schemas,
     next_question: Instant,
 }
 
-impl Watermarks {
+impl WatermarkReader {
     /// Reads nothing yet; `id` is the registry's for watermarks of the contract.
     ///
     /// # Errors
     /// [`Failure::Config`] for settings that librdkafka refuses.
     pub fn new(config: &Config, id: SchemaId, schemas: Schemas) -> Result<Self, Failure> {
-        let reader = Beside::new(&config.kafka, TopicSpec::watermarks(&config.topics).name)?;
+        let reader = TopicReader::new(
+            &config.kafka,
+            Config::SERVICE.name(),
+            TopicSpec::watermarks(&config.topics).name,
+        )?;
         let mut decoder = Decoder::new(&WATERMARK);
         decoder.learn(id, WATERMARK.schema.clone());
         Ok(Self { reader, decoder, schemas, next_question: Instant::now() })
     }
 
     /// Reads a partition from its newest watermark on, once more if it was read before.
-    pub fn follow(&mut self, partition: i32) {
-        self.reader.follow(partition, ReadFrom::Tail(TAIL));
+    pub fn assign(&mut self, partition: i32) {
+        self.reader.assign(partition, ReadFrom::Tail(TAIL));
     }
 
     /// Reads a partition no longer.
-    pub fn leave(&mut self, partition: i32) {
-        self.reader.leave(partition);
+    pub fn unassign(&mut self, partition: i32) {
+        self.reader.unassign(partition);
     }
 
     /// The next watermark, if there is one by now.
-    pub fn take(&mut self) -> Option<(i32, CompleteThrough)> {
+    pub fn take(&mut self) -> Option<(i32, WatermarkAt)> {
         self.reader.begin_wanted();
         loop {
             let record = self.reader.poll()?;
@@ -71,7 +76,7 @@ fn watermark(
     record: &BorrowedMessage<'_>,
     decoder: &mut Decoder<Watermark>,
     (schemas, next_question): (&Schemas, &mut Instant),
-) -> Result<CompleteThrough, String> {
+) -> Result<WatermarkAt, String> {
     let value = record.payload().ok_or("the value is null")?;
     let decoded = if Instant::now() < *next_question {
         decoder.decode(value).map_err(Unread::Damaged)
@@ -85,5 +90,5 @@ fn watermark(
     if partition != record.partition() {
         return Err(format!("it speaks of partition {partition}"));
     }
-    Ok(CompleteThrough { time: complete_through, offset: Offset(offset) })
+    Ok(WatermarkAt { time: complete_through, offset: Offset(offset) })
 }

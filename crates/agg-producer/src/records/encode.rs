@@ -12,19 +12,19 @@ use rdkafka::message::{Header, Message as _, OwnedHeaders, OwnedMessage};
 use rdkafka::producer::BaseRecord;
 use tracing::Span;
 
-use crate::aggregator::{Closed, Late};
-use crate::average::Average;
+use crate::group::rebalance::Deliveries;
 use crate::metrics::Published;
-use crate::rebalance::Deliveries;
-use crate::slice::Slice;
-use crate::window::Window;
+use crate::store::aggregator::{Closed, Late};
+use crate::window::average::Average;
+use crate::window::slice::Slice;
+use crate::window::time_windows::Window;
 
 /// The header of a candle that names the group whose it is.
 pub const GROUP: &str = "group";
 
 /// Why a record is passed on as it came, and where to.
 #[derive(Debug)]
-pub enum Aside {
+pub enum DeadLetter {
     /// Its slice had closed: to the late topic.
     Late(Late),
     /// It is no trade: to the dead-letter topic, with the reason.
@@ -148,14 +148,14 @@ impl Batch<'_, '_> {
     ///
     /// # Errors
     /// The producer's.
-    pub fn aside(&mut self, record: &OwnedMessage, aside: &Aside) -> Result<(), TransactionError> {
+    pub fn aside(&mut self, record: &OwnedMessage, aside: &DeadLetter) -> Result<(), TransactionError> {
         let topics = &self.publisher.topics;
         let (copy, count) = match aside {
-            Aside::Late(late) => {
+            DeadLetter::Late(late) => {
                 let to = BaseRecord::to(&topics.late).headers(late_headers(late));
                 (to, &mut self.published.late)
             }
-            Aside::Undecodable(why) => {
+            DeadLetter::Undecodable(why) => {
                 let to = BaseRecord::to(&topics.dead_letter).headers(dead_letter_headers(record, why));
                 (to, &mut self.published.undecodable)
             }

@@ -8,25 +8,27 @@ use common::kafka::transaction::{TransactionError, TransactionalProducer};
 use rdkafka::TopicPartitionList;
 use rdkafka::consumer::{Consumer as _, ConsumerGroupMetadata};
 
-use super::slot::{Running, Slot};
-use super::{Runner, Urgency};
-use crate::aggregator::Offset;
-use crate::publish::{Batch, Filled};
-use crate::rebalance::Deliveries;
+use super::task::{RunningTask, Task};
+use super::{CommitDeadline, StreamThread};
+use crate::group::rebalance::Deliveries;
+use crate::records::encode::{Batch, Filled};
+use crate::store::aggregator::Offset;
 
 /// A transaction holds no more records than this, but for one window of all instruments: it has ten seconds.
 const MOST_RECORDS: u64 = 50_000;
 
-impl Runner {
+impl StreamThread {
     /// Commits what is processed, in one transaction or, after a long silence of the partition, in several. Nothing is begun if there
     /// is nothing to say.
     pub(super) fn commit(&mut self) -> Result<(), Failure> {
-        self.urgency = Urgency::Interval;
+        self.urgency = CommitDeadline::Interval;
         if self.uncommitted_since.is_some() && Instant::now() < self.next_commit {
             return Ok(());
         }
-        self.look_where_we_are();
-        while self.writer.is_ready() && self.slots.values().filter_map(Slot::running).any(Running::has_news) {
+        self.advance_to_positions();
+        while self.writer.is_ready()
+            && self.slots.values().filter_map(Task::running).any(RunningTask::has_news)
+        {
             let begun = Instant::now();
             let group = self.writer.group_metadata();
             // A lost assignment is another's: the next poll tells which. Asked after the metadata, so that these are of a member: those
@@ -40,7 +42,7 @@ impl Runner {
                     self.retry.reset();
                     self.uncommitted_since = None;
                 }
-                Err(error) => return self.settle(error),
+                Err(error) => return self.handle_failed_transaction(error),
             }
         }
         Ok(())
@@ -48,19 +50,19 @@ impl Runner {
 
     /// The consumer's position is past transaction markers, which are no records; without them every console would show a lag
     /// for ever.
-    fn look_where_we_are(&mut self) {
+    fn advance_to_positions(&mut self) {
         match self.consumer.position() {
             Ok(positions) => {
                 for element in positions.elements() {
                     let slot = self.slots.get_mut(&element.partition());
                     if let (rdkafka::Offset::Offset(offset), Some(running)) =
-                        (element.offset(), slot.and_then(Slot::running_mut))
+                        (element.offset(), slot.and_then(Task::running_mut))
                     {
                         running.advance_to(Offset(offset));
                     }
                 }
             }
-            Err(error) => tracing::debug!(%error, "no positions"),
+            Err(error) => tracing::debug!(%error, "cannot read the consumer's positions"),
         }
     }
 
@@ -112,7 +114,7 @@ impl Runner {
         }
         failpoint("published");
         for element in offsets.elements() {
-            if let Some(running) = slots.get_mut(&element.partition()).and_then(Slot::running_mut) {
+            if let Some(running) = slots.get_mut(&element.partition()).and_then(Task::running_mut) {
                 running.committed();
             }
         }
@@ -139,7 +141,7 @@ pub(super) fn aborted(
 ) -> Result<(), TransactionError> {
     match outcome {
         Err(TransactionError::Retriable(error)) => {
-            tracing::warn!(%error, "kafka does not answer that the transaction is aborted");
+            tracing::warn!(%error, "abort has no answer yet; retrying");
             *unanswered = true;
             Ok(())
         }
@@ -148,7 +150,11 @@ pub(super) fn aborted(
 }
 
 /// Asides first, then windows as long as the transaction has room; the rest stays due.
-fn write(batch: &mut Batch<'_, '_>, partition: i32, running: &mut Running) -> Result<(), TransactionError> {
+fn write(
+    batch: &mut Batch<'_, '_>,
+    partition: i32,
+    running: &mut RunningTask,
+) -> Result<(), TransactionError> {
     running.asides.iter().try_for_each(|(record, aside)| batch.aside(record, aside))?;
     while running.partition.is_due() && batch.records() < MOST_RECORDS {
         running.partition.close_next(|closed| batch.closed(partition, &closed))?;

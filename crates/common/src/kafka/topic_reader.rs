@@ -1,75 +1,77 @@
-//! Reading topics of the pipeline's own beside the group's partitions, by a client that belongs to no group.
+//! Reads committed records of assigned partitions, by a client that belongs to no group.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
-use common::Failure;
-use common::config::{KafkaConfig, ServiceConfig as _};
-use common::kafka::admin::client_refused;
-use common::kafka::client::{self, Role};
-use common::model::EventTime;
 use rdkafka::consumer::{BaseConsumer, Consumer as _};
 use rdkafka::error::KafkaResult;
 use rdkafka::message::{BorrowedMessage, Message as _};
 use rdkafka::{Offset, TopicPartitionList};
 
-use crate::Config;
+use super::admin::client_refused;
+use super::client::{self, Role};
+use crate::Failure;
+use crate::config::KafkaConfig;
+use crate::model::EventTime;
 
-/// How long the broker may take to tell where to begin, and when it is asked again.
+/// Longest time for one answer of the broker, and the time until it is asked again.
 const ANSWER_WITHIN: Duration = Duration::from_millis(500);
 
 /// Where a partition is read from.
 #[derive(Debug, Clone, Copy)]
 pub enum ReadFrom {
-    /// So many offsets before its end, or its first record.
+    /// This many offsets before its end, or its first record.
     Tail(i64),
-    /// Its first record of that time or a later one, once there is one.
+    /// Its first record of this time or later, once there is one.
     Time(EventTime),
 }
 
-/// A reader of some partitions of one topic, of committed records only.
-pub struct Beside {
+/// Reads some partitions of one topic, committed records only.
+pub struct TopicReader {
+    kafka: KafkaConfig,
+    client_id: &'static str,
     topic: String,
     consumer: BaseConsumer,
-    /// With the end of what could be read when it was begun, of those that began by time.
+    /// Assigned partitions, each with the readable end at the time of assignment; 0 where it was not asked for.
     reading: BTreeMap<i32, i64>,
     wanted: BTreeMap<i32, ReadFrom>,
-    /// Of those that are wanted, the ones that Kafka has said to have nothing to begin with.
+    /// Wanted partitions that have no record to start from, by Kafka's last answer.
     nothing: BTreeSet<i32>,
     next_attempt: Instant,
 }
 
-impl Beside {
-    /// Reads nothing yet.
+impl TopicReader {
+    /// Creates the client; nothing is assigned yet.
     ///
     /// # Errors
     /// [`Failure::Config`] for settings that librdkafka refuses.
-    pub fn new(kafka: &KafkaConfig, topic: String) -> Result<Self, Failure> {
-        let settings = client::config(kafka, Config::SERVICE.name(), &Role::Reader);
+    pub fn new(kafka: &KafkaConfig, client_id: &'static str, topic: String) -> Result<Self, Failure> {
+        let settings = client::config(kafka, client_id, &Role::Reader);
         let consumer = settings.create().map_err(|error| client_refused(&error))?;
         let (reading, wanted, nothing) = (BTreeMap::new(), BTreeMap::new(), BTreeSet::new());
-        Ok(Self { topic, consumer, reading, wanted, nothing, next_attempt: Instant::now() })
+        let kafka = kafka.clone();
+        Ok(Self { kafka, client_id, topic, consumer, reading, wanted, nothing, next_attempt: Instant::now() })
     }
 
-    /// Reads a partition from there on, once more if it was read before.
-    pub fn follow(&mut self, partition: i32, from: ReadFrom) {
-        self.leave(partition);
+    /// Reads a partition from there on; again if it was read before.
+    pub fn assign(&mut self, partition: i32, from: ReadFrom) {
+        self.unassign(partition);
         self.wanted.insert(partition, from);
         self.next_attempt = Instant::now();
     }
 
-    /// Reads a partition no longer.
-    pub fn leave(&mut self, partition: i32) {
+    /// Stops reading a partition.
+    pub fn unassign(&mut self, partition: i32) {
         self.wanted.remove(&partition);
         self.nothing.remove(&partition);
         if self.reading.remove(&partition).is_some()
             && let Err(error) = self.consumer.incremental_unassign(&self.list(partition))
         {
-            tracing::warn!(topic = self.topic, partition, %error, "still read");
+            tracing::warn!(topic = self.topic, partition, %error, "cannot unassign the partition");
         }
     }
 
-    /// Whether it reads no partition.
+    /// True if no partition is assigned or wanted.
     #[must_use]
     pub fn is_idle(&self) -> bool {
         self.reading.is_empty() && self.wanted.is_empty()
@@ -85,7 +87,7 @@ impl Beside {
         }
         self.next_attempt = Instant::now() + ANSWER_WITHIN;
         if let Err(error) = self.begin() {
-            tracing::debug!(topic = self.topic, %error, "cannot be read yet");
+            tracing::debug!(topic = self.topic, %error, "cannot assign partitions yet; retrying");
         }
     }
 
@@ -136,14 +138,14 @@ impl Beside {
         Ok(self.consumer.fetch_watermarks(&self.topic, partition, ANSWER_WITHIN)?.1)
     }
 
-    /// The next record, if there is one by now.
+    /// The next record, if one has arrived.
     pub fn poll(&self) -> Option<BorrowedMessage<'_>> {
         loop {
             match self.consumer.poll(Duration::ZERO)? {
                 Ok(record) if self.reading.contains_key(&record.partition()) => return Some(record),
                 Ok(_) => {}
                 // Brokers away and the like: librdkafka goes on trying.
-                Err(error) => tracing::debug!(topic = self.topic, %error, "read beside"),
+                Err(error) => tracing::debug!(topic = self.topic, %error, "reader error"),
             }
         }
     }
@@ -151,7 +153,7 @@ impl Beside {
     /// Whether a partition has been read to where it ended when it was begun.
     ///
     /// # Errors
-    /// librdkafka's.
+    /// Those of librdkafka.
     pub fn has_read(&self, partition: i32) -> KafkaResult<bool> {
         let Some(end) = self.reading.get(&partition) else { return Ok(false) };
         self.is_past(partition, *end)
@@ -162,9 +164,9 @@ impl Beside {
     ///
     /// # Errors
     /// If Kafka does not tell.
-    pub fn has_read_all(&self, kafka: &KafkaConfig, partition: i32) -> KafkaResult<bool> {
+    pub fn has_read_all(&self, partition: i32) -> KafkaResult<bool> {
         let uncommitted: BaseConsumer =
-            client::config(kafka, Config::SERVICE.name(), &Role::UncommittedReader).create()?;
+            client::config(&self.kafka, self.client_id, &Role::UncommittedReader).create()?;
         let (_, written) = uncommitted.fetch_watermarks(&self.topic, partition, ANSWER_WITHIN)?;
         let readable = self.end(partition)?;
         let nothing = self.nothing.contains(&partition);

@@ -2,11 +2,11 @@
 
 use common::model::EventTime;
 
-use crate::aggregator::Offset;
+use crate::store::aggregator::Offset;
 
 /// All trades of a partition up to a time lie below an offset.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct CompleteThrough {
+pub struct WatermarkAt {
     /// The time.
     pub time: EventTime,
     /// The offset.
@@ -19,13 +19,13 @@ pub struct CompleteThrough {
 /// ever; and what lies between says nothing that the newest does not say better.
 #[derive(Debug, Default)]
 pub struct Pending {
-    oldest: Option<CompleteThrough>,
-    newest: Option<CompleteThrough>,
+    oldest: Option<WatermarkAt>,
+    newest: Option<WatermarkAt>,
 }
 
 impl Pending {
     /// Takes note of the next watermark.
-    pub fn add(&mut self, watermark: CompleteThrough) {
+    pub fn add(&mut self, watermark: WatermarkAt) {
         match self.oldest {
             None => self.oldest = Some(watermark),
             Some(_) => self.newest = Some(watermark),
@@ -35,7 +35,7 @@ impl Pending {
     /// Takes out what counts now that everything below `position` has been read.
     pub fn reached(&mut self, position: Offset) -> Option<EventTime> {
         let mut reached = None;
-        while let Some(CompleteThrough { time, .. }) =
+        while let Some(WatermarkAt { time, .. }) =
             self.oldest.take_if(|watermark| watermark.offset <= position)
         {
             reached = reached.max(Some(time));
@@ -49,8 +49,8 @@ impl Pending {
 mod tests {
     use super::*;
 
-    fn at(time: EventTime, offset: i64) -> CompleteThrough {
-        CompleteThrough { time, offset: Offset(offset) }
+    fn at(time: EventTime, offset: i64) -> WatermarkAt {
+        WatermarkAt { time, offset: Offset(offset) }
     }
 
     #[test]

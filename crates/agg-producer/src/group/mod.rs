@@ -1,0 +1,4 @@
+//! Partitions that the consumer group assigns, moves, or leaves unassigned.
+
+pub mod rebalance;
+pub mod unassigned_partitions;
