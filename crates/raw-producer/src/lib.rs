@@ -24,5 +24,5 @@ mod supervisor;
 pub use app::App;
 pub use config::Config;
 pub use deribit::events::FRAME_QUEUE_BYTES;
-pub use publish::writer::BATCH_MAX;
+pub use publish::BATCH_MAX;
 pub use supervisor::PUBLISH_QUEUE_CAPACITY;

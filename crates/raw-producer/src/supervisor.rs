@@ -183,11 +183,11 @@ impl Supervisor {
         failpoint("fenced");
         let encoder = Encoder::new(&WATERMARK, self.schemas.1);
         let book = SnapshotWriter::new(self.names.clone(), encoder, deliveries, self.metrics.writer.clone());
-        let mut writer = TransactionWriter::begin(producer, book, &self.owner)?;
+        let mut writer = TransactionWriter::start(producer, book, &self.owner)?;
         let ask = |id| self.schema(id);
         let mut learned = self.readers(&ask).read().map_err(Exit::Restart)?;
         self.log_unrecognized(&learned.unrecognized);
-        writer.book().restore_state(&learned.instruments, std::mem::take(&mut learned.next_offsets));
+        writer.snapshots().restore_state(&learned.instruments, std::mem::take(&mut learned.next_offsets));
         tracing::info!(
             instruments = learned.instruments.len(),
             trades_after_snapshots = learned.trades_after_snapshots,
