@@ -32,7 +32,7 @@ pub(crate) struct TransactionWriter {
 
 impl TransactionWriter {
     /// Writes the owner record before anything else. The producer must have fenced its predecessors.
-    pub(crate) fn start(
+    pub(super) fn start(
         mut producer: TransactionalProducer<DeliveryReports>,
         snapshots: SnapshotWriter,
         owner: &Owner,
@@ -46,7 +46,7 @@ impl TransactionWriter {
     }
 
     /// For the state that recovery has found.
-    pub(crate) fn snapshots(&mut self) -> &mut SnapshotWriter {
+    pub(super) fn snapshots(&mut self) -> &mut SnapshotWriter {
         &mut self.snapshots
     }
 
