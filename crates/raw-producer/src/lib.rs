@@ -10,6 +10,8 @@
 //! | `backfill` | reads the exchange's history |
 //! | `publish` | transactions, snapshots, and recovery from what earlier transactions committed |
 
+#[cfg(feature = "failpoints")]
+mod ablation;
 mod app;
 mod backfill;
 mod clock;

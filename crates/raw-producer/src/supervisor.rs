@@ -12,7 +12,6 @@ use common::avro::schema::{TRADE, WATERMARK};
 use common::avro::trade_encoder::TradeEncoder;
 use common::backoff::Backoff;
 use common::config::KafkaConfig;
-use common::failpoint::without;
 use common::kafka::hanging_transactions::{SettleError, Transactions};
 use common::kafka::transaction::TransactionError;
 use common::shutdown::{Shutdown, spawn_blocking_thread};
@@ -183,7 +182,9 @@ impl Supervisor {
     /// All processes of a topic have the same transactional id. That makes each fence the earlier ones.
     fn transactional_id(&self) -> String {
         let shared = format!("{}.raw-producer", self.names.trades);
-        if without("fence") { format!("{shared}.{}", self.owner.owner) } else { shared }
+        #[cfg(feature = "failpoints")]
+        let shared = crate::ablation::transactional_id(shared, &self.owner);
+        shared
     }
 
     fn recovery_reader<'a>(&'a self, lookup: SchemaLookup<'a>) -> RecoveryReader<'a> {
