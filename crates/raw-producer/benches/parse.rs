@@ -1,4 +1,4 @@
-//! A notification of 100 trades: parsing it, beside `serde_json` into owned strings, and encoding what came out. Read the figures as ratios.
+//! Parses a notification of 100 trades, compared with plain `serde_json` into owned strings, and encodes the trades. Only ratios count.
 
 #![expect(clippy::unwrap_used, clippy::panic, clippy::print_stdout, reason = "a benchmark may")]
 
@@ -15,13 +15,13 @@ use serde::Deserialize;
 
 const TRADES: usize = 100;
 
-/// Parsing takes at most this share of what a plain program takes.
+/// The largest acceptable ratio of our time to that of a plain program.
 const GOAL: f64 = 0.85;
 
 fn main() {
     divan::main();
     let text = notification();
-    // In turns, so that both have the same machine; the median, so that nobody else's work counts.
+    // Alternating runs see the same machine, and the median ignores disturbances.
     let mut ratios: Vec<f64> = (0..301).map(|_| time(|| ours(&text)) / time(|| plain(&text))).collect();
     ratios.sort_by(f64::total_cmp);
     let ratio = ratios.get(ratios.len() / 2).copied().unwrap_or(f64::NAN);
@@ -30,7 +30,7 @@ fn main() {
     );
 }
 
-/// Seconds of some rounds.
+/// Seconds for 20 rounds.
 fn time(work: impl Fn() -> usize) -> f64 {
     let begun = Instant::now();
     for _ in 0..20 {
@@ -53,9 +53,9 @@ fn notification() -> String {
     format!("{head}{}]}}}}", trades.join(","))
 }
 
-/// What a plain program would write, with the contract's fields.
+/// The contract's fields, as a plain program would parse them.
 #[derive(Deserialize)]
-#[expect(dead_code, reason = "read by the parser only")]
+#[expect(dead_code, reason = "only the parser uses them")]
 struct Owned {
     timestamp: i64,
     price: f64,

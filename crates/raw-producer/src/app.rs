@@ -1,4 +1,4 @@
-//! How the parts are put together, and run.
+//! Builds the service from its configuration and runs it.
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
@@ -8,6 +8,7 @@ use common::admin::{Admin, Health};
 use common::avro::codec::SchemaId;
 use common::avro::registry::Registry;
 use common::avro::schema::{Contract, TRADE, WATERMARK};
+use common::clock::now_micros;
 use common::config::{ServiceConfig as _, read_secret};
 use common::kafka::admin::{TopicSpec, ensure_topics};
 use common::kafka::hanging_transactions::Transactions;
@@ -18,10 +19,8 @@ use tokio::runtime::Handle;
 
 use crate::Config;
 use crate::clock::Millis;
-use crate::clock::now_micros;
 use crate::config::SequenceConfig;
 use crate::deribit::connection::ReconnectingConnection;
-use crate::deribit::events;
 use crate::deribit::handshake::Credentials;
 use crate::deribit::history_scope::HistoryScope;
 use crate::deribit::rpc::RequestIds;
@@ -30,16 +29,16 @@ use crate::metrics::{ConnectionMetrics, Metrics};
 use crate::publish::snapshot_records::Owner;
 use crate::publish::snapshots::TopicNames;
 use crate::sequencer::Limits;
-use crate::supervisor::Supervisor;
+use crate::supervisor::{MakeConnections, RegisteredSchemas, Supervisor};
 
-/// The loop may wait this long for Kafka before it is taken to be wedged.
+/// The feed may wait for Kafka this long before it counts as wedged.
 const WEDGED_AFTER: Duration = Duration::from_secs(120);
-/// Between the two answers that make a hole.
-const CONFIRM_AFTER: Millis = 1_000;
-/// A gap of which history says nothing at all is given up after this time.
+/// Time between the two answers that confirm a hole.
+const CONFIRM_HOLE_AFTER: Millis = 1_000;
+/// Time after which a gap is given up if history answers nothing useful.
 const GIVE_UP_GAP_AFTER: Millis = 300_000;
 
-/// The service, built and not yet running.
+/// The service, built but not running.
 pub struct App {
     supervisor: Supervisor,
     admin: Admin,
@@ -49,66 +48,62 @@ pub struct App {
 }
 
 impl App {
-    /// Finds everything that the service needs, Kafka's topics and the registry's schemas among it. Nothing runs yet.
+    /// Waits for Kafka and the registry, and creates topics and schemas. Nothing runs yet.
     ///
     /// # Errors
-    /// [`Failure::Config`], or [`Failure::Unavailable`] if Kafka or the registry does not come within `startup_deadline`.
+    /// [`Failure::Config`], or [`Failure::Unavailable`] if Kafka or the registry does not answer within `startup_deadline`.
     pub async fn build(config: Config) -> Result<Self, Failure> {
         let (metrics, health) = (MetricsRegistry::new("raw_producer"), Health::new());
-        let admin = Admin::bind(&config.admin).await?;
+        let common = &config.common;
+        let admin = Admin::bind(&common.admin).await?;
         let request_ids = RequestIds::default();
-        let sessions = sessions(&config, &health, &metrics, &request_ids)?;
-        let deadline = *config.startup_deadline;
-        let topics = &config.topics;
+        let connections = connections(&config, &health, &metrics, &request_ids)?;
+        let topics = &common.topics;
         let specs = [
             TopicSpec::trades(topics),
             TopicSpec::watermarks(topics),
             TopicSpec::sequences(topics),
             TopicSpec::dead_letter(topics),
         ];
-        ensure_topics(&config.kafka, Config::SERVICE.name(), &specs, deadline).await?;
-        let registry = Registry::new(&config.schema_registry)?;
+        let client_id = Config::SERVICE.name();
+        ensure_topics(&common.kafka, client_id, &specs, *common.startup_deadline).await?;
+        let registry = Registry::new(&common.schema_registry)?;
         let names = TopicNames {
             trades: topics.trades.clone(),
             watermarks: TopicSpec::watermarks(topics).name,
             sequences: TopicSpec::sequences(topics).name,
             dead_letter: topics.dead_letter.clone(),
         };
-        let schemas = (
-            register(&registry, &config, (&names.trades, &TRADE)).await?,
-            register(&registry, &config, (&names.watermarks, &WATERMARK)).await?,
-        );
+        let schemas = RegisteredSchemas {
+            trade: register(&registry, &config, &names.trades, &TRADE).await?,
+            watermark: register(&registry, &config, &names.watermarks, &WATERMARK).await?,
+        };
+        let names_of_all = specs.into_iter().map(|spec| spec.name).collect();
+        let runtime = Handle::current();
         let supervisor = Supervisor {
-            settings: settings(&config),
-            request_ids: request_ids.clone(),
-            service: Config::SERVICE.name(),
+            transactions: Transactions::new(&common.kafka, client_id, names_of_all, None, &metrics, runtime),
+            kafka: common.kafka.clone(),
+            client_id,
             names,
             registry,
             schemas,
-            sample_one_in: config.tracing.sample_one_in,
-            sessions,
-            kafka_part: health.component("kafka"),
-            transactions: Transactions::new(
-                &config.kafka,
-                Config::SERVICE.name(),
-                specs.into_iter().map(|spec| spec.name).collect(),
-                None,
-                &metrics,
-                Handle::current(),
-            ),
-            part: health.component("backfill"),
+            settings: settings(&config),
+            request_ids,
+            sample_one_in: common.tracing.sample_one_in,
+            connections,
+            writer_health: health.component("kafka"),
+            feed_health: health.component("backfill"),
             heartbeat: health.heartbeat("feed", WEDGED_AFTER),
             metrics: Metrics::new(&metrics),
             owner: owner(),
-            kafka: config.kafka,
         };
-        Ok(Self { supervisor, admin, health, metrics, shutdown_deadline: *config.shutdown_deadline })
+        Ok(Self { supervisor, admin, health, metrics, shutdown_deadline: *common.shutdown_deadline })
     }
 
-    /// Runs until asked to stop, then until Kafka has every trade that was taken.
+    /// Runs until the shutdown is requested, then until Kafka has every accepted trade.
     ///
     /// # Errors
-    /// What ended the service unasked.
+    /// The failure that ended the service.
     pub async fn run(self, shutdown: Shutdown) -> Result<(), Failure> {
         let Self { supervisor, admin, health, metrics, shutdown_deadline } = self;
         let monitor = supervisor.transactions.monitor(health.component("transactions"));
@@ -120,31 +115,29 @@ impl App {
     }
 }
 
-type MakeSessions = Box<dyn Fn(events::EventSender) -> Vec<ReconnectingConnection> + Send + Sync>;
-
-fn sessions(
+fn connections(
     config: &Config,
     health: &Health,
     metrics: &MetricsRegistry,
-    ids: &RequestIds,
-) -> Result<MakeSessions, Failure> {
+    request_ids: &RequestIds,
+) -> Result<MakeConnections, Failure> {
     let (deribit, credentials) = (config.deribit.clone(), credentials(config)?);
-    let ids = ids.clone();
-    let (part, metrics) = (health.component("exchange"), ConnectionMetrics::new(metrics));
+    let (health, metrics) = (health.component("exchange"), ConnectionMetrics::new(metrics));
+    let request_ids = request_ids.clone();
     Ok(Box::new(move |events| {
         let up = Arc::new(AtomicUsize::new(0));
-        let session = |connection| ReconnectingConnection {
+        let connection = |connection| ReconnectingConnection {
             connection,
             url: deribit.url.clone(),
             channels: deribit.channels.clone(),
             credentials: credentials.clone(),
-            request_ids: ids.clone(),
-            health: part.clone(),
+            request_ids: request_ids.clone(),
+            health: health.clone(),
             metrics: metrics.clone(),
             up: up.clone(),
             events: events.clone(),
         };
-        (0..deribit.connections).map(session).collect()
+        (0..deribit.connections).map(connection).collect()
     }))
 }
 
@@ -154,12 +147,12 @@ fn settings(config: &Config) -> FeedSettings {
         hold_max: millis(*hold_max),
         max_buffered: max_buffered_trades,
         max_ahead: millis(*max_ahead),
-        confirm_after: CONFIRM_AFTER,
+        confirm_after: CONFIRM_HOLE_AFTER,
         give_up_after: GIVE_UP_GAP_AFTER,
     };
     FeedSettings {
         scopes: HistoryScope::of_channels(&config.deribit.channels),
-        partitions: u32::try_from(config.topics.partitions).unwrap_or(1),
+        partitions: u32::try_from(config.common.topics.partitions).expect("checked: 1 or more"),
         start_from: config.deribit.start_from.map(|start| start.millis(SystemTime::now())),
         reconcile_interval: millis(*reconcile_interval),
         requests_per_second: config.deribit.requests_per_second,
@@ -167,11 +160,12 @@ fn settings(config: &Config) -> FeedSettings {
     }
 }
 
+/// A duration of more milliseconds than fit never ends in any case.
 fn millis(duration: Duration) -> Millis {
     Millis::try_from(duration.as_millis()).unwrap_or(Millis::MAX)
 }
 
-/// Different for each process, also for two that begin in the same microsecond on one machine.
+/// Unique for each process, even for two that start in the same microsecond on one machine.
 fn owner() -> Owner {
     let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
     let (pid, now) = (std::process::id(), now_micros());
@@ -190,9 +184,10 @@ fn credentials(config: &Config) -> Result<Option<Credentials>, Failure> {
 async fn register(
     registry: &Registry,
     config: &Config,
-    (topic, contract): (&str, &Contract),
+    topic: &str,
+    contract: &Contract,
 ) -> Result<SchemaId, Failure> {
-    let what = format!("schema registry at {}", config.schema_registry.url);
-    let deadline = *config.startup_deadline;
+    let what = format!("schema registry at {}", config.common.schema_registry.url);
+    let deadline = *config.common.startup_deadline;
     backoff::until_deadline(&what, deadline, async || registry.register(topic, contract).await).await
 }

@@ -1,18 +1,12 @@
-//! Our clock, and the exchange's as far as it is known.
+//! The exchange's clock.
 
-use std::time::{Instant, SystemTime, UNIX_EPOCH};
+use std::time::Instant;
 
 /// A point in time by the exchange's clock: milliseconds since 1970.
 pub(crate) type ExchangeTime = i64;
 
 /// A length of time in milliseconds.
 pub(crate) type Millis = i64;
-
-/// Our clock: microseconds since 1970.
-pub(crate) fn now_micros() -> i64 {
-    let elapsed = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    i64::try_from(elapsed.as_micros()).unwrap_or(i64::MAX)
-}
 
 /// The exchange's clock: its last answer, and the time that passed since then on our clock.
 #[derive(Debug, Clone, Copy)]

@@ -1,73 +1,54 @@
-//! The configuration of this service; its defaults stand in `config/raw-producer.toml`.
+//! The configuration of this service; the defaults are in `config/raw-producer.toml`.
 
 use std::path::PathBuf;
 
-use common::config::{
-    AdminConfig, Duration, Invalid, KafkaConfig, LogConfig, SchemaRegistryConfig, Service, ServiceConfig,
-    TopicsConfig, TracingConfig, list,
-};
+use common::config::{AdminConfig, CommonConfig, Duration, Invalid, Service, ServiceConfig, list};
 use serde::Deserialize;
-use serde::de::IgnoredAny;
 use url::Url;
 
 use crate::sequencer::start_from::StartFrom;
 
-/// Everything that can be configured.
-#[derive(Debug, Clone, Deserialize)]
+/// All keys.
+#[derive(Debug, Clone)]
 pub struct Config {
-    /// How long Kafka and the registry are waited for.
-    pub startup_deadline: Duration,
-    /// How long everything may take to end.
-    pub shutdown_deadline: Duration,
-    /// The exchange.
-    pub deribit: DeribitConfig,
-    /// Order and gaps.
+    /// Keys that other services have too.
+    pub common: CommonConfig,
+    pub(crate) deribit: DeribitConfig,
+    /// `[sequence]`
     pub sequence: SequenceConfig,
-    /// Kafka.
-    pub kafka: KafkaConfig,
-    /// The schema registry.
-    pub schema_registry: SchemaRegistryConfig,
-    /// Names and shape of the topics.
-    pub topics: TopicsConfig,
-    /// The admin endpoints.
-    pub admin: AdminConfig,
-    /// The log.
-    pub log: LogConfig,
-    /// Traces.
-    pub tracing: TracingConfig,
+}
+
+/// The keys that only this service has.
+#[derive(Debug, Deserialize)]
+pub struct RawProducerConfig {
+    deribit: DeribitConfig,
+    sequence: SequenceConfig,
 }
 
 /// `[deribit]`
 #[derive(Debug, Clone, Deserialize)]
-pub struct DeribitConfig {
-    /// The websocket API.
-    pub url: Url,
-    /// Trade channels to subscribe to.
+pub(crate) struct DeribitConfig {
+    pub(crate) url: Url,
     #[serde(deserialize_with = "list")]
-    pub channels: Vec<String>,
-    /// The key's public half, for `raw` channels.
-    pub client_id: Option<String>,
-    /// File with the key's secret half.
-    pub client_secret_file: Option<PathBuf>,
-    /// Connections side by side, each with every channel: one that is lost costs nothing then.
-    pub connections: usize,
-    /// Requests a second that the exchange takes, besides a burst.
-    pub requests_per_second: u32,
-    /// Where a topic starts that is written for the first time.
-    pub start_from: Option<StartFrom>,
+    pub(crate) channels: Vec<String>,
+    pub(crate) client_id: Option<String>,
+    pub(crate) client_secret_file: Option<PathBuf>,
+    /// Number of connections, each with every channel.
+    pub(crate) connections: usize,
+    /// The exchange's limit, besides a burst.
+    pub(crate) requests_per_second: u32,
+    /// Start of a new topic; `None` is now.
+    pub(crate) start_from: Option<StartFrom>,
 }
 
 /// `[sequence]`
 #[derive(Debug, Clone, Deserialize)]
 pub struct SequenceConfig {
-    /// How long a gap holds its partition.
-    pub hold_max: Duration,
-    /// Trades that wait, at most.
+    pub(crate) hold_max: Duration,
+    /// The most trades buffered in memory, besides one page of history.
     pub max_buffered_trades: usize,
-    /// How often what was published is compared with the exchange's history.
-    pub reconcile_interval: Duration,
-    /// A trade so far ahead of the exchange's clock is dead-lettered.
-    pub max_ahead: Duration,
+    pub(crate) reconcile_interval: Duration,
+    pub(crate) max_ahead: Duration,
 }
 
 impl SequenceConfig {
@@ -93,21 +74,21 @@ impl SequenceConfig {
 
 impl ServiceConfig for Config {
     const SERVICE: Service = Service::RawProducer;
-    type Common = IgnoredAny;
-    type Own = Self;
+    type Common = CommonConfig;
+    type Own = RawProducerConfig;
 
-    fn new(_: IgnoredAny, own: Self) -> Self {
-        own
+    fn new(common: CommonConfig, own: RawProducerConfig) -> Self {
+        Self { common, deribit: own.deribit, sequence: own.sequence }
     }
 
     fn admin(&self) -> &AdminConfig {
-        &self.admin
+        &self.common.admin
     }
 
     fn check(&self) -> Vec<Invalid> {
-        let shared = self.kafka.check().into_iter().chain(self.topics.check());
-        let start = self.deribit.start_from.iter().filter_map(|start| start.check(&self.topics));
-        shared.chain(self.deribit.check()).chain(self.sequence.check()).chain(start).collect()
+        let start = self.deribit.start_from.iter().filter_map(|start| start.check(&self.common.topics));
+        let own = self.deribit.check().into_iter().chain(self.sequence.check()).chain(start);
+        self.common.check().into_iter().chain(own).collect()
     }
 }
 
@@ -129,7 +110,7 @@ impl DeribitConfig {
             invalid.push(Invalid::new("deribit.connections", self.connections, "1 to 8"));
         }
         if self.requests_per_second == 0 {
-            invalid.push(Invalid::new("deribit.requests_per_second", 0, "1 or more; the exchange takes 20"));
+            invalid.push(Invalid::new("deribit.requests_per_second", 0, "1 or more; the exchange allows 20"));
         }
         let key = self.client_id.is_some();
         if key != self.client_secret_file.is_some() {
@@ -172,7 +153,7 @@ mod tests {
         assert!(
             config.deribit.channels.iter().all(|c| c.starts_with("trades.") && c.ends_with(".any.100ms"))
         );
-        assert_eq!(config.admin.listen.port(), 9101);
+        assert_eq!(config.common.admin.listen.port(), 9101);
     }
 
     #[test]
@@ -184,7 +165,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_work_is_refused_with_key_value_and_what_is_allowed() {
+    fn an_invalid_value_is_rejected_with_key_value_and_what_is_allowed() {
         for (variable, value, expected) in [
             (
                 "URL",
@@ -200,9 +181,9 @@ mod tests {
             ("CHANNELS", "trades.BTC-PERPETUAL.raw", "raw ones need a key"),
             ("CLIENT_ID", "abc", "deribit.client_secret_file: no value; expected a value"),
         ] {
-            let refused = load(&[(&format!("KSTREAM__DERIBIT__{variable}"), value)]).unwrap_err();
-            assert_eq!(refused.code(), 78);
-            assert!(refused.to_string().contains(expected), "{refused}");
+            let rejected = load(&[(&format!("KSTREAM__DERIBIT__{variable}"), value)]).unwrap_err();
+            assert_eq!(rejected.code(), 78);
+            assert!(rejected.to_string().contains(expected), "{rejected}");
         }
     }
 }

@@ -10,6 +10,8 @@
 //! | `backfill` | reads the exchange's history |
 //! | `publish` | transactions, snapshots, and recovery from what earlier transactions committed |
 
+#[cfg(feature = "failpoints")]
+mod ablation;
 mod app;
 mod backfill;
 mod clock;
@@ -24,5 +26,5 @@ mod supervisor;
 pub use app::App;
 pub use config::Config;
 pub use deribit::events::FRAME_QUEUE_BYTES;
-pub use publish::writer::BATCH_MAX;
+pub use publish::BATCH_MAX;
 pub use supervisor::PUBLISH_QUEUE_CAPACITY;

@@ -1,4 +1,4 @@
-//! `raw-producer`: every trade that Deribit publishes, into Kafka.
+//! `raw-producer`: writes every trade that Deribit publishes to Kafka.
 
 use std::process::ExitCode;
 
@@ -9,7 +9,7 @@ use raw_producer::{App, Config};
 
 const PROGRAM: Program = Program {
     version: env!("CARGO_PKG_VERSION"),
-    about: "Takes every trade that Deribit publishes over its public websocket into Kafka",
+    about: "Writes every trade of Deribit's public websocket to Kafka, exactly once and in order",
     examples: "raw-producer --config raw-producer.toml\nKSTREAM__DERIBIT__START_FROM=2d raw-producer\nraw-producer --print-config",
 };
 
@@ -26,6 +26,6 @@ fn run() -> Result<(), Failure> {
 
 #[tokio::main(flavor = "current_thread")]
 async fn serve(config: Config) -> Result<(), Failure> {
-    let telemetry = telemetry::start(Config::SERVICE.name(), &config.log, &config.tracing)?;
+    let telemetry = telemetry::start(Config::SERVICE.name(), &config.common.log, &config.common.tracing)?;
     service::run(telemetry, async |_| App::build(config).await, App::run).await
 }

@@ -1,8 +1,8 @@
-//! Frames that no exchange would send: those of the corpus, and varied for as long as `FUZZ_FOR` says (10 s by itself). None makes the
-//! producer panic, and none makes it take much more memory than it is long.
+//! Frames that no exchange would send: a corpus, and variations of it for `FUZZ_FOR` (default: 10 s). No frame makes the producer panic or use
+//! much more memory than its own length.
 //!
-//! The corpus: `tests/frames` by hand, `fuzz/corpus/frames` as libFuzzer found it (docs/adr/0054). A frame that fails is printed; stored there, it
-//! is tried first from then on.
+//! The corpus is `tests/frames`, written by hand, and `fuzz/corpus/frames`, found by libFuzzer (docs/adr/0054). The test prints a frame that
+//! fails. Store it there: stored frames are tried first.
 
 #![expect(clippy::unwrap_used, clippy::indexing_slicing, clippy::print_stderr, reason = "a test may")]
 
@@ -20,10 +20,10 @@ mod read;
 const BY_HAND: &str = "tests/frames";
 const FOUND: &str = "fuzz/corpus/frames";
 
-/// Memory that reading may take for each byte read: an unreadable trade takes 400 in memory, and may be written as `0,`.
+/// The most bytes of memory for each byte parsed: an unreadable trade takes 400 in memory, and can be as short as `0,`.
 const BYTES_A_BYTE: usize = 250;
 
-/// Counts what this thread holds, and the most that it held.
+/// Counts the bytes that this thread has allocated, and their maximum.
 struct Counting;
 
 thread_local! {
@@ -38,12 +38,12 @@ fn count(bytes: isize) {
     HELD.try_with(add).ok();
 }
 
-#[expect(unsafe_code, reason = "there is no other way to count what is allocated; it passes everything on")]
-// SAFETY: both only pass on to the system's allocator what they were given.
+#[expect(unsafe_code, reason = "there is no other way to count allocations; it delegates everything")]
+// SAFETY: both only delegate to the system's allocator.
 unsafe impl GlobalAlloc for Counting {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         count(layout.size().cast_signed());
-        // SAFETY: the caller's promises are those that the system's allocator wants.
+        // SAFETY: the caller keeps the promises that the system's allocator needs.
         unsafe { System.alloc(layout) }
     }
 
@@ -57,13 +57,13 @@ unsafe impl GlobalAlloc for Counting {
 #[global_allocator]
 static ALLOCATOR: Counting = Counting;
 
-/// Says which frame it was, should reading it panic.
+/// Prints the frame if parsing it panics.
 struct Reading<'a>(&'a [u8]);
 
 impl Drop for Reading<'_> {
     fn drop(&mut self) {
         if std::thread::panicking() {
-            eprintln!("while this was read: {}", self.0.escape_ascii());
+            eprintln!("while parsing: {}", self.0.escape_ascii());
         }
     }
 }
@@ -133,14 +133,14 @@ fn stored(folder: &str) -> Vec<Vec<u8>> {
 }
 
 #[test]
-fn every_frame_by_hand_is_understood() {
+fn every_frame_by_hand_is_parsed() {
     for frame in stored(BY_HAND) {
         parse(std::str::from_utf8(&frame).unwrap(), 1).unwrap();
     }
 }
 
 #[test]
-fn no_frame_makes_the_producer_panic_or_take_more_memory_than_it_deserves() {
+fn no_frame_makes_the_producer_panic_or_use_too_much_memory() {
     let asked = std::env::var("FUZZ_FOR").ok();
     let time = asked.map_or(Duration::from_secs(10), |asked| humantime::parse_duration(&asked).unwrap());
     let seed = std::env::var("SEED").map_or(1, |seed| seed.parse().unwrap());

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use common::admin::Component;
 use common::backoff::Backoff;
+use common::clock::now_micros;
 use common::{Failure, http};
 use futures_util::{SinkExt as _, StreamExt as _};
 use serde_json::value::RawValue;
@@ -24,7 +25,6 @@ use super::events::{ConnectionEvent, EventSender};
 use super::handshake::{Credentials, Handshake, HandshakeProgress};
 use super::message::{Frame, PLATFORM_STATE, RpcError, RpcErrorClass, is_notification, parse};
 use super::rpc::RequestIds;
-use crate::clock::now_micros;
 use crate::metrics::{ConnectionMetrics, gauged};
 
 type Socket = WebSocketStream<MaybeTlsStream<TcpStream>>;

@@ -6,6 +6,7 @@
 
 mod backfill;
 mod responses;
+mod run;
 mod trades;
 
 use std::collections::BTreeMap;

@@ -4,8 +4,9 @@
 //! registry, never because the registry is unavailable. And the registry alone does not decide that a record is no trade.
 
 use apache_avro::Schema;
-use common::avro::codec::{DecodeError, Decoder, SchemaId};
+use common::avro::codec::SchemaId;
 use common::avro::registry::RegistryError;
+use common::avro::registry_decoder::{DecodeOutcome, RegistryDecoder};
 use common::avro::schema::TRADE;
 use common::model::Trade;
 use rdkafka::Message;
@@ -25,16 +26,16 @@ pub(crate) enum RecordKind {
 /// Distinguishes trades from other records.
 pub(crate) struct Classifier<'a> {
     lookup: SchemaLookup<'a>,
-    by_registry: Decoder<Trade<'static>>,
+    by_registry: RegistryDecoder<Trade<'static>>,
     /// Assumes that every schema is the contract's.
-    by_contract: Decoder<Trade<'static>>,
-    /// The last schema that the registry does not have. Such records seldom come alone.
-    missing: Option<(SchemaId, String)>,
+    by_contract: RegistryDecoder<Trade<'static>>,
+    /// The last schema that the registry does not have, and its answer. Records with such a schema seldom come alone.
+    missing: Option<(SchemaId, RegistryError)>,
 }
 
 impl<'a> Classifier<'a> {
     pub(crate) fn new(lookup: SchemaLookup<'a>) -> Self {
-        let (by_registry, by_contract) = (Decoder::new(&TRADE), Decoder::new(&TRADE));
+        let (by_registry, by_contract) = (RegistryDecoder::new(&TRADE), RegistryDecoder::new(&TRADE));
         Self { lookup, by_registry, by_contract, missing: None }
     }
 
@@ -43,49 +44,33 @@ impl<'a> Classifier<'a> {
         let Some(value) = record.payload() else {
             return Ok(RecordKind::Unrecognized("the value is null".into()));
         };
-        Ok(match self.decode_as_registered(value)? {
-            Ok(trade) => RecordKind::Trade(trade),
-            Err(why) => {
-                self.decode_as_ours(record, value).map_or(RecordKind::Unrecognized(why), RecordKind::Trade)
-            }
-        })
-    }
-
-    /// Decodes by the schema that the registry has. The inner error says why the value is no trade.
-    fn decode_as_registered(
-        &mut self,
-        value: &[u8],
-    ) -> Result<Result<Trade<'static>, String>, RegistryError> {
-        let mut decoded = self.by_registry.decode(value);
-        if let Err(DecodeError::UnknownSchema(id)) = decoded {
-            if let Some((_, why)) = self.missing.as_ref().filter(|(missing, _)| *missing == id) {
-                return Ok(Err(why.clone()));
-            }
-            match (self.lookup)(id) {
-                Ok(schema) => self.by_registry.learn(id, schema),
-                Err(error) if error.is_conclusive() => {
-                    self.missing = Some((id, error.to_string()));
-                    return Ok(Err(error.to_string()));
+        let Self { lookup, by_registry, missing, .. } = self;
+        let lookup_unless_missing = |id| match missing {
+            Some((missing, error)) if *missing == id => Err(error.clone()),
+            _ => lookup(id).inspect_err(|error| {
+                if error.is_conclusive() {
+                    *missing = Some((id, error.clone()));
                 }
-                Err(error) => return Err(error),
-            }
-            decoded = self.by_registry.decode(value);
+            }),
+        };
+        match by_registry.decode(value, lookup_unless_missing) {
+            DecodeOutcome::Decoded(trade) => Ok(RecordKind::Trade(trade)),
+            DecodeOutcome::RegistryUnavailable(error) => Err(error),
+            DecodeOutcome::Undecodable(error) => Ok(match self.decode_as_ours(record, value) {
+                Some(trade) => RecordKind::Trade(trade),
+                None => RecordKind::Unrecognized(error.to_string()),
+            }),
         }
-        Ok(decoded.map_err(|error| error.to_string()))
     }
 
     /// A registry that was lost and filled again has other ids. A record with the contract's layout, its trade's name as key and its trade's
     /// time as timestamp is still one of ours.
     fn decode_as_ours(&mut self, record: &impl Message, value: &[u8]) -> Option<Trade<'static>> {
-        let mut decoded = self.by_contract.decode(value);
-        if let Err(DecodeError::UnknownSchema(id)) = decoded {
-            self.by_contract.learn(id, TRADE.schema.clone());
-            decoded = self.by_contract.decode(value);
-        }
-        decoded.ok().filter(|trade| {
-            record.key() == Some(trade.instrument_name.as_bytes())
-                && record.timestamp() == Timestamp::CreateTime(trade.timestamp)
-        })
+        let outcome = self.by_contract.decode(value, |_| Ok(TRADE.schema.clone()));
+        let DecodeOutcome::Decoded(trade) = outcome else { return None };
+        let is_ours = record.key() == Some(trade.instrument_name.as_bytes())
+            && record.timestamp() == Timestamp::CreateTime(trade.timestamp);
+        is_ours.then_some(trade)
     }
 }
 

@@ -3,6 +3,7 @@
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use common::clock::now_micros;
 use common::kafka::client_log::log_client_error;
 use rdkafka::ClientContext;
 use rdkafka::Message as _;
@@ -11,7 +12,6 @@ use rdkafka::message::DeliveryResult;
 use rdkafka::producer::ProducerContext;
 
 use super::TradeSpans;
-use crate::clock::now_micros;
 use crate::metrics::FeedMetrics;
 
 /// What a delivery report needs to know of its record.

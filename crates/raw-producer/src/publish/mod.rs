@@ -4,6 +4,7 @@
 //! |---|---|
 //! | here | the records that the writer accepts |
 //! | [`writer`] | the transactions |
+//! | [`pacing`] | when a transaction begins and when it is committed |
 //! | [`snapshots`] | records that go with the trades: snapshots, watermarks, the topic's state |
 //! | [`snapshot_records`] | the format of snapshots |
 //! | [`recovery`] | reads snapshots, and the trades after them, at a start |
@@ -14,6 +15,7 @@
 pub(crate) mod classify;
 pub(crate) mod dead_letter;
 pub(crate) mod deliveries;
+mod pacing;
 pub(crate) mod recovery;
 pub(crate) mod snapshot_records;
 pub(crate) mod snapshots;
@@ -23,6 +25,7 @@ use std::sync::Arc;
 
 use common::telemetry::trace::{self, SpanKind};
 pub(crate) use dead_letter::DeadLetter;
+pub use pacing::BATCH_MAX;
 use snapshot_records::TopicState;
 use tracing::Span;
 

@@ -10,6 +10,8 @@ use anyhow::{Context as _, bail};
 use common::config::KafkaConfig;
 use common::failpoint::failpoint;
 use common::kafka::client::{self, Role};
+use common::kafka::hanging_transactions::TransactionGuard;
+use common::kafka::transaction::{TransactionError, TransactionalProducer};
 use common::model::Trade;
 use rdkafka::consumer::{BaseConsumer, Consumer as _};
 use rdkafka::error::KafkaError;
@@ -18,8 +20,12 @@ use rdkafka::{Message as _, Offset, TopicPartitionList};
 
 use super::classify::{Classifier, RecordKind, SchemaLookup};
 use super::snapshot_records::{InstrumentSnapshot, OWNER, Owner, TOPIC, TopicState};
+use super::snapshots::SnapshotWriter;
+use super::writer::TransactionWriter;
 use crate::sequencer::Holes;
 
+/// Bound for the fence of earlier producers.
+const FENCE_TIMEOUT: Duration = Duration::from_secs(15);
 /// Bound for one request to the broker.
 const ATTEMPT: Duration = Duration::from_secs(10);
 /// Without progress for this long, recovery fails and the supervisor restarts it.
@@ -28,32 +34,72 @@ const STALLED: Duration = Duration::from_secs(30);
 /// The `covered` of an instrument with trades after its last snapshot.
 pub(crate) const UNCOVERED: i64 = -1;
 
+/// Why [`open`] failed.
+#[derive(Debug)]
+pub(crate) enum OpenError {
+    /// Before this process owned the topic.
+    Fence(TransactionError),
+    /// While it wrote its owner record.
+    Transaction(TransactionError),
+    /// While it read what was published.
+    Read(anyhow::Error),
+}
+
+/// Fences earlier producers, writes the owner record, and reads what was published. Blocks.
+pub(crate) fn open(
+    reader: &RecoveryReader<'_>,
+    transactional_id: String,
+    guard: TransactionGuard,
+    snapshots: SnapshotWriter,
+    owner: &Owner,
+) -> Result<(TransactionWriter, Recovered), OpenError> {
+    let role = Role::TransactionalProducer { transactional_id };
+    let settings = client::config(reader.kafka, reader.client_id, &role);
+    let deliveries = snapshots.deliveries().clone();
+    failpoint("before-fence");
+    let producer = TransactionalProducer::fence(&settings, deliveries, guard, FENCE_TIMEOUT)
+        .map_err(OpenError::Fence)?;
+    failpoint("fenced");
+    let mut writer = TransactionWriter::start(producer, snapshots, owner).map_err(OpenError::Transaction)?;
+    let mut recovered = reader.read().map_err(OpenError::Read)?;
+    recovered.unrecognized.log(reader.trades);
+    let snapshots = writer.snapshots();
+    snapshots.metrics().unrecognized.inc_by(recovered.unrecognized.count);
+    snapshots.restore_state(&recovered.instruments, std::mem::take(&mut recovered.next_offsets));
+    tracing::info!(
+        instruments = recovered.instruments.len(),
+        trades_after_snapshots = recovered.trades_after_snapshots,
+        "read what was published"
+    );
+    Ok((writer, recovered))
+}
+
 /// What earlier processes have published.
 #[derive(Debug, Default)]
 pub(crate) struct Recovered {
     pub(crate) instruments: HashMap<String, InstrumentSnapshot>,
     /// `None` if nothing was ever published.
     pub(crate) topic: Option<TopicState>,
-    pub(crate) owner: Option<Owner>,
+    owner: Option<Owner>,
     /// For each partition of the trades topic, the offset after the last trade.
-    pub(crate) next_offsets: Vec<i64>,
+    next_offsets: Vec<i64>,
     /// Number of trades after the snapshots.
-    pub(crate) trades_after_snapshots: u64,
-    pub(crate) unrecognized: UnrecognizedRecords,
+    trades_after_snapshots: u64,
+    unrecognized: UnrecognizedRecords,
 }
 
 /// Records in the trades topic that are not trades of this producer.
 #[derive(Debug, Default)]
-pub(crate) struct UnrecognizedRecords {
-    pub(crate) count: u64,
-    pub(crate) first: Option<UnrecognizedRecord>,
+struct UnrecognizedRecords {
+    count: u64,
+    first: Option<UnrecognizedRecord>,
 }
 
 #[derive(Debug)]
-pub(crate) struct UnrecognizedRecord {
-    pub(crate) partition: i32,
-    pub(crate) offset: i64,
-    pub(crate) why: String,
+struct UnrecognizedRecord {
+    partition: i32,
+    offset: i64,
+    why: String,
 }
 
 impl UnrecognizedRecords {
@@ -61,6 +107,20 @@ impl UnrecognizedRecords {
         self.count += 1;
         let (partition, offset) = (record.partition(), record.offset());
         self.first.get_or_insert(UnrecognizedRecord { partition, offset, why });
+    }
+
+    /// Logs once for all records: a program that writes there may write many.
+    fn log(&self, topic: &str) {
+        let Some(UnrecognizedRecord { partition, offset, why }) = &self.first else { return };
+        let records = self.count;
+        tracing::warn!(
+            topic,
+            partition,
+            offset,
+            why,
+            records,
+            "skipped records in the trades topic that this producer did not write"
+        );
     }
 }
 
@@ -78,8 +138,7 @@ impl Recovered {
 /// Reads the topics of snapshots and trades. Its methods block.
 pub(crate) struct RecoveryReader<'a> {
     pub(crate) kafka: &'a KafkaConfig,
-    /// Kafka's client id.
-    pub(crate) service: &'a str,
+    pub(crate) client_id: &'a str,
     pub(crate) trades: &'a str,
     pub(crate) sequences: &'a str,
     /// Number of partitions of the trades topic.
@@ -89,7 +148,7 @@ pub(crate) struct RecoveryReader<'a> {
 
 impl RecoveryReader<'_> {
     /// Reads all snapshots, and the trades after them.
-    pub(crate) fn read(&self) -> anyhow::Result<Recovered> {
+    fn read(&self) -> anyhow::Result<Recovered> {
         let clients = self.clients()?;
         let mut recovered = self.snapshots(&clients)?;
         failpoint("snapshots-read");
@@ -112,11 +171,11 @@ impl RecoveryReader<'_> {
 
     /// The same two clients read both topics, because connecting takes longer than reading.
     fn clients(&self) -> anyhow::Result<Clients> {
-        let mut settings = client::config(self.kafka, self.service, &Role::Reader);
+        let mut settings = client::config(self.kafka, self.client_id, &Role::Reader);
         settings.set("enable.partition.eof", "true");
         // An answer without records shows the end. The broker would delay it by half a second, in case records arrive.
         settings.set("fetch.wait.max.ms", "10");
-        let mut uncommitted = client::config(self.kafka, self.service, &Role::UncommittedReader);
+        let mut uncommitted = client::config(self.kafka, self.client_id, &Role::UncommittedReader);
         uncommitted.set("enable.partition.eof", "true");
         Ok(Clients { committed: settings.create()?, uncommitted: uncommitted.create()? })
     }

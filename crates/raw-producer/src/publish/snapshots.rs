@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use common::avro::codec::Encoder;
+use common::clock::now_millis;
 use common::failpoint::failpoint;
 use common::kafka::transaction::{Transaction, TransactionError};
 use common::model::Watermark;
@@ -17,7 +18,7 @@ use super::deliveries::{DeliveryReports, PendingDelivery};
 use super::recovery::UNCOVERED;
 use super::snapshot_records::{InstrumentSnapshot, OWNER, Owner, TOPIC};
 use super::{DeadLetter, EncodedTrade, InstrumentRef, OutboundRecord};
-use crate::clock::{ExchangeTime, now_micros};
+use crate::clock::ExchangeTime;
 use crate::metrics::WriterMetrics;
 use crate::sequencer::{Holes, InstrumentId};
 
@@ -94,8 +95,16 @@ impl SnapshotWriter {
         }
     }
 
+    pub(super) fn deliveries(&self) -> &DeliveryReports {
+        &self.deliveries
+    }
+
+    pub(super) fn metrics(&self) -> &WriterMetrics {
+        &self.metrics
+    }
+
     /// Restores what was found at the start. Instruments without a current snapshot are part of the next round.
-    pub(crate) fn restore_state(
+    pub(super) fn restore_state(
         &mut self,
         instruments: &HashMap<String, InstrumentSnapshot>,
         next_offsets: Vec<i64>,
@@ -113,12 +122,12 @@ impl SnapshotWriter {
     }
 
     /// Whether watermarks wait for the next transaction.
-    pub(crate) fn has_watermarks(&self) -> bool {
+    pub(super) fn has_watermarks(&self) -> bool {
         !self.watermarks.is_empty()
     }
 
     /// Whether a round of snapshots is due.
-    pub(crate) fn round_is_due(&self) -> bool {
+    pub(super) fn round_is_due(&self) -> bool {
         let age = self.last_round.elapsed();
         let due = self.trades_since_round >= TRADES_PER_ROUND
             || age >= ROUND_INTERVAL_MAX
@@ -127,7 +136,7 @@ impl SnapshotWriter {
     }
 
     /// Makes a round part of the next transaction, because it is the last one.
-    pub(crate) fn request_round(&mut self) {
+    pub(super) fn request_round(&mut self) {
         self.trades_since_round = TRADES_PER_ROUND;
     }
 
@@ -265,7 +274,7 @@ impl SnapshotWriter {
         let record: BaseRecord<'_, [u8], [u8], _> =
             BaseRecord::with_opaque_to(&self.names.dead_letter, Box::new(PendingDelivery::Internal))
                 .payload(&*letter.bytes)
-                .timestamp(now_micros() / 1000)
+                .timestamp(now_millis())
                 .headers(headers);
         tx.send(record)
     }
@@ -279,7 +288,7 @@ impl SnapshotWriter {
             BaseRecord::with_opaque_to(&self.names.sequences, Box::new(PendingDelivery::Internal))
                 .key(name.as_bytes())
                 .partition(0)
-                .timestamp(now_micros() / 1000);
+                .timestamp(now_millis());
         tx.send(record)
     }
 
@@ -290,7 +299,7 @@ impl SnapshotWriter {
                 .key(key.as_bytes())
                 .payload(value.as_slice())
                 .partition(0)
-                .timestamp(now_micros() / 1000),
+                .timestamp(now_millis()),
         )
     }
 }

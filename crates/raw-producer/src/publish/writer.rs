@@ -1,7 +1,7 @@
-//! The transactions: one after another, on one thread, because librdkafka's calls wait.
+//! Writes transactions, one after another, on a thread of its own, because librdkafka's calls block.
 //!
-//! After any failure the writer is of no use: what it had sent has an unknown outcome, and nothing is sent again from memory. Its
-//! owner fences anew, reads what was committed, and fetches the rest from the exchange.
+//! After any error the writer is useless: the outcome of its last transaction is unknown, and nothing is sent again from memory. The
+//! supervisor fences again, reads what was committed, and requests the rest from the exchange.
 
 use std::time::{Duration, Instant};
 
@@ -14,97 +14,73 @@ use tokio::time::timeout;
 
 use super::OutboundRecord;
 use super::deliveries::DeliveryReports;
+use super::pacing::{BATCH_MAX, NextCommit, OpenTransaction, Pacing};
 use super::snapshot_records::Owner;
 use super::snapshots::SnapshotWriter;
 
-/// A transaction begins at most so often, unless it is full; one that comes later begins at once.
-const PACE: Duration = Duration::from_millis(20);
-/// A transaction stays open until nothing has come for so long. A bundle of the exchange's comes in several frames, and what misses the
-/// transaction of the first waits for that to be committed, and then for the broker to be done with it.
-const QUIET: Duration = Duration::from_millis(2);
-/// But for no longer than this, should it never be quiet: as long as the exchange collects.
-const OPEN_AT_MOST: Duration = Duration::from_millis(100);
-/// What comes meanwhile is taken together this often: to be woken for each trade costs both threads more than the trade.
-const SIP: Duration = Duration::from_millis(1);
-/// What is no trade waits so long for one to go with: as long as the exchange collects them. In a transaction of its own it would hold
-/// up the trades that come meanwhile.
-const LEISURE: Duration = Duration::from_millis(100);
-/// What is learned by a commit is written this long behind it, if no trade comes meanwhile: the exchange has just sent what it had. With the
-/// next trades it would make these wait, as a transaction has to be told of each partition first.
-const BEHIND: Duration = Duration::from_millis(5);
-/// Items in a transaction, about.
-pub const BATCH_MAX: usize = 10_000;
-/// Without anything to write, the producer is looked after this often.
-const IDLE: Duration = Duration::from_secs(1);
-
-/// Kafka ends an earlier transaction within this, or the writer gives up: as long as Kafka lets an abandoned one be open, and some.
-const SETTLED_WITHIN: Duration = Duration::from_secs(15);
-/// Time between two questions whether it has.
+/// Bound for Kafka to end an earlier transaction: a little longer than Kafka keeps an abandoned one open.
+const SETTLE_TIMEOUT: Duration = Duration::from_secs(15);
+/// Pause between two checks whether it has.
 const SETTLE_POLL: Duration = Duration::from_millis(100);
 
-/// Writes items in transactions.
+/// Writes records in transactions.
 pub(crate) struct TransactionWriter {
     producer: TransactionalProducer<DeliveryReports>,
-    book: SnapshotWriter,
+    snapshots: SnapshotWriter,
+    pacing: Pacing,
 }
 
 impl TransactionWriter {
-    /// A writer by a producer that has fenced off its predecessors; says whose it is before anything else.
-    ///
-    /// # Errors
-    /// [`TransactionError`].
-    pub(crate) fn begin(
+    /// Writes the owner record before anything else. The producer must have fenced its predecessors.
+    pub(super) fn start(
         mut producer: TransactionalProducer<DeliveryReports>,
-        book: SnapshotWriter,
+        snapshots: SnapshotWriter,
         owner: &Owner,
     ) -> Result<Self, TransactionError> {
         let transaction = producer.begin()?;
-        book.send_owner(&transaction, owner)?;
+        snapshots.send_owner(&transaction, owner)?;
         failpoint("owner-sent");
         transaction.commit()?;
         failpoint("owner-committed");
-        Ok(Self { producer, book })
+        Ok(Self { producer, snapshots, pacing: Pacing::measured() })
     }
 
-    /// What is known, to be told once it has been read.
-    pub(crate) fn book(&mut self) -> &mut SnapshotWriter {
-        &mut self.book
+    /// For the state that recovery has found.
+    pub(super) fn snapshots(&mut self) -> &mut SnapshotWriter {
+        &mut self.snapshots
     }
 
-    /// Writes until nobody can hand anything in any more, and then what is left.
-    ///
-    /// # Errors
-    /// [`TransactionError`]; what was handed in and is not committed is lost here.
+    /// Writes until the channel is closed, and then what is left in it. After an error, uncommitted records are lost here.
     pub(crate) fn run(
         mut self,
-        mut items: Receiver<OutboundRecord>,
+        mut records: Receiver<OutboundRecord>,
         runtime: &Handle,
     ) -> Result<(), TransactionError> {
-        let (mut batch, mut last) = (Vec::new(), Instant::now());
+        let (mut batch, mut begun) = (Vec::new(), Instant::now());
         loop {
-            let patience = if self.book.has_watermarks() { BEHIND } else { IDLE };
-            // Made inside the runtime: a timer needs one.
-            let heard = runtime.block_on(async {
-                let heard = timeout(patience, items.recv_many(&mut batch, BATCH_MAX)).await;
-                timeout(LEISURE, until_trade(&mut batch, &mut items)).await.ok();
-                heard
+            let wait = self.pacing.idle_wait(self.snapshots.has_watermarks());
+            // Timers must be created inside the runtime.
+            let received = runtime.block_on(async {
+                let received = timeout(wait, records.recv_many(&mut batch, BATCH_MAX)).await;
+                timeout(self.pacing.linger(), wait_for_trade(&mut batch, &mut records)).await.ok();
+                received
             });
-            match heard {
+            match received {
                 Ok(0) => break,
                 Ok(_) => {}
-                Err(_) if self.book.has_watermarks() || self.book.round_is_due() => {}
+                Err(_) if self.snapshots.has_watermarks() || self.snapshots.round_is_due() => {}
                 Err(_) => {
                     self.producer.poll();
                     continue;
                 }
             }
-            let due = last + PACE;
-            last = Instant::now();
-            self.transaction(&mut batch, &mut items, due)?;
+            let next_begin = self.pacing.next_begin(begun);
+            begun = Instant::now();
+            self.write_transaction(&mut batch, &mut records, next_begin)?;
         }
-        // So that the next start has nothing to read but snapshots.
-        self.book.request_round();
-        self.transaction(&mut batch, &mut items, last)
+        // The next start then reads nothing but snapshots.
+        self.snapshots.request_round();
+        self.write_transaction(&mut batch, &mut records, begun)
     }
 
     /// Waits until no earlier transaction of this id is open: after a lost connection Kafka may still be ending one.
@@ -113,7 +89,7 @@ impl TransactionWriter {
         loop {
             match self.producer.settle() {
                 Err(TransactionError::Unsettled(SettleError::Pending { .. } | SettleError::Unknown(_)))
-                    if begun.elapsed() < SETTLED_WITHIN =>
+                    if begun.elapsed() < SETTLE_TIMEOUT =>
                 {
                     std::thread::park_timeout(SETTLE_POLL);
                 }
@@ -122,63 +98,61 @@ impl TransactionWriter {
         }
     }
 
-    /// One transaction with the batch, and with what comes until `due`, and then until it is quiet.
-    fn transaction(
+    /// Writes one transaction, with the batch and with the records that come until [`Pacing`] says that it is due.
+    fn write_transaction(
         &mut self,
         batch: &mut Vec<OutboundRecord>,
-        items: &mut Receiver<OutboundRecord>,
-        due: Instant,
+        records: &mut Receiver<OutboundRecord>,
+        next_begin: Instant,
     ) -> Result<(), TransactionError> {
         self.settle()?;
-        let Self { producer, book } = self;
+        let Self { producer, snapshots, pacing } = self;
         let begun = Instant::now();
         if !batch.iter().any(is_trade) {
-            batch.retain(|item| !book.keep_watermark(item));
+            batch.retain(|record| !snapshots.keep_watermark(record));
         }
         let transaction = producer.begin()?;
         failpoint("begun");
-        book.send_internal(&transaction)?;
-        let (mut taken, mut last) = (0, begun);
+        snapshots.send_internal(&transaction)?;
+        let mut open = OpenTransaction { begun, next_begin, last_record: begun, records: 0 };
         loop {
             if !batch.is_empty() {
-                last = Instant::now();
+                open.last_record = Instant::now();
             }
-            taken += batch.len();
-            for item in batch.drain(..) {
-                book.send(&transaction, item)?;
+            open.records += batch.len();
+            for record in batch.drain(..) {
+                snapshots.send(&transaction, record)?;
             }
-            let left = due.max(last + QUIET).saturating_duration_since(Instant::now());
-            if taken >= BATCH_MAX || begun.elapsed() >= OPEN_AT_MOST {
-                break;
-            }
-            std::thread::park_timeout(left.min(SIP));
+            let now = Instant::now();
+            let NextCommit::At(due) = pacing.next_commit(&open, now) else { break };
+            std::thread::park_timeout(pacing.poll_wait(due, now));
             transaction.poll();
             while batch.len() < BATCH_MAX
-                && let Ok(item) = items.try_recv()
+                && let Ok(record) = records.try_recv()
             {
-                batch.push(item);
+                batch.push(record);
             }
-            if batch.is_empty() && left.is_zero() {
+            if batch.is_empty() && due <= now {
                 break;
             }
         }
         failpoint("produced");
         transaction.commit()?;
         failpoint("committed");
-        book.on_commit(begun.elapsed());
+        snapshots.on_commit(begun.elapsed());
         Ok(())
     }
 }
 
-/// Until there is a trade in the batch, or no room; at once if nothing is in it.
-async fn until_trade(batch: &mut Vec<OutboundRecord>, items: &mut Receiver<OutboundRecord>) {
+/// Returns when the batch contains a trade or is full; at once if it is empty.
+async fn wait_for_trade(batch: &mut Vec<OutboundRecord>, records: &mut Receiver<OutboundRecord>) {
     while !batch.is_empty() && batch.len() < BATCH_MAX && !batch.iter().any(is_trade) {
-        if items.recv_many(batch, BATCH_MAX).await == 0 {
+        if records.recv_many(batch, BATCH_MAX).await == 0 {
             return;
         }
     }
 }
 
-fn is_trade(item: &OutboundRecord) -> bool {
-    matches!(item, OutboundRecord::Trade { .. })
+fn is_trade(record: &OutboundRecord) -> bool {
+    matches!(record, OutboundRecord::Trade { .. })
 }

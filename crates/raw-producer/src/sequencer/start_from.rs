@@ -9,7 +9,7 @@ use crate::clock::ExchangeTime;
 
 /// A point in time, absolute or relative to now.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum StartFrom {
+pub(crate) enum StartFrom {
     Ago(Duration),
     At(SystemTime),
 }

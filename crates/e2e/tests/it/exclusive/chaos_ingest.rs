@@ -38,7 +38,7 @@ fn queues() -> u64 {
     const TRADE: usize = 512;
     let config: raw_producer::Config = common::config::load_from(None, Vec::new()).unwrap();
     let role = Role::TransactionalProducer { transactional_id: String::new() };
-    let librdkafka = client::config(&config.kafka, "", &role);
+    let librdkafka = client::config(&config.common.kafka, "", &role);
     let librdkafka: usize = librdkafka.get("queue.buffering.max.kbytes").unwrap().parse().unwrap();
     // In an open transaction, and in the batch that is to follow in it.
     let written = 2 * BATCH_MAX;
