@@ -10,5 +10,5 @@ make_bed
 step "packages" scripts/native/prepare.sh
 step "release build, downloads" scripts/native/build.sh
 step "servers" scripts/servers.sh 7>&-
-step "chaos-$what for $FOR" e2e "exclusive::chaos_$what" --test-threads=1
+step "chaos-$what for $FOR" e2e "exclusive::chaos_$what::whatever_breaks" --nocapture
 printf '%s\n' "${STEPS[@]}"

@@ -1,7 +1,9 @@
 #!/usr/bin/env bash
 # make test: every test, on a machine with nothing running; what it starts it stops.
 BED=test BED_PORT_OFFSET=${KSTREAM_TEST_PORT_OFFSET:-10000}
-unset FEED FOR
+# One build for the tests and for the services that they start.
+export KSTREAM_PROFILE=dev
+unset FEED FOR FAULTS EVERY SEED
 # shellcheck source=scripts/lib/bed.sh
 source "$(dirname "$0")/lib/bed.sh"
 
@@ -23,6 +25,11 @@ check_dependencies() {
     else
         warn "the database of advisories cannot be had here: advisories were NOT checked"
     fi
+}
+
+# All tests that need no server.
+unit_tests() {
+    cargo test --locked --workspace --features e2e/real-servers -- --skip parallel:: --skip exclusive:: --skip pipeline_
 }
 
 # refused_with CODE COMMAND...
@@ -54,21 +61,20 @@ step "shell scripts" check_shell
 step "compose files" scripts/check-compose.sh
 step "dependencies" check_dependencies
 step "clippy" cargo clippy --locked --workspace --all-targets --features e2e/real-servers -- -D warnings
-# With the failpoints, as the tests over the real servers are built: so the services are compiled once.
-step "unit and mock-cluster tests" cargo test --locked --workspace --features raw-producer/failpoints
+step "unit and mock-cluster tests" unit_tests
 step "packages" scripts/native/prepare.sh sim
-step "release build, downloads" scripts/native/build.sh
+step "build, downloads" scripts/native/build.sh
 step "servers" scripts/servers.sh 7>&-
-step "dev build with failpoints" cargo build --locked --workspace --features e2e/real-servers
-step "real servers: suites side by side" e2e parallel:: --test-threads=3
-step "real servers: suites that stop servers" e2e exclusive:: --test-threads=1
+# Most of their time they wait.
+step "real servers: suites side by side" e2e parallel:: --test-threads=6 --show-output
+step "real servers: suites that stop servers" e2e exclusive:: --test-threads=1 --nocapture
 step "pipeline on the simulator" env FEED=sim scripts/run.sh 7>&-
-step "real servers: running" e2e pipeline_running
+step "real servers: running" e2e pipeline_running --nocapture
 step "status" all_well
 step "another feed is refused" refused_with "$EXIT_CONFIG" env FEED=live scripts/run.sh
 step "pause" scripts/pause.sh
-step "real servers: at rest" e2e pipeline_paused
-step "real servers: the proof" e2e pipeline_verify
+step "real servers: paused" e2e pipeline_paused --nocapture
+step "real servers: the proof" e2e pipeline_verify --nocapture
 step "make run goes on" scripts/run.sh 7>&-
 step "status" all_well
 step "down" nothing_left

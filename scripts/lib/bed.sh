@@ -14,7 +14,7 @@ source "$ROOT/scripts/lib/service_env.sh"
 # Each command that is tried counts its own time.
 export -n KSTREAM_STARTED
 export KSTREAM_BIN
-KSTREAM_BIN=$(target_folder)/release
+KSTREAM_BIN=$(binary_folder)
 
 # step NAME COMMAND...
 STEPS=()
@@ -25,9 +25,9 @@ step() {
     STEPS+=("$(printf '%7s s  %s' "$(seconds_since "$began")" "$1")")
 }
 
-# e2e MODULE [OPTION...]: a module of the tests over the real servers. Of the whole workspace, so that no dependency is compiled again
-# with other features.
-e2e() { cargo test --locked --workspace --features e2e/real-servers --test it -- "$1" --nocapture "${@:2}" 7>&-; }
+# e2e NAME [OPTION...]: the tests over the real servers whose names begin so. Built for the whole workspace, so that no dependency
+# is compiled again with other features.
+e2e() { cargo test --locked --workspace --features e2e/real-servers --test it -- "$@" 7>&-; }
 
 # make_bed: an empty state folder; whatever the way out, what runs in it is stopped and thrown away.
 make_bed() {

@@ -39,7 +39,25 @@ settings() {
 }
 
 # binary SERVICE: where cargo puts it
-binary() { say "$(target_folder)/release/$1"; }
+binary() { say "$(binary_folder)/$1"; }
+
+# KSTREAM_PROFILE decides which binaries run: release (default), or dev, which make test builds once for its tests and for the
+# services. Those have the failpoints.
+binary_folder() {
+    case ${KSTREAM_PROFILE:-release} in
+    release) say "$(target_folder)/release" ;;
+    dev) say "$(target_folder)/debug" ;;
+    *) fail "$EXIT_CONFIG" "KSTREAM_PROFILE is '$KSTREAM_PROFILE'" "it takes release or dev" ;;
+    esac
+}
+
+# build_options: what cargo builds them with, a word a line
+build_options() {
+    case ${KSTREAM_PROFILE:-release} in
+    dev) printf '%s\n' --features e2e/real-servers ;;
+    *) say --release ;;
+    esac
+}
 
 target_folder() {
     local folder=${CARGO_TARGET_DIR:-target}

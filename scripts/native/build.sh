@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Our binaries, as they are released; a configuration that is wrong is found before anything starts. What the servers need is fetched
-# beside it: the one waits for the network, the other for the processors.
+# Our binaries; a wrong configuration is found before anything starts. The servers are fetched meanwhile: the one waits for the
+# network, the other for the processors.
 source "$(dirname "$0")/../lib/base.sh"
 source "$ROOT/scripts/lib/state.sh"
 source "$ROOT/scripts/lib/packages.sh"
@@ -20,7 +20,8 @@ mkdir -p "$STATE/logs"
 COMPLAINTS=$STATE/logs/fetch.err
 fetch 9>&- &
 fetching=$! built=0 fetched=0
-cargo build --release --workspace --locked 9>&- || built=$?
+mapfile -t options < <(build_options)
+cargo build --workspace --locked "${options[@]}" 9>&- || built=$?
 wait "$fetching" || fetched=$?
 cat "$COMPLAINTS" >&2
 ((fetched == 0)) || exit "$fetched"

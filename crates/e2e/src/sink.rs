@@ -77,6 +77,8 @@ impl SinkFixture {
         let launch = launch.set("TOPICS__MOVING_AVERAGES", &self.averages);
         let launch = launch.set("CONNECT__URL", servers.url("CONNECT_PORT", "")?);
         let launch = launch.set("CONNECT__WATCH_INTERVAL", "1s");
+        // The broker keeps the answer that shows a partition's end back for so long; `verify` reads twelve ends.
+        let launch = launch.set("KAFKA__PROPERTIES__FETCH_WAIT_MAX_MS", "10");
         Ok(launch.set("POSTGRES__URL", postgres).set("POSTGRES__PASSWORD_FILE", password_file))
     }
 
