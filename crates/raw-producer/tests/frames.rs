@@ -1,7 +1,7 @@
 //! Frames that no exchange would send: a corpus, and variations of it for `FUZZ_FOR` (default: 10 s). No frame makes the producer panic or use
 //! much more memory than its own length.
 //!
-//! The corpus is `tests/frames`, written by hand, and `fuzz/corpus/frames`, found by libFuzzer (docs/adr/0054). The test prints a frame that
+//! The corpus is `tests/frames`, written by hand, and `fuzz/corpus/frames`, found by libFuzzer (docs/adr/0035). The test prints a frame that
 //! fails. Store it there: stored frames are tried first.
 
 #![expect(clippy::unwrap_used, clippy::indexing_slicing, clippy::print_stderr, reason = "a test may")]

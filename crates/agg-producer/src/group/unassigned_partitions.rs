@@ -3,7 +3,7 @@
 //! A cooperative rebalance takes two rounds: in the first a member gives a partition up, in the second somebody else gets it, and it is
 //! the member that gave it up who asks for the second. A static member that ends in between, or whose session ends, comes back by its
 //! name, which moves nothing: nobody asks, and the partition stays without an owner until the group changes for another reason. That
-//! reason is made here (docs/adr/0060).
+//! reason is made here (docs/adr/0036).
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};

@@ -1,7 +1,7 @@
 //! Reading the producer's watermarks, beside the group and outside of it.
 //!
 //! They are hints, and nothing rests on their being read at once or at all: one that is missed delays windows until the next. What came
-//! of them is committed with the offsets (docs/adr/0026).
+//! of them is committed with the offsets (docs/adr/0012).
 
 use std::time::{Duration, Instant};
 
