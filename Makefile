@@ -13,13 +13,13 @@ run: ## build, fetch and start everything, wait for the first averages, leave it
 test: ## every test, on a machine with nothing running; what it starts it stops
 	@scripts/test.sh
 
-servers: ## start only the servers (Kafka, registry, Connect, Postgres, Zipkin) and wait until they are well
+servers: ## start only the servers (Kafka, registry, Connect, Postgres, Zipkin) and wait until they are healthy
 	@scripts/servers.sh
 
 pause: ## stop only the feed and wait until aggregator and connectors have caught up; `make run` goes on
 	@scripts/pause.sh
 
-status: ## what runs, and is it well (exit 1 if not)
+status: ## show what is running and whether it is healthy (exit 1 if not)
 	@scripts/status.sh
 
 logs: ## follow the logs of everything that runs
@@ -28,7 +28,7 @@ logs: ## follow the logs of everything that runs
 down: ## stop everything, keep the data
 	@scripts/down.sh
 
-clean: ## stop everything, throw the data away
+clean: ## stop everything, delete all data
 	@scripts/clean.sh
 
 bench: ## the benchmarks, those beside the code and those over real servers, printing ratios

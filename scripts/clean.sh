@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# make clean: stops whatever this checkout started and throws its data away.
+# make clean: stops whatever this checkout started and deletes its data.
 source "$(dirname "$0")/lib/base.sh"
-source "$ROOT/scripts/lib/state.sh"
+source "$ROOT/scripts/lib/run_state.sh"
 
 "$ROOT/scripts/down.sh"
 [[ -d $STATE ]] || exit 0

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# make servers: only the servers, waited for until they are well.
+# make servers: only the servers, until they are healthy.
 source "$(dirname "$0")/lib/base.sh"
-source "$ROOT/scripts/lib/state.sh"
+source "$ROOT/scripts/lib/run_state.sh"
 
 lock_state
 mode=$(decide_mode)

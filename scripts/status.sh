@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# make status: a line for each part; exit 1 if one is not well.
+# make status: a line for each part; exit 1 if one is unhealthy.
 source "$(dirname "$0")/lib/base.sh"
-source "$ROOT/scripts/lib/state.sh"
+source "$ROOT/scripts/lib/run_state.sh"
 
 mode=$(remembered mode)
 [[ -n $mode ]] || fail 1 "nothing of this checkout runs" "start it: make run"

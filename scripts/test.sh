@@ -4,8 +4,8 @@ BED=test BED_PORT_OFFSET=${KSTREAM_TEST_PORT_OFFSET:-10000}
 # One build for the tests and for the services that they start.
 export KSTREAM_PROFILE=dev
 unset FEED FOR FAULTS EVERY SEED
-# shellcheck source=scripts/lib/bed.sh
-source "$(dirname "$0")/lib/bed.sh"
+# shellcheck source=scripts/lib/test_env.sh
+source "$(dirname "$0")/lib/test_env.sh"
 
 check_shell() {
     shellcheck scripts/*.sh scripts/*/*.sh scripts/native/programs/*.sh config/*/*.sh connect/*.sh .ci/run
@@ -40,7 +40,7 @@ refused_with() {
 }
 
 # A partition may be on its way from one loop to another at the very moment.
-all_well() {
+all_healthy() {
     local left=30
     until scripts/status.sh; do
         ((left-- > 0)) || return 1
@@ -53,7 +53,7 @@ nothing_left() {
     ! pgrep --full --list-full -- "$STATE/" || fail 1 "make down left these processes"
 }
 
-make_bed
+make_test_env
 require_programs "the tests" shellcheck=shellcheck
 
 step "formatting" cargo fmt --all --check
@@ -70,13 +70,13 @@ step "real servers: suites side by side" e2e parallel:: --test-threads=6 --show-
 step "real servers: suites that stop servers" e2e exclusive:: --test-threads=1 --nocapture
 step "pipeline on the simulator" env FEED=sim scripts/run.sh 7>&-
 step "real servers: running" e2e pipeline_running --nocapture
-step "status" all_well
+step "status" all_healthy
 step "another feed is refused" refused_with "$EXIT_CONFIG" env FEED=live scripts/run.sh
 step "pause" scripts/pause.sh
 step "real servers: paused" e2e pipeline_paused --nocapture
 step "real servers: the proof" e2e pipeline_verify --nocapture
 step "make run goes on" scripts/run.sh 7>&-
-step "status" all_well
+step "status" all_healthy
 step "down" nothing_left
 
 printf '\nall tests passed\n'

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Starts Postgres with the password that the file holds now: the image takes it only when it makes the database, but the file may be
-# made anew over kept data.
+# created again over kept data.
 set -euo pipefail
 
 if [[ -s $PGDATA/PG_VERSION ]]; then

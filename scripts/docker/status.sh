@@ -7,9 +7,9 @@ recall_ports
 any=no verdict_of_all=0
 while read -r service state health code ports; do
     any=yes
-    verdict="NOT WELL"
+    verdict="UNHEALTHY"
     case $state/$health/$code in
-    running/healthy/* | running/-/*) verdict=well ;;
+    running/healthy/* | running/-/*) verdict=healthy ;;
     exited/*/0) verdict=ended ;;
     *) verdict_of_all=1 ;;
     esac

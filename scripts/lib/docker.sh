@@ -1,7 +1,7 @@
 # shellcheck shell=bash
 # The same pipeline in containers: docker-compose.yml, and with consoles unless CONSOLES=off.
 source "$ROOT/scripts/lib/ports.sh"
-source "$ROOT/scripts/lib/state.sh"
+source "$ROOT/scripts/lib/run_state.sh"
 source "$ROOT/scripts/lib/render.sh"
 source "$ROOT/scripts/lib/lag.sh"
 

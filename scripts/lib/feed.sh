@@ -10,7 +10,7 @@ decide_feed() {
     [[ $asked =~ ^(live|sim|)$ ]] || fail "$EXIT_CONFIG" "FEED is '$asked'" "it takes live or sim"
     if [[ -n $kept && -n $asked && $kept != "$asked" ]]; then
         fail "$EXIT_CONFIG" "FEED=$asked, but the data of this checkout came from FEED=$kept, and the two do not mix" \
-            "go on without FEED, or throw the data away first: make clean"
+            "go on without FEED, or delete the data first: make clean"
     fi
     if [[ -n ${kept:-$asked} ]]; then
         say "${kept:-$asked}"
@@ -34,7 +34,7 @@ settle_market() {
     [[ -n $(remembered feed) ]] || return 0
     if [[ -n $asked && $asked != "$kept" ]]; then
         fail "$EXIT_CONFIG" "the simulator is asked for ${asked//$'\n'/ }, but the data of this checkout came from ${kept:-its defaults}, and two markets do not mix" \
-            "go on without these settings, or throw the data away first: make clean"
+            "go on without these settings, or delete the data first: make clean"
     fi
     while IFS= read -r setting; do
         [[ -z $setting ]] || export "${setting?}"

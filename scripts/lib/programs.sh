@@ -1,6 +1,6 @@
 # shellcheck shell=bash
 # shellcheck disable=SC2034 # the lists are for those who source this
-# What runs without Docker: the names that supervisor, logs and status use, the order, and how each says that it is well.
+# What runs without Docker: the names that supervisor, logs and status use, the order, and how each says that it is healthy.
 
 SERVERS_RUN=(postgres kafka registry connect zipkin)
 SERVICES_RUN=(agg-producer jdbc-sink raw-producer)
@@ -30,7 +30,7 @@ program_script() {
     esac
 }
 
-# health_url PROGRAM: answers 2xx when it is well; nothing for those that do not speak HTTP
+# health_url PROGRAM: answers 2xx when it is healthy; nothing for those that do not speak HTTP
 health_url() {
     case $1 in
     registry) say "http://127.0.0.1:$REGISTRY_HEALTH_PORT/health/ready" ;;
@@ -44,7 +44,7 @@ health_url() {
     esac
 }
 
-is_well() {
+is_healthy() {
     case $1 in
     kafka) kafka_answers ;;
     postgres) "$(postgres_bin)/pg_isready" --quiet --host 127.0.0.1 --port "$POSTGRES_PORT" ;;

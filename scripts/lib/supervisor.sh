@@ -28,7 +28,7 @@ declare_program() {
     local name=$1 revision signal=TERM
     [[ $name != postgres ]] || signal=INT # "fast": end the sessions, then a checkpoint
     revision=$(
-        cat "$ROOT/scripts/native/program.sh" "$ROOT/scripts/native/$(program_script "$name")" \
+        cat "$ROOT/scripts/native/run_program.sh" "$ROOT/scripts/native/$(program_script "$name")" \
             "$STATE/ports" "$STATE/etc/native.env" "$STATE/etc/$name".* | sha256sum | cut -c1-16
     )
     render "$ROOT/servers/program.conf.in" "$STATE/etc/programs/$name.conf" \
@@ -67,7 +67,7 @@ stop_changed() {
 launcher() {
     printf 'export KSTREAM_STATE=%q KSTREAM_CACHE=%q\n' "$STATE" "$CACHE"
     # shellcheck disable=SC2016 # for the launcher to expand
-    printf 'exec bash %q "$@"\n' "$ROOT/scripts/native/program.sh"
+    printf 'exec bash %q "$@"\n' "$ROOT/scripts/native/run_program.sh"
 }
 
 make_private_folder() {

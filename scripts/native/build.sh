@@ -2,7 +2,7 @@
 # Our binaries; a wrong configuration is found before anything starts. The servers are fetched meanwhile: the one waits for the
 # network, the other for the processors.
 source "$(dirname "$0")/../lib/base.sh"
-source "$ROOT/scripts/lib/state.sh"
+source "$ROOT/scripts/lib/run_state.sh"
 source "$ROOT/scripts/lib/packages.sh"
 source "$ROOT/scripts/lib/service_env.sh"
 

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Supervisor stops its programs in order (services, Connect, registry, Kafka, Postgres) and then itself.
 source "$(dirname "$0")/../lib/base.sh"
-source "$ROOT/scripts/lib/state.sh"
+source "$ROOT/scripts/lib/run_state.sh"
 source "$ROOT/scripts/lib/supervisor.sh"
 
 if ! supervisor_runs; then

@@ -2,7 +2,7 @@
 # Stops raw-producer and simulator and waits for aggregator and connectors.
 source "$(dirname "$0")/../lib/base.sh"
 source "$ROOT/scripts/lib/ports.sh"
-source "$ROOT/scripts/lib/state.sh"
+source "$ROOT/scripts/lib/run_state.sh"
 source "$ROOT/scripts/lib/supervisor.sh"
 source "$ROOT/scripts/lib/kafka_tools.sh"
 source "$ROOT/scripts/lib/lag.sh"

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# services.sh FEED: servers and services together, so that each service starts the moment when what it needs is well.
+# services.sh FEED: servers and services together, so that each service starts the moment when what it needs is healthy.
 source "$(dirname "$0")/../lib/base.sh"
 source "$ROOT/scripts/lib/programs.sh"
 

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# What supervisor says of each program, and whether the program says that it is well. One that was stopped on purpose is not unwell.
+# What supervisor says of each program, and whether the program says that it is healthy. One that was stopped on purpose is not unhealthy.
 source "$(dirname "$0")/../lib/base.sh"
 source "$ROOT/scripts/lib/native.sh"
 
@@ -17,10 +17,10 @@ ill=0
 while read -r program state rest; do
     case $state in
     STOPPED) verdict=paused ;;
-    RUNNING) if is_well "$program"; then verdict=well; else verdict="NOT WELL"; fi ;;
-    *) verdict="NOT WELL" ;;
+    RUNNING) if is_healthy "$program"; then verdict=healthy; else verdict="UNHEALTHY"; fi ;;
+    *) verdict="UNHEALTHY" ;;
     esac
-    [[ $verdict != "NOT WELL" ]] || ill=1
+    [[ $verdict != "UNHEALTHY" ]] || ill=1
     printf '%-13s %-9s %-8s %-42s %s\n' "$program" "$verdict" "$state" "$(address "$program")" "$rest"
 done < <(program_states)
 say "lag, dead letters, and the proof that rows are there: jdbc-sink status · jdbc-sink verify (docs/OPERATING.md)"

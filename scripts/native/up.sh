@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# up.sh PROGRAM...: starts those that do not run yet, all at once (each waits for what it needs), and waits until all are well.
+# up.sh PROGRAM...: starts those that do not run yet, all at once (each waits for what it needs), and waits until all are healthy.
 source "$(dirname "$0")/../lib/base.sh"
 source "$ROOT/scripts/lib/native.sh"
 source "$ROOT/scripts/lib/service_env.sh"
@@ -61,4 +61,4 @@ for program in "$@"; do
     declare_program "$program"
 done
 start_programs "$@"
-wait_well "${KSTREAM_DEADLINE:-180}" "$@"
+wait_healthy "${KSTREAM_DEADLINE:-180}" "$@"

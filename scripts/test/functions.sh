@@ -3,7 +3,7 @@
 # The scripts' own functions where a mistake would be silent: lags that read as none, settings that are not taken.
 source "$(dirname "$0")/../lib/base.sh"
 source "$ROOT/scripts/lib/ports.sh"
-source "$ROOT/scripts/lib/state.sh"
+source "$ROOT/scripts/lib/run_state.sh"
 source "$ROOT/scripts/lib/feed.sh"
 source "$ROOT/scripts/lib/lag.sh"
 
@@ -16,7 +16,7 @@ ln -s "$ROOT/scripts/lib" "$folder/scripts/lib"
 # there [NAME=VALUE]... COMMAND: the first line that it prints in that checkout, as a process of its own
 there() {
     env --ignore-environment "PATH=$PATH" "HOME=${HOME:-/root}" "${@:1:$#-1}" bash -c '
-        for library in base ports state feed; do source "$0/scripts/lib/$library.sh"; done
+        for library in base ports run_state feed; do source "$0/scripts/lib/$library.sh"; done
         eval "$1"' "$folder" "${*: -1}" 2>&1 | head -n 1
 }
 

@@ -75,7 +75,7 @@ impl Servers {
             ServerFault::Start => "start",
             ServerFault::Kill => "kill",
         };
-        let mut script = Command::new(self.root.join("scripts/native/fault.sh"));
+        let mut script = Command::new(self.root.join("scripts/native/inject_fault.sh"));
         script.args([action, server]);
         let output = tokio::task::spawn_blocking(move || script.output()).await??;
         ensure!(output.status.success(), "{action} {server}: {output:?}");

@@ -19,7 +19,7 @@ if [[ ! -e $POSTGRES_DATA/data/PG_VERSION ]]; then
     mv "$POSTGRES_DATA/new" "$POSTGRES_DATA/data"
 fi
 
-# The password is the file's, also where the file was made anew over kept data.
+# The password is the file's, also where the file was created again over kept data.
 fingerprint=$(sha256sum <"$ROOT/secrets/postgres_password")
 if [[ $(remembered postgres.password) != "$fingerprint" ]]; then
     "${as_postgres[@]}" "$bin/postgres" --single -D "$POSTGRES_DATA/data" postgres \

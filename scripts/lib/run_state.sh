@@ -31,7 +31,7 @@ decide_mode() {
     [[ $asked =~ ^(docker|native|)$ ]] || fail "$EXIT_CONFIG" "SERVERS is '$asked'" "it takes docker or native"
     if [[ -n $kept && -n $asked && $kept != "$asked" ]]; then
         fail "$EXIT_CONFIG" "SERVERS=$asked, but this checkout's servers and data are $kept" \
-            "go on without SERVERS, or throw these away first: make clean"
+            "go on without SERVERS, or delete these first: make clean"
     fi
     if [[ -n ${kept:-$asked} ]]; then
         say "${kept:-$asked}"

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# fault.sh stop|start|kill PROGRAM: what the fault tests do to one of the programs that run; start waits until it is well, and
+# inject_fault.sh stop|start|kill PROGRAM: what the fault tests do to one of the programs that run; start waits until it is healthy, and
 # what was killed is started again at once, as after any death.
 source "$(dirname "$0")/../lib/base.sh"
 source "$ROOT/scripts/lib/native.sh"
@@ -11,8 +11,8 @@ case $action in
 stop) ctl stop "$program" ;;
 start)
     ctl start "$program"
-    wait_well "${KSTREAM_DEADLINE:-180}" "$program"
+    wait_healthy "${KSTREAM_DEADLINE:-180}" "$program"
     ;;
 kill) ctl signal KILL "$program" ;;
-*) fail "$EXIT_CONFIG" "fault.sh: '$action' is no action" "known: stop, start, kill" ;;
+*) fail "$EXIT_CONFIG" "inject_fault.sh: '$action' is no action" "known: stop, start, kill" ;;
 esac

@@ -1,22 +1,22 @@
 # shellcheck shell=bash
-# Waiting for programs to be well, all at once.
+# Waiting for programs to be healthy, all at once.
 
-# wait_well SECONDS PROGRAM...: returns when each is well, saying so of each when it is; else shows what the late ones said last
-wait_well() {
+# wait_healthy SECONDS PROGRAM...: returns when each is healthy, saying so of each when it is; else shows what the late ones said last
+wait_healthy() {
     local deadline=$((SECONDS + $1)) look=$((SECONDS + 3)) program late
     shift
     while true; do
         late=()
         for program in "$@"; do
-            if is_well "$program"; then
-                progress "$program is well"
+            if is_healthy "$program"; then
+                progress "$program is healthy"
             else
                 late+=("$program")
             fi
         done
         set -- "${late[@]}"
         (($# > 0)) || return 0
-        ((SECONDS < deadline)) || fail_late "$EXIT_UNAVAILABLE" "not well in time" "$@"
+        ((SECONDS < deadline)) || fail_late "$EXIT_UNAVAILABLE" "not healthy in time" "$@"
         if ((SECONDS >= look)); then
             look=$((SECONDS + 3))
             fail_if_given_up "$@"

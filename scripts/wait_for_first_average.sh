@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# first_average.sh MODE [yes]: waits until a moving average can be read by a consumer that reads committed records only; with yes (nothing
+# wait_for_first_average.sh MODE [yes]: waits until a moving average can be read by a consumer that reads committed records only; with yes (nothing
 # was there before) from the beginning, otherwise a new one.
 source "$(dirname "$0")/lib/base.sh"
 
@@ -10,7 +10,7 @@ log=$STATE/first-average.log
 from=()
 [[ ${2:-} != yes ]] || from=(--from-beginning)
 progress "waiting for an average in $topic"
-"$ROOT/scripts/$mode/first_average.sh" "$topic" "$seconds" "${from[@]}" >"$log" || true
+"$ROOT/scripts/$mode/wait_for_first_average.sh" "$topic" "$seconds" "${from[@]}" >"$log" || true
 # The consumer ends with 0 after the time too; only its count tells.
 grep -aq 'Processed a total of 1 messages' "$log" ||
     fail "$EXIT_UNAVAILABLE" "no average came in $seconds s" \

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# first_average.sh TOPIC SECONDS [OPTION]: Kafka's own consumer; its output is the log
+# wait_for_first_average.sh TOPIC SECONDS [OPTION]: Kafka's own consumer; its output is the log
 source "$(dirname "$0")/../lib/base.sh"
 source "$ROOT/scripts/lib/ports.sh"
 source "$ROOT/scripts/lib/kafka_tools.sh"

@@ -1,6 +1,6 @@
 # shellcheck shell=bash
-# A test bed: servers with a state folder and ports of their own, so that a pipeline that runs is not disturbed, made anew and
-# thrown away in the end; the folder lies beside the pipeline's own, which make clean removes. Sourced instead of base.sh, with BED
+# A test bed: servers with a state folder and ports of their own, so that a pipeline that runs is not disturbed, created again and
+# deleted at the end; the folder lies beside the pipeline's own, which make clean removes. Sourced instead of base.sh, with BED
 # (its name) and BED_PORT_OFFSET set.
 export KSTREAM_STATE=.run.$BED KSTREAM_PORT_OFFSET=$BED_PORT_OFFSET SERVERS=native
 unset "${!KSTREAM__@}" CONSOLES
@@ -29,18 +29,18 @@ step() {
 # is compiled again with other features.
 e2e() { cargo test --locked --workspace --features e2e/real-servers --test it -- "$@" 7>&-; }
 
-# make_bed: an empty state folder; whatever the way out, what runs in it is stopped and thrown away.
-make_bed() {
+# make_test_env: an empty state folder; whatever the way out, what runs in it is stopped and deleted.
+make_test_env() {
     cd "$ROOT"
     mkdir -p "$(dirname "$STATE")"
     exec 7>"$STATE.lock"
     flock --nonblock 7 || fail "$EXIT_UNAVAILABLE" "another make $BED is at work in this checkout" "wait for it"
-    trap throw_bed_away EXIT
+    trap remove_test_env EXIT
     scripts/clean.sh 7>&-
     require_cargo
 }
 
-throw_bed_away() {
+remove_test_env() {
     local code=$? kept
     trap '' INT TERM
     if ((code != 0)) && [[ -d $STATE/logs ]]; then

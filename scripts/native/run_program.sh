@@ -1,9 +1,9 @@
 #!/usr/bin/env bash
-# What supervisor starts for each program: waits until what it needs is well, then becomes the program.
+# What supervisor starts for each program: waits until what it needs is healthy, then becomes the program.
 # Its working directory is the state folder.
 source "$(dirname "$0")/../lib/base.sh"
 source "$ROOT/scripts/lib/ports.sh"
-source "$ROOT/scripts/lib/state.sh"
+source "$ROOT/scripts/lib/run_state.sh"
 source "$ROOT/scripts/lib/packages.sh"
 source "$ROOT/scripts/lib/programs.sh"
 
@@ -12,11 +12,11 @@ recall_ports
 # shellcheck source=/dev/null
 source "$STATE/etc/native.env"
 
-# after PROGRAM...: returns when all of them are well
+# after PROGRAM...: returns when all of them are healthy
 after() {
     local needed
     for needed in "$@"; do
-        until is_well "$needed"; do
+        until is_healthy "$needed"; do
             sleep 0.2
         done
     done

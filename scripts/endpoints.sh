@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# where.sh MODE FEED: what runs where, and how to look at it
+# endpoints.sh MODE FEED: what runs where, and how to look at it
 source "$(dirname "$0")/lib/base.sh"
 source "$ROOT/scripts/lib/ports.sh"
 
