@@ -100,7 +100,7 @@ async fn a_stream_that_brings_more_than_there_is_room_for_is_caught_up_with() {
     let mut ingest = IngestFixture::open("fast", "", &settings).await.unwrap();
     ingest.start_before(Duration::from_secs(60));
     ingest.set("DERIBIT__REQUESTS_PER_SECOND", "5");
-    ingest.set("SEQUENCE__HELD_MAX", "4000");
+    ingest.set("SEQUENCE__MAX_BUFFERED_TRADES", "4000");
     let producer = ingest.produce().unwrap();
     producer.wait_until_metric(TRADES_DROPPED, 1_000.0).await.unwrap();
     producer.wait_until_ready().await.unwrap();
