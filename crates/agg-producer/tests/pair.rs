@@ -231,6 +231,8 @@ async fn what_enters_no_window_goes_aside_as_it_came_and_says_why() {
     send(&producer, 1, 1_000, Some(b"hello"));
     send(&producer, 1, 1_000, Some(&[0, 0, 0, 0, 99, 1]));
     send(&producer, 1, 1_000, Some(&encoded(&trade("A", 999, 1.0))));
+    send(&producer, 1, 1_000, Some(&encoded(&trade("A", 1_000, f64::NAN))));
+    send(&producer, 1, 1_000, Some(&encoded(&trade("A\0", 1_000, 1.0))));
     producer.flush(PATIENCE).unwrap();
 
     let late = &rig.read(TOPICS[3], 1)[0];
@@ -239,13 +241,15 @@ async fn what_enters_no_window_goes_aside_as_it_came_and_says_why() {
     let expected = [("slice_end", "10000"), ("slice_start", "0"), ("stream_time", "12000")];
     assert_eq!(headers(late), expected.map(|(key, value)| (key.to_owned(), value.to_owned())).into());
 
-    let set_aside = rig.read(TOPICS[4], 4);
+    let set_aside = rig.read(TOPICS[4], 6);
     let told: Vec<_> = set_aside.iter().map(headers).collect();
     let reasons = [
         "the value is null",
         "not in the wire format",
         "the schema registry knows no schema 99",
         "the trade's timestamp is 999, the record's 1000",
+        "the price is NaN",
+        "the instrument name has control characters",
     ];
     for ((headers, reason), offset) in told.iter().zip(reasons).zip(0..) {
         assert!(headers["__streams.errors.message"].contains(reason), "{headers:?}");

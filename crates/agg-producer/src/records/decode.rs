@@ -17,6 +17,8 @@ const ANSWER_WITHIN: Duration = Duration::from_secs(2);
 
 /// Beyond this (the year 287,396) milliseconds are no whole doubles any more.
 const LAST_TIMESTAMP: EventTime = 1 << 53;
+/// Longest instrument name, in bytes.
+const MAX_INSTRUMENT_BYTES: usize = 255;
 
 /// What is needed of a trade.
 #[derive(Debug, Clone, PartialEq)]
@@ -171,5 +173,56 @@ fn checked(trade: DecodedTrade<'_>, record: Timestamp) -> Result<DecodedTrade<'_
     if !(0..=LAST_TIMESTAMP).contains(&time) {
         return Err(format!("the timestamp {time} is not within 0 to {LAST_TIMESTAMP}"));
     }
-    Ok(trade)
+    match defect(&trade) {
+        None => Ok(trade),
+        Some(defect) => Err(defect),
+    }
+}
+
+/// What keeps a trade from being one, whoever wrote it: it would spoil every window that it enters, or the table that its averages go to.
+fn defect(trade: &DecodedTrade<'_>) -> Option<String> {
+    let DecodedTrade { instrument, price, amount, .. } = trade;
+    if !price.is_finite() {
+        return Some(format!("the price is {price}"));
+    }
+    if !amount.is_finite() || *amount < 0.0 {
+        return Some(format!("the amount is {amount}"));
+    }
+    if instrument.is_empty() || instrument.len() > MAX_INSTRUMENT_BYTES {
+        let bytes = instrument.len();
+        return Some(format!("the instrument name has {bytes} bytes, not 1 to {MAX_INSTRUMENT_BYTES}"));
+    }
+    instrument.chars().any(char::is_control).then(|| "the instrument name has control characters".to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn defect_of(instrument: &str, price: f64, amount: f64) -> Option<String> {
+        defect(&DecodedTrade { instrument: Cow::Borrowed(instrument), timestamp: 1, price, amount })
+    }
+
+    #[test]
+    fn a_trade_may_be_free_negative_in_price_and_called_anything_printable() {
+        assert_eq!(defect_of("BTC-FS-27DEC24_PERP", -12.5, 0.0), None);
+        assert_eq!(defect_of(&"ä".repeat(127), 0.0, f64::MAX), None);
+    }
+
+    #[test]
+    fn what_would_spoil_a_window_or_a_table_is_no_trade_and_the_reason_names_the_field() {
+        let long = "x".repeat(256);
+        for (instrument, price, amount, reason) in [
+            ("A", f64::NAN, 1.0, "the price is NaN"),
+            ("A", f64::INFINITY, 1.0, "the price is inf"),
+            ("A", 1.0, f64::NAN, "the amount is NaN"),
+            ("A", 1.0, f64::NEG_INFINITY, "the amount is -inf"),
+            ("A", 1.0, -0.5, "the amount is -0.5"),
+            ("", 1.0, 1.0, "the instrument name has 0 bytes, not 1 to 255"),
+            (long.as_str(), 1.0, 1.0, "the instrument name has 256 bytes, not 1 to 255"),
+            ("A\0B", 1.0, 1.0, "the instrument name has control characters"),
+        ] {
+            assert_eq!(defect_of(instrument, price, amount).as_deref(), Some(reason));
+        }
+    }
 }

@@ -7,7 +7,7 @@ use crate::window::slice::{Slice, higher, lower};
 pub struct Average {
     /// Trades, at least one.
     pub trade_count: u64,
-    /// Mean price.
+    /// Mean price. This and the other means are brought into `low..=high`.
     pub sma: f64,
     /// Mean price, weighted by `exp(-(window_end - timestamp)/τ)`.
     pub ema: f64,
@@ -53,11 +53,14 @@ impl Average {
     #[expect(clippy::cast_precision_loss, reason = "nobody trades 2^53 times in a window")]
     fn of_sums(sums: &Slice) -> Self {
         let sma = sums.price_sum / sums.trade_count as f64;
+        let vwap = if sums.volume == 0.0 { sma } else { sums.turnover / sums.volume };
+        // Rounding alone can put a mean past its prices, and readers take an average above the high for a bug.
+        let within_prices = |mean: f64| higher(lower(mean, sums.high), sums.low);
         Self {
             trade_count: sums.trade_count,
-            sma,
-            ema: sums.ema_sum / sums.ema_weight,
-            vwap: if sums.volume == 0.0 { sma } else { sums.turnover / sums.volume },
+            sma: within_prices(sma),
+            ema: within_prices(sums.ema_sum / sums.ema_weight),
+            vwap: within_prices(vwap),
             open: sums.open,
             high: sums.high,
             low: sums.low,
@@ -99,6 +102,15 @@ mod tests {
     fn without_volume_the_vwap_is_the_sma() {
         let free = Slice::starting_with(Tick { price: 3.0, amount: 0.0, weight: 1.0 });
         assert_eq!(Average::over([(&free, 1.0)]).unwrap().vwap, 3.0);
+    }
+
+    #[test]
+    fn rounding_does_not_put_a_mean_past_the_prices() {
+        // 255 · 0.7 / 0.7 is 255.00000000000003 in doubles.
+        let one = Slice::starting_with(Tick { price: 255.0, amount: 0.7, weight: 0.3 });
+        assert_ne!(one.turnover / one.volume, 255.0);
+        let average = Average::over([(&one, 1.0)]).unwrap();
+        assert_eq!((average.sma, average.ema, average.vwap), (255.0, 255.0, 255.0));
     }
 
     #[test]

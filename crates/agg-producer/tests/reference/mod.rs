@@ -186,5 +186,7 @@ fn window(slices: &[(i64, &Sums)], window_end: i64, exponential: &Exponential) -
     let (open, high, low, close) = prices.unwrap();
     let sma = price_sum / count as f64;
     let vwap = if volume == 0.0 { sma } else { turnover / volume };
-    numbers(count, &AVERAGE, [sma, ema_sum / ema_weight, vwap, open, high, low, close, volume])
+    let within = |mean: f64| mean.clamp(low, high);
+    let (sma, ema, vwap) = (within(sma), within(ema_sum / ema_weight), within(vwap));
+    numbers(count, &AVERAGE, [sma, ema, vwap, open, high, low, close, volume])
 }
