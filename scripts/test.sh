@@ -27,6 +27,15 @@ check_dependencies() {
     fi
 }
 
+check_alerts() {
+    if ! has promtool; then
+        warn "promtool is not installed: alert rules were NOT checked (Debian: prometheus)"
+        return
+    fi
+    promtool check config config/prometheus/prometheus.yml
+    promtool test rules config/prometheus/rules/*.test.yml
+}
+
 # All tests that need no server.
 unit_tests() {
     cargo test --locked --workspace --features e2e/real-servers -- --skip parallel:: --skip exclusive:: --skip pipeline_
@@ -63,6 +72,7 @@ step "dependencies" check_dependencies
 step "clippy" cargo clippy --locked --workspace --all-targets --features e2e/real-servers -- -D warnings
 step "unit and mock-cluster tests" unit_tests
 step "packages" scripts/native/prepare.sh sim
+step "alert rules" check_alerts
 step "build, downloads" scripts/native/build.sh
 step "servers" scripts/servers.sh 7>&-
 # Most of their time they wait.
