@@ -81,7 +81,7 @@ impl App {
         // Before anybody can ask whether they are ready.
         let seats = pairs.members();
         let members = seats.iter().map(|seat| (seat.member.clone(), seat.rejoin.clone())).collect();
-        let owners = UnassignedPartitions::new(&pairs.config, members, (&health, &pairs.metrics))?;
+        let owners = UnassignedPartitions::new(&pairs.config, members, &health, &pairs.metrics)?;
         let monitor = pairs.transactions.monitor(health.component("transactions"));
         let _serving = admin.serve(health, metrics, shutdown.clone());
         let mut tasks = Tasks::new(shutdown.clone());

@@ -64,7 +64,8 @@ impl UnassignedPartitions {
     pub fn new(
         config: &Config,
         members: Vec<(String, RejoinRequest)>,
-        (health, metrics): (&Health, &AggregatorMetrics),
+        health: &Health,
+        metrics: &AggregatorMetrics,
     ) -> Result<Self, Failure> {
         let role = Role::GroupObserver { group_id: config.group_id.clone() };
         let settings = client::config(&config.kafka, Config::SERVICE.name(), &role);

@@ -43,7 +43,7 @@ impl<'r> From<Trade<'r>> for DecodedTrade<'r> {
 
 /// What is known of a record.
 #[derive(Debug)]
-pub enum DecodeOutcome<'r> {
+pub enum TradeDecodeOutcome<'r> {
     /// A trade.
     Trade(DecodedTrade<'r>),
     /// Not a trade, and never will be: the reason.
@@ -146,17 +146,20 @@ impl TradeDecoder {
     }
 
     /// Judges a record by its value and timestamp. Blocks while the registry is asked.
-    pub fn decode<'r>(&mut self, value: Option<&'r [u8]>, timestamp: Timestamp) -> DecodeOutcome<'r> {
-        let Some(value) = value else { return DecodeOutcome::Undecodable("the value is null".into()) };
+    pub fn decode<'r>(&mut self, value: Option<&'r [u8]>, timestamp: Timestamp) -> TradeDecodeOutcome<'r> {
+        let Some(value) = value else { return TradeDecodeOutcome::Undecodable("the value is null".into()) };
         let decode = |decoder: &Decoder<Trade<'static>>| decoder.decode_part(value, DecodedTrade::from);
         match self.schemas.taught(&mut self.decoder, decode) {
-            Ok(trade) => {
-                checked(trade, timestamp).map_or_else(DecodeOutcome::Undecodable, DecodeOutcome::Trade)
+            Ok(trade) => checked(trade, timestamp)
+                .map_or_else(TradeDecodeOutcome::Undecodable, TradeDecodeOutcome::Trade),
+            Err(Unread::Damaged(error)) => TradeDecodeOutcome::Undecodable(error.to_string()),
+            Err(Unread::Schema(SchemaError::None(error))) => {
+                TradeDecodeOutcome::Undecodable(error.to_string())
             }
-            Err(Unread::Damaged(error)) => DecodeOutcome::Undecodable(error.to_string()),
-            Err(Unread::Schema(SchemaError::None(error))) => DecodeOutcome::Undecodable(error.to_string()),
-            Err(Unread::Schema(SchemaError::Away(why))) => DecodeOutcome::RegistryAway(why),
-            Err(Unread::Schema(SchemaError::Refused(error))) => DecodeOutcome::Refused(error.to_string()),
+            Err(Unread::Schema(SchemaError::Away(why))) => TradeDecodeOutcome::RegistryAway(why),
+            Err(Unread::Schema(SchemaError::Refused(error))) => {
+                TradeDecodeOutcome::Refused(error.to_string())
+            }
         }
     }
 }

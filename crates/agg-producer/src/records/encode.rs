@@ -24,7 +24,7 @@ pub const GROUP: &str = "group";
 
 /// Why a record is passed on as it came, and where to.
 #[derive(Debug)]
-pub enum DeadLetter {
+pub enum SideOutput {
     /// Its slice had closed: to the late topic.
     Late(Late),
     /// It is no trade: to the dead-letter topic, with the reason.
@@ -148,14 +148,14 @@ impl Batch<'_, '_> {
     ///
     /// # Errors
     /// The producer's.
-    pub fn aside(&mut self, record: &OwnedMessage, aside: &DeadLetter) -> Result<(), TransactionError> {
+    pub fn aside(&mut self, record: &OwnedMessage, aside: &SideOutput) -> Result<(), TransactionError> {
         let topics = &self.publisher.topics;
         let (copy, count) = match aside {
-            DeadLetter::Late(late) => {
+            SideOutput::Late(late) => {
                 let to = BaseRecord::to(&topics.late).headers(late_headers(late));
                 (to, &mut self.published.late)
             }
-            DeadLetter::Undecodable(why) => {
+            SideOutput::Undecodable(why) => {
                 let to = BaseRecord::to(&topics.dead_letter).headers(dead_letter_headers(record, why));
                 (to, &mut self.published.undecodable)
             }

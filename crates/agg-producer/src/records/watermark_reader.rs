@@ -64,7 +64,7 @@ impl WatermarkReader {
         loop {
             let record = self.reader.poll()?;
             let (partition, offset) = (record.partition(), record.offset());
-            match watermark(&record, &mut self.decoder, (&self.schemas, &mut self.next_question)) {
+            match watermark(&record, &mut self.decoder, &self.schemas, &mut self.next_question) {
                 Ok(watermark) => return Some((partition, watermark)),
                 Err(why) => tracing::warn!(partition, offset, why, "not a watermark"),
             }
@@ -75,7 +75,8 @@ impl WatermarkReader {
 fn watermark(
     record: &BorrowedMessage<'_>,
     decoder: &mut Decoder<Watermark>,
-    (schemas, next_question): (&Schemas, &mut Instant),
+    schemas: &Schemas,
+    next_question: &mut Instant,
 ) -> Result<WatermarkAt, String> {
     let value = record.payload().ok_or("the value is null")?;
     let decoded = if Instant::now() < *next_question {

@@ -170,7 +170,8 @@ impl Restore {
     /// librdkafka's; a partition that was assigned only now cannot be sought for some milliseconds.
     pub fn begin(
         &self,
-        (consumer, records): (&BaseConsumer<Rebalances>, &mut BatchConsumer<Rebalances>),
+        consumer: &BaseConsumer<Rebalances>,
+        records: &mut BatchConsumer<Rebalances>,
         start: &Start,
     ) -> KafkaResult<()> {
         self.seek(consumer, start.number, start.from)?;

@@ -148,7 +148,7 @@ impl RetentionBoundary<'_> {
         } = self.origin;
         for topic in [candles, moving_averages, late] {
             let (first, end) = self.uncommitted.fetch_watermarks(topic, partition, ANSWER_WITHIN)?;
-            let Some(record) = first_record(&self.reader, (topic, partition), first..=end)? else { continue };
+            let Some(record) = first_record(&self.reader, topic, partition, first..=end)? else { continue };
             let (topic, group) = (topic.clone(), group_of(&record));
             return Ok(Some(match group {
                 Some(group) if group == *group_id => ExistingOutput::ByThisGroup { topic },
@@ -175,7 +175,8 @@ fn oldest_to_publish(retention: Duration, window: Duration, now: SystemTime) -> 
 /// The first committed record of a partition, which has been written up to the end of `written`.
 fn first_record<'c>(
     reader: &'c BaseConsumer,
-    (topic, partition): (&str, i32),
+    topic: &str,
+    partition: i32,
     written: RangeInclusive<i64>,
 ) -> KafkaResult<Option<BorrowedMessage<'c>>> {
     if written.start() == written.end() {

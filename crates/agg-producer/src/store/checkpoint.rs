@@ -144,12 +144,16 @@ impl Checkpoint {
                 offset: Offset(metadata.replay_offset),
                 stream_time: metadata.replay_stream_time,
             },
-            jumps: metadata.jumps.into_iter().map(jump).collect(),
+            jumps: metadata
+                .jumps
+                .into_iter()
+                .map(|(offset, stream_time)| jump(offset, stream_time))
+                .collect(),
         })
     }
 }
 
-fn jump((offset, stream_time): (i64, EventTime)) -> StreamTimeOverride {
+fn jump(offset: i64, stream_time: EventTime) -> StreamTimeOverride {
     StreamTimeOverride { offset: Offset(offset), stream_time }
 }
 
@@ -191,7 +195,7 @@ mod tests {
     #[test]
     fn as_many_jumps_as_there_can_be_fit_into_what_kafka_takes_by_default() {
         let fingerprint = fingerprint(10, &"c".repeat(249));
-        let jumps = (0..Aggregator::MOST_JUMPS).map(|_| jump((i64::MAX, 1 << 53))).collect();
+        let jumps = (0..Aggregator::MOST_JUMPS).map(|_| jump(i64::MAX, 1 << 53)).collect();
         let most = Checkpoint { candles: u64::MAX, silent_through: Some(1 << 53), ..CHECKPOINT };
         let checkpoint = Checkpoint { jumps, ..most };
         let text = checkpoint.to_metadata(&fingerprint);

@@ -137,7 +137,7 @@ impl StreamThread {
         let Some(slot) = slots.get_mut(&number) else { return Ok(()) };
         let Some(starting) = slot.starting_mut() else { return Ok(()) };
         let Some(start) = starting.start.take() else { return Ok(()) };
-        let Err(error) = restore.begin((consumer, records), &start) else {
+        let Err(error) = restore.begin(consumer, records, &start) else {
             watermarks.iter_mut().for_each(|watermarks| watermarks.assign(number));
             *slot = Task::RunningTask(Box::new(RunningTask::new(start, starting.since)));
             return Ok(());

@@ -10,8 +10,8 @@ use rdkafka::consumer::Consumer as _;
 
 use super::task::{Added, Delivery, RunningTask, Task};
 use super::{CommitDeadline, StreamThread};
-use crate::records::decode::{DecodeOutcome, DecodedTrade};
-use crate::records::encode::DeadLetter;
+use crate::records::decode::{DecodedTrade, TradeDecodeOutcome};
+use crate::records::encode::SideOutput;
 use crate::store::aggregator::{Offset, Placement};
 
 /// The header of a sampled trade, as librdkafka takes names.
@@ -41,10 +41,10 @@ impl StreamThread {
             }
         }
         match self.decoder.decode(record.value(), record.timestamp()) {
-            DecodeOutcome::Trade(trade) => match running.add(offset, &trade) {
+            TradeDecodeOutcome::Trade(trade) => match running.add(offset, &trade) {
                 Added::Restored => self.metrics.restored(),
                 Added::Placed(Placement::Late(late)) => {
-                    running.asides.push((record.copied(&self.restore.topic), DeadLetter::Late(late)));
+                    running.asides.push((record.copied(&self.restore.topic), SideOutput::Late(late)));
                 }
                 Added::Placed(Placement::InTime(slice)) => {
                     self.metrics.trade();
@@ -53,16 +53,16 @@ impl StreamThread {
                     }
                 }
             },
-            DecodeOutcome::Undecodable(_) if !running.is_live() => self.metrics.restored(),
-            DecodeOutcome::Undecodable(why) => {
+            TradeDecodeOutcome::Undecodable(_) if !running.is_live() => self.metrics.restored(),
+            TradeDecodeOutcome::Undecodable(why) => {
                 // One line for each transaction; each record has its reason beside it in the dead-letter topic.
                 if running.asides.is_empty() {
                     tracing::warn!(partition = record.partition(), offset = offset.0, why, "undecodable");
                 }
-                running.asides.push((record.copied(&self.restore.topic), DeadLetter::Undecodable(why)));
+                running.asides.push((record.copied(&self.restore.topic), SideOutput::Undecodable(why)));
             }
-            DecodeOutcome::Refused(why) => return Err(Failure::Config(why)),
-            DecodeOutcome::RegistryAway(why) => return self.wait_for_registry(record, &why),
+            TradeDecodeOutcome::Refused(why) => return Err(Failure::Config(why)),
+            TradeDecodeOutcome::RegistryAway(why) => return self.wait_for_registry(record, &why),
         }
         running.advance_to(Offset(offset.0 + 1));
         if running.asides.len() >= MOST_ASIDES {

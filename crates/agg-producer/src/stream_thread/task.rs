@@ -6,7 +6,7 @@ use rdkafka::message::OwnedMessage;
 
 use crate::metrics::PartitionStats;
 use crate::records::decode::DecodedTrade;
-use crate::records::encode::DeadLetter;
+use crate::records::encode::SideOutput;
 use crate::restore::Start;
 use crate::store::aggregator::{self, Offset, Placement};
 use crate::store::checkpoint::Checkpoint;
@@ -106,7 +106,7 @@ impl Task {
 pub(super) struct RunningTask {
     pub(super) partition: Partition,
     /// Records that enter no window and go into the next transaction as they came.
-    pub(super) asides: Vec<(OwnedMessage, DeadLetter)>,
+    pub(super) asides: Vec<(OwnedMessage, SideOutput)>,
     /// Paused until then, as the registry was away.
     pub(super) paused_until: Option<Instant>,
     /// Everything below it has been processed.

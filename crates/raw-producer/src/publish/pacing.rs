@@ -29,7 +29,7 @@ pub(super) struct Pacing {
 
 /// What decides when an open transaction is committed.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct OpenTransaction {
+pub(super) struct PacedTransaction {
     pub(super) begun: Instant,
     /// When the next transaction may begin.
     pub(super) next_begin: Instant,
@@ -59,7 +59,7 @@ impl Pacing {
         }
     }
 
-    pub(super) fn next_commit(&self, open: &OpenTransaction, now: Instant) -> NextCommit {
+    pub(super) fn next_commit(&self, open: &PacedTransaction, now: Instant) -> NextCommit {
         let open_for = now.saturating_duration_since(open.begun);
         if open.records >= BATCH_MAX || open_for >= self.max_transaction_open {
             return NextCommit::Now;
@@ -113,7 +113,7 @@ mod tests {
             (0, 3, 1, 50, NextCommit::At(at(5))),
         ] {
             let (next_begin, last_record) = (at(next_begin), at(last_record));
-            let open = OpenTransaction { begun, next_begin, last_record, records };
+            let open = PacedTransaction { begun, next_begin, last_record, records };
             assert_eq!(pacing.next_commit(&open, at(now)), expected, "{open:?} at {now} ms");
         }
     }

@@ -14,7 +14,7 @@ use tokio::time::timeout;
 
 use super::OutboundRecord;
 use super::deliveries::DeliveryReports;
-use super::pacing::{BATCH_MAX, NextCommit, OpenTransaction, Pacing};
+use super::pacing::{BATCH_MAX, NextCommit, PacedTransaction, Pacing};
 use super::snapshot_records::Owner;
 use super::snapshots::SnapshotWriter;
 
@@ -114,7 +114,7 @@ impl TransactionWriter {
         let transaction = producer.begin()?;
         failpoint("begun");
         snapshots.send_internal(&transaction)?;
-        let mut open = OpenTransaction { begun, next_begin, last_record: begun, records: 0 };
+        let mut open = PacedTransaction { begun, next_begin, last_record: begun, records: 0 };
         loop {
             if !batch.is_empty() {
                 open.last_record = Instant::now();

@@ -7,7 +7,7 @@ use tokio::runtime::Handle;
 
 use super::inspector::{SettleError, TransactionInspector};
 use crate::kafka::client_log::disconnects;
-use crate::kafka::protocol::ProtocolError;
+use crate::kafka::protocol::BrokerRequestError;
 
 /// Time between two questions whether a coordinator has completed a transaction.
 const PENDING_POLL: Duration = Duration::from_millis(50);
@@ -78,7 +78,9 @@ impl TransactionGuard {
         let Some((inspector, runtime)) = &self.inspector else { return Ok(()) };
         match runtime.block_on(inspector.settle(&self.transactional_id)) {
             // Nothing can be known, now or later: the monitor reports it.
-            Err(SettleError::Unknown(ProtocolError::Unsupported(_) | ProtocolError::Denied { .. })) => Ok(()),
+            Err(SettleError::Unknown(
+                BrokerRequestError::Unsupported(_) | BrokerRequestError::Denied { .. },
+            )) => Ok(()),
             outcome => outcome,
         }
     }

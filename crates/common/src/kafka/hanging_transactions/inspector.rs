@@ -13,7 +13,7 @@ use kafka_protocol::protocol::StrBytes;
 use super::monitor::TransactionMetrics;
 use super::state::{Assessment, CoordinatorState, OpenTransaction, Outcome, assess};
 use crate::config::KafkaConfig;
-use crate::kafka::protocol::{BrokerId, Cluster, ProtocolError, topic_name};
+use crate::kafka::protocol::{BrokerId, BrokerRequestError, Cluster, topic_name};
 
 /// Kafka's topic of committed offsets.
 const OFFSETS_TOPIC: &str = "__consumer_offsets";
@@ -37,13 +37,13 @@ pub enum SettleError {
         /// The hanging transaction.
         transaction: Box<OpenTransaction>,
         /// What the broker answered.
-        reason: Box<ProtocolError>,
+        reason: Box<BrokerRequestError>,
         /// The command for an operator.
         command: String,
     },
     /// Nobody answered what is open.
     #[error("cannot check for an open transaction: {0}")]
-    Unknown(#[from] ProtocolError),
+    Unknown(#[from] BrokerRequestError),
 }
 
 /// An open transaction with what follows for it.
@@ -87,8 +87,8 @@ impl TransactionInspector {
     /// Every open transaction, with what follows for each. Those that end meanwhile are left out.
     ///
     /// # Errors
-    /// [`ProtocolError`].
-    pub(super) async fn inspect(&self) -> Result<Vec<Inspected>, ProtocolError> {
+    /// [`BrokerRequestError`].
+    pub(super) async fn inspect(&self) -> Result<Vec<Inspected>, BrokerRequestError> {
         let mut cluster = self.discover().await?;
         let before = self.open_transactions(&mut cluster).await?;
         if before.is_empty() {
@@ -160,7 +160,7 @@ impl TransactionInspector {
         self.end(&mut cluster, &inspected.transaction, outcome).await
     }
 
-    async fn discover(&self) -> Result<Cluster, ProtocolError> {
+    async fn discover(&self) -> Result<Cluster, BrokerRequestError> {
         let mut topics = self.topics.clone();
         topics.push(TRANSACTIONS_TOPIC.to_owned());
         topics.extend(self.group_id.is_some().then(|| OFFSETS_TOPIC.to_owned()));
@@ -168,7 +168,10 @@ impl TransactionInspector {
     }
 
     /// What the leaders of all partitions in question hold open.
-    async fn open_transactions(&self, cluster: &mut Cluster) -> Result<Vec<OpenTransaction>, ProtocolError> {
+    async fn open_transactions(
+        &self,
+        cluster: &mut Cluster,
+    ) -> Result<Vec<OpenTransaction>, BrokerRequestError> {
         let offsets_partition =
             self.group_id.as_deref().map(|group| partition_of(group, cluster.partitions(OFFSETS_TOPIC)));
         let mut open = Vec::new();
@@ -195,7 +198,7 @@ impl TransactionInspector {
             command: transaction.abort_command(self.bootstrap_servers()),
         };
         write_marker(cluster, transaction, outcome).await.map_err(|error| match error {
-            denied @ ProtocolError::Denied { .. } => stuck(denied),
+            denied @ BrokerRequestError::Denied { .. } => stuck(denied),
             passing => SettleError::Unknown(passing),
         })?;
         self.metrics.ended(outcome);
@@ -205,12 +208,12 @@ impl TransactionInspector {
 }
 
 /// Kafka's error for a response, by what is to be done about it.
-fn check(request: &'static str, code: i16, permission: &'static str) -> Result<(), ProtocolError> {
+fn check(request: &'static str, code: i16, permission: &'static str) -> Result<(), BrokerRequestError> {
     match code {
         0 => Ok(()),
         // TOPIC_, GROUP_, CLUSTER_ and TRANSACTIONAL_ID_AUTHORIZATION_FAILED.
-        29 | 30 | 31 | 53 => Err(ProtocolError::Denied { request, code, permission }),
-        _ => Err(ProtocolError::Retriable { request, code }),
+        29 | 30 | 31 | 53 => Err(BrokerRequestError::Denied { request, code, permission }),
+        _ => Err(BrokerRequestError::Retriable { request, code }),
     }
 }
 
@@ -218,7 +221,7 @@ async fn open_at(
     cluster: &mut Cluster,
     broker: BrokerId,
     topics: BTreeMap<String, Vec<i32>>,
-) -> Result<Vec<OpenTransaction>, ProtocolError> {
+) -> Result<Vec<OpenTransaction>, BrokerRequestError> {
     let asked =
         topics.into_iter().filter(|(_, partitions)| !partitions.is_empty()).map(|(topic, partitions)| {
             TopicRequest::default().with_name(topic_name(&topic)).with_partition_indexes(partitions)
@@ -253,7 +256,7 @@ async fn open_at(
 async fn coordinators_of(
     cluster: &mut Cluster,
     producers: Vec<i64>,
-) -> Result<BTreeMap<i64, CoordinatorState>, ProtocolError> {
+) -> Result<BTreeMap<i64, CoordinatorState>, BrokerRequestError> {
     let mut said = BTreeMap::new();
     let filters = producers.into_iter().map(ProducerId).collect();
     let list = ListTransactionsRequest::default().with_producer_id_filters(filters);
@@ -274,7 +277,7 @@ async fn coordinators_of(
 async fn describe_transaction(
     cluster: &mut Cluster,
     transactional_id: &str,
-) -> Result<Option<CoordinatorState>, ProtocolError> {
+) -> Result<Option<CoordinatorState>, BrokerRequestError> {
     if cluster.partitions(TRANSACTIONS_TOPIC) == 0 {
         return Ok(None);
     }
@@ -283,7 +286,7 @@ async fn describe_transaction(
     for broker in cluster.brokers() {
         match describe_at(cluster, broker, vec![id.clone()]).await {
             Ok(mut described) => return Ok(described.pop()),
-            Err(error @ ProtocolError::Retriable { .. }) => failure = Some(error),
+            Err(error @ BrokerRequestError::Retriable { .. }) => failure = Some(error),
             Err(error) => return Err(error),
         }
     }
@@ -294,7 +297,7 @@ async fn describe_at(
     cluster: &mut Cluster,
     broker: BrokerId,
     ids: Vec<TransactionalId>,
-) -> Result<Vec<CoordinatorState>, ProtocolError> {
+) -> Result<Vec<CoordinatorState>, BrokerRequestError> {
     const TRANSACTIONAL_ID_NOT_FOUND: i16 = 105;
     let request = DescribeTransactionsRequest::default().with_transactional_ids(ids);
     let mut said = Vec::new();
@@ -317,14 +320,14 @@ async fn write_marker(
     cluster: &mut Cluster,
     transaction: &OpenTransaction,
     outcome: Outcome,
-) -> Result<(), ProtocolError> {
+) -> Result<(), BrokerRequestError> {
     let OpenTransaction { topic, partition, producer_id, producer_epoch, coordinator_epoch, .. } =
         transaction;
     let leads = |(broker, topics): (BrokerId, BTreeMap<String, Vec<i32>>)| {
         topics.get(topic).is_some_and(|partitions| partitions.contains(partition)).then_some(broker)
     };
     let leader = cluster.leaders().into_iter().find_map(leads);
-    let leader = leader.ok_or(ProtocolError::Retriable { request: "Metadata", code: 5 })?;
+    let leader = leader.ok_or(BrokerRequestError::Retriable { request: "Metadata", code: 5 })?;
     let marker = WritableTxnMarker::default()
         .with_producer_id(ProducerId(*producer_id))
         .with_producer_epoch(*producer_epoch)
@@ -373,7 +376,7 @@ mod tests {
     #[test]
     fn an_answer_is_sorted_by_what_can_be_done_about_it() {
         assert!(check("x", 0, "p").is_ok());
-        assert!(matches!(check("x", 53, "p"), Err(ProtocolError::Denied { .. })));
-        assert!(matches!(check("x", 14, "p"), Err(ProtocolError::Retriable { code: 14, .. })));
+        assert!(matches!(check("x", 53, "p"), Err(BrokerRequestError::Denied { .. })));
+        assert!(matches!(check("x", 14, "p"), Err(BrokerRequestError::Retriable { code: 14, .. })));
     }
 }

@@ -11,7 +11,7 @@ use super::inspector::{Inspected, SettleError, TransactionInspector};
 use super::state::{Assessment, Outcome};
 use crate::Failure;
 use crate::admin::Component;
-use crate::kafka::protocol::ProtocolError;
+use crate::kafka::protocol::BrokerRequestError;
 use crate::metrics::{Counter, FloatGauge, Gauge, Metrics};
 use crate::shutdown::Shutdown;
 
@@ -156,7 +156,7 @@ impl TransactionMonitor {
             match self.inspect().await {
                 Ok(()) => {}
                 Err(SettleError::Unknown(
-                    why @ (ProtocolError::Unsupported(_) | ProtocolError::Denied { .. }),
+                    why @ (BrokerRequestError::Unsupported(_) | BrokerRequestError::Denied { .. }),
                 )) if !unsupported => {
                     unsupported = true;
                     tracing::warn!(%why, "cannot check for hanging transactions");

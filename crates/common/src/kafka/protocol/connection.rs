@@ -9,7 +9,7 @@ use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
 use super::security::Security;
-use super::{ProtocolError, REQUEST_TIMEOUT};
+use super::{BrokerRequestError, REQUEST_TIMEOUT};
 
 /// Largest response that is read, in bytes. The list of a large cluster's producers is far below it.
 const MAX_RESPONSE_BYTES: usize = 64 << 20;
@@ -29,7 +29,7 @@ impl Connection {
         address: &str,
         client_id: &str,
         security: &Security,
-    ) -> Result<Self, ProtocolError> {
+    ) -> Result<Self, BrokerRequestError> {
         let opening = Self::connect(address, client_id, security);
         match tokio::time::timeout(REQUEST_TIMEOUT, opening).await {
             Ok(opened) => opened,
@@ -37,7 +37,11 @@ impl Connection {
         }
     }
 
-    async fn connect(address: &str, client_id: &str, security: &Security) -> Result<Self, ProtocolError> {
+    async fn connect(
+        address: &str,
+        client_id: &str,
+        security: &Security,
+    ) -> Result<Self, BrokerRequestError> {
         let tcp = TcpStream::connect(address).await.map_err(|error| unreachable(address, error))?;
         tcp.set_nodelay(true).map_err(|error| unreachable(address, error))?;
         let stream: Box<dyn Stream> = match security.tls(address)? {
@@ -58,11 +62,11 @@ impl Connection {
         Ok(connection)
     }
 
-    async fn authenticate(&mut self, sasl: &super::sasl::Sasl) -> Result<(), ProtocolError> {
+    async fn authenticate(&mut self, sasl: &super::sasl::Sasl) -> Result<(), BrokerRequestError> {
         let mechanism = StrBytes::from_static_str(sasl.mechanism());
         let handshake = self.exchange(&SaslHandshakeRequest::default().with_mechanism(mechanism), 1).await?;
         if handshake.error_code != 0 {
-            return Err(ProtocolError::Unsupported(format!(
+            return Err(BrokerRequestError::Unsupported(format!(
                 "{}: the broker does not accept SASL {}",
                 self.address,
                 sasl.mechanism()
@@ -75,13 +79,13 @@ impl Connection {
             let answer = self.exchange(&request, 1).await?;
             if answer.error_code != 0 {
                 let reason = answer.error_message.map_or_else(String::new, |text| text.to_string());
-                return Err(ProtocolError::Unsupported(format!(
+                return Err(BrokerRequestError::Unsupported(format!(
                     "{}: authentication failed (SASL {}): {reason}",
                     self.address,
                     sasl.mechanism()
                 )));
             }
-            match conversation.next(&answer.auth_bytes).map_err(ProtocolError::Unsupported)? {
+            match conversation.next(&answer.auth_bytes).map_err(BrokerRequestError::Unsupported)? {
                 Some(next) => message = next,
                 None => return Ok(()),
             }
@@ -93,7 +97,7 @@ impl Connection {
         &mut self,
         request: &R,
         version: i16,
-    ) -> Result<R::Response, ProtocolError> {
+    ) -> Result<R::Response, BrokerRequestError> {
         match tokio::time::timeout(REQUEST_TIMEOUT, self.exchange(request, version)).await {
             Ok(outcome) => outcome,
             Err(_) => Err(unreachable(&self.address, "no response in time")),
@@ -104,7 +108,7 @@ impl Connection {
         &mut self,
         request: &R,
         version: i16,
-    ) -> Result<R::Response, ProtocolError> {
+    ) -> Result<R::Response, BrokerRequestError> {
         self.correlation_id += 1;
         let header = RequestHeader::default()
             .with_request_api_key(R::KEY)
@@ -145,18 +149,18 @@ impl Connection {
         Ok(Bytes::from(response))
     }
 
-    fn unsupported(&self, key: i16, error: &impl std::fmt::Display) -> ProtocolError {
+    fn unsupported(&self, key: i16, error: &impl std::fmt::Display) -> BrokerRequestError {
         let name = ApiKey::try_from(key).map_or_else(|()| key.to_string(), |key| format!("{key:?}"));
-        ProtocolError::Unsupported(format!("{}: {name}: {error}", self.address))
+        BrokerRequestError::Unsupported(format!("{}: {name}: {error}", self.address))
     }
 
     /// Fails unless the broker knows every one of these request kinds. One that it does not know would make it hang up.
-    pub(super) async fn require(&mut self, keys: &[ApiKey]) -> Result<(), ProtocolError> {
+    pub(super) async fn require(&mut self, keys: &[ApiKey]) -> Result<(), BrokerRequestError> {
         let answer = self.send(&ApiVersionsRequest::default(), 0).await?;
         let knows = |key: &ApiKey| answer.api_keys.iter().any(|known| known.api_key == *key as i16);
         match keys.iter().find(|key| !knows(key)) {
             None => Ok(()),
-            Some(missing) => Err(ProtocolError::Unsupported(format!(
+            Some(missing) => Err(BrokerRequestError::Unsupported(format!(
                 "{}: the broker does not know the request {missing:?}",
                 self.address
             ))),
@@ -164,6 +168,6 @@ impl Connection {
     }
 }
 
-fn unreachable(address: &str, reason: impl std::fmt::Display) -> ProtocolError {
-    ProtocolError::Unreachable { address: address.to_owned(), reason: reason.to_string() }
+fn unreachable(address: &str, reason: impl std::fmt::Display) -> BrokerRequestError {
+    BrokerRequestError::Unreachable { address: address.to_owned(), reason: reason.to_string() }
 }

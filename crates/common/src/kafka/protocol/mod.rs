@@ -32,7 +32,7 @@ const NEEDED: [ApiKey; 5] = [
 
 /// The reason that a request has no answer.
 #[derive(Debug, Clone, thiserror::Error)]
-pub enum ProtocolError {
+pub enum BrokerRequestError {
     /// No broker answered; it may later.
     #[error("{address}: {reason}")]
     Unreachable {
@@ -83,14 +83,14 @@ impl Cluster {
     /// has no leaders.
     ///
     /// # Errors
-    /// [`ProtocolError`] of the last server that was asked.
+    /// [`BrokerRequestError`] of the last server that was asked.
     pub async fn discover(
         kafka: &KafkaConfig,
         client_id: &str,
         topics: &[String],
-    ) -> Result<Self, ProtocolError> {
+    ) -> Result<Self, BrokerRequestError> {
         let security = Security::from_properties(&kafka.properties)?;
-        let mut failure = ProtocolError::Unsupported("kafka.bootstrap_servers is empty".into());
+        let mut failure = BrokerRequestError::Unsupported("kafka.bootstrap_servers is empty".into());
         for address in kafka.bootstrap_servers.split(',').map(str::trim).filter(|address| !address.is_empty())
         {
             match Self::discover_from(address, client_id, &security, topics).await {
@@ -106,7 +106,7 @@ impl Cluster {
         client_id: &str,
         security: &Security,
         topics: &[String],
-    ) -> Result<Self, ProtocolError> {
+    ) -> Result<Self, BrokerRequestError> {
         let mut connection = Connection::open(address, client_id, security).await?;
         connection.require(&NEEDED).await?;
         let named = |topic: &String| MetadataRequestTopic::default().with_name(Some(topic_name(topic)));
@@ -165,15 +165,15 @@ impl Cluster {
     /// Sends a request to one broker and waits for its response, at most five seconds.
     ///
     /// # Errors
-    /// [`ProtocolError`]; what the response itself says is the caller's to check.
+    /// [`BrokerRequestError`]; what the response itself says is the caller's to check.
     pub async fn send<R: Request>(
         &mut self,
         broker: BrokerId,
         request: &R,
         version: i16,
-    ) -> Result<R::Response, ProtocolError> {
+    ) -> Result<R::Response, BrokerRequestError> {
         if !self.connections.contains_key(&broker) {
-            let address = self.addresses.get(&broker).ok_or_else(|| ProtocolError::Unreachable {
+            let address = self.addresses.get(&broker).ok_or_else(|| BrokerRequestError::Unreachable {
                 address: format!("broker {}", broker.0),
                 reason: "not among the cluster's brokers".into(),
             })?;

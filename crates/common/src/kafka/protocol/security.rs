@@ -9,7 +9,7 @@ use rustls::{ClientConfig, RootCertStore};
 use rustls_platform_verifier::BuilderVerifierExt as _;
 use tokio_rustls::TlsConnector;
 
-use super::ProtocolError;
+use super::BrokerRequestError;
 use super::sasl::Sasl;
 
 #[derive(Clone)]
@@ -19,8 +19,8 @@ pub(super) struct Security {
 }
 
 impl Security {
-    /// Reads `security.protocol` and what belongs to it. What this client cannot do is [`ProtocolError::Unsupported`].
-    pub(super) fn from_properties(properties: &BTreeMap<String, String>) -> Result<Self, ProtocolError> {
+    /// Reads `security.protocol` and what belongs to it. What this client cannot do is [`BrokerRequestError::Unsupported`].
+    pub(super) fn from_properties(properties: &BTreeMap<String, String>) -> Result<Self, BrokerRequestError> {
         let property =
             |name: &str| properties.get(name).map(String::as_str).filter(|value| !value.is_empty());
         let protocol = property("security.protocol").unwrap_or("plaintext").to_lowercase();
@@ -29,7 +29,7 @@ impl Security {
             "ssl" => (true, false),
             "sasl_plaintext" => (false, true),
             "sasl_ssl" => (true, true),
-            other => return Err(ProtocolError::Unsupported(format!("security.protocol = {other}"))),
+            other => return Err(BrokerRequestError::Unsupported(format!("security.protocol = {other}"))),
         };
         let tls = with_tls.then(|| tls_config(&property)).transpose()?.map(Arc::new);
         let sasl = with_sasl.then(|| sasl(&property)).transpose()?;
@@ -44,33 +44,33 @@ impl Security {
     pub(super) fn tls(
         &self,
         address: &str,
-    ) -> Result<Option<(TlsConnector, ServerName<'static>)>, ProtocolError> {
+    ) -> Result<Option<(TlsConnector, ServerName<'static>)>, BrokerRequestError> {
         let Some(config) = &self.tls else { return Ok(None) };
         let host = address.rsplit_once(':').map_or(address, |(host, _)| host).trim_matches(['[', ']']);
         let name = ServerName::try_from(host.to_owned())
-            .map_err(|error| ProtocolError::Unsupported(format!("{address}: {error}")))?;
+            .map_err(|error| BrokerRequestError::Unsupported(format!("{address}: {error}")))?;
         Ok(Some((TlsConnector::from(Arc::clone(config)), name)))
     }
 }
 
-fn sasl<'p>(property: &impl Fn(&str) -> Option<&'p str>) -> Result<Sasl, ProtocolError> {
+fn sasl<'p>(property: &impl Fn(&str) -> Option<&'p str>) -> Result<Sasl, BrokerRequestError> {
     let named = property("sasl.mechanism").or_else(|| property("sasl.mechanisms")).unwrap_or("GSSAPI");
     let username = property("sasl.username").unwrap_or_default();
     let password = property("sasl.password").unwrap_or_default();
     Sasl::new(named, username, password)
-        .ok_or_else(|| ProtocolError::Unsupported(format!("sasl.mechanism = {named}")))
+        .ok_or_else(|| BrokerRequestError::Unsupported(format!("sasl.mechanism = {named}")))
 }
 
-fn tls_config<'p>(property: &impl Fn(&str) -> Option<&'p str>) -> Result<ClientConfig, ProtocolError> {
+fn tls_config<'p>(property: &impl Fn(&str) -> Option<&'p str>) -> Result<ClientConfig, BrokerRequestError> {
     for unsupported in ["ssl.keystore.location", "ssl.key.password", "ssl.ca.pem", "ssl.key.pem"] {
         if property(unsupported).is_some() {
-            return Err(ProtocolError::Unsupported(format!("kafka.properties: {unsupported}")));
+            return Err(BrokerRequestError::Unsupported(format!("kafka.properties: {unsupported}")));
         }
     }
     if property("enable.ssl.certificate.verification") == Some("false")
         || property("ssl.endpoint.identification.algorithm") == Some("none")
     {
-        return Err(ProtocolError::Unsupported("TLS without verification of the broker".into()));
+        return Err(BrokerRequestError::Unsupported("TLS without verification of the broker".into()));
     }
     crate::http::install_crypto();
     let builder = ClientConfig::builder();
@@ -91,7 +91,7 @@ fn tls_config<'p>(property: &impl Fn(&str) -> Option<&'p str>) -> Result<ClientC
     Ok(config)
 }
 
-fn authorities(path: &str) -> Result<RootCertStore, ProtocolError> {
+fn authorities(path: &str) -> Result<RootCertStore, BrokerRequestError> {
     let mut roots = RootCertStore::empty();
     for certificate in certificates("ssl.ca.location", path)? {
         roots.add(certificate).map_err(|error| unreadable("ssl.ca.location", &error))?;
@@ -99,19 +99,19 @@ fn authorities(path: &str) -> Result<RootCertStore, ProtocolError> {
     Ok(roots)
 }
 
-fn certificates(key: &str, path: &str) -> Result<Vec<CertificateDer<'static>>, ProtocolError> {
+fn certificates(key: &str, path: &str) -> Result<Vec<CertificateDer<'static>>, BrokerRequestError> {
     CertificateDer::pem_file_iter(path).and_then(Iterator::collect).map_err(|error| unreadable(key, &error))
 }
 
-fn unreadable(key: &str, error: &dyn std::fmt::Display) -> ProtocolError {
-    ProtocolError::Unsupported(format!("kafka.properties: {key}: {error}"))
+fn unreadable(key: &str, error: &dyn std::fmt::Display) -> BrokerRequestError {
+    BrokerRequestError::Unsupported(format!("kafka.properties: {key}: {error}"))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn from(properties: &[(&str, &str)]) -> Result<Security, ProtocolError> {
+    fn from(properties: &[(&str, &str)]) -> Result<Security, BrokerRequestError> {
         let owned = properties.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
         Security::from_properties(&owned.collect())
     }
