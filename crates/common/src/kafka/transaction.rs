@@ -118,7 +118,7 @@ impl<C: ProducerContext + 'static> TransactionalProducer<C> {
                 Err(error) => return Err(error),
             }
         }
-        guard.check()?;
+        guard.check_until(end)?;
         Ok(Self { producer, guard })
     }
 

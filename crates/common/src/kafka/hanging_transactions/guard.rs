@@ -52,13 +52,31 @@ impl TransactionGuard {
         Ok(())
     }
 
-    /// As [`Self::check`], but an ongoing transaction is no obstacle: the fence makes the coordinator abort it. One that the
-    /// coordinator is completing is waited for, at most until `end`.
+    /// As [`Self::check_until`], but an ongoing transaction is no obstacle: the fence makes the coordinator abort it.
     pub(crate) fn check_before_fence(&self, end: Instant) -> Result<(), SettleError> {
+        self.repeat_until(
+            end,
+            |error| matches!(error, SettleError::Pending { state, .. } if state == "Ongoing"),
+        )
+    }
+
+    /// As [`Self::check`], repeated until `end` while Kafka does not answer, or still completes an earlier transaction: after a
+    /// restart it needs seconds to load its coordinators.
+    pub(crate) fn check_until(&self, end: Instant) -> Result<(), SettleError> {
+        self.repeat_until(end, |_| false)
+    }
+
+    fn repeat_until(
+        &self,
+        end: Instant,
+        is_no_obstacle: impl Fn(&SettleError) -> bool,
+    ) -> Result<(), SettleError> {
         loop {
             match self.check() {
-                Err(SettleError::Pending { state, .. }) if state == "Ongoing" => return Ok(()),
-                Err(SettleError::Pending { .. }) if Instant::now() < end => self.pause(),
+                Err(error) if is_no_obstacle(&error) => return Ok(()),
+                Err(SettleError::Pending { .. } | SettleError::Unknown(_)) if Instant::now() < end => {
+                    self.pause();
+                }
                 outcome => return outcome,
             }
         }
