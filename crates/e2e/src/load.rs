@@ -38,6 +38,9 @@ impl LoadProfile {
     pub const REGULAR: Self = Self { disordered: 0, old: 0, garbage: 0, foreign: 0 };
 }
 
+/// From one question for a partition's end to the next.
+const RETRY_INTERVAL: Duration = Duration::from_millis(100);
+
 /// Writes trades and watermarks.
 pub struct LoadGenerator {
     producer: ThreadedProducer<DefaultProducerContext>,
@@ -132,7 +135,8 @@ impl LoadGenerator {
             match self.reader.fetch_watermarks(&self.pipeline.topics.trades, partition, ANSWER_TIMEOUT) {
                 Ok((_, end)) => return Ok(end),
                 Err(error) if Instant::now() > until => return Err(error.into()),
-                Err(_) => {}
+                // Asked without a pause, the client has no time to find the partition's leader again.
+                Err(_) => std::thread::park_timeout(RETRY_INTERVAL),
             }
         }
     }
