@@ -1,11 +1,10 @@
 //! Trades and averages as the services would publish them, for tests of whatever reads the topics. Each is a function of its number.
 
-use std::time::{SystemTime, UNIX_EPOCH};
-
 use anyhow::Context as _;
 use common::avro::codec::Encoder;
 use common::avro::registry::Registry;
 use common::avro::schema::{MOVING_AVERAGE, TRADE};
+pub use common::clock::now_millis;
 use common::kafka::client::{Role, config};
 use common::model::{MovingAverage, Trade};
 use rdkafka::producer::{BaseRecord, DefaultProducerContext, Producer as _, ThreadedProducer};
@@ -70,13 +69,6 @@ impl FixtureWriter {
     pub fn flush(&self) -> anyhow::Result<()> {
         self.producer.flush(PATIENCE).context("records are not acknowledged")
     }
-}
-
-/// Milliseconds since 1970.
-#[must_use]
-pub fn now_millis() -> i64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    i64::try_from(since.as_millis()).unwrap_or_default()
 }
 
 /// The `number`th trade of all. Within its instrument, sequence numbers count up by one.

@@ -73,6 +73,22 @@ pub(crate) struct Supervisor {
     pub(crate) owner: Owner,
 }
 
+/// Runs that failed one after another, none of them stable.
+#[derive(Debug, Default)]
+struct FailureStreak {
+    since: Option<Instant>,
+}
+
+impl FailureStreak {
+    /// Adds a run that failed `now` after this time. Returns when the streak began: a stable run before it does not count.
+    fn add(&mut self, ran_for: Duration, now: Instant) -> Instant {
+        if ran_for > STABLE_AFTER {
+            self.since = None;
+        }
+        *self.since.get_or_insert(now)
+    }
+}
+
 /// Why a run ended.
 enum Exit {
     ShutdownRequested,
@@ -112,7 +128,7 @@ impl Supervisor {
     pub(crate) async fn run(self, shutdown: Shutdown) -> Result<(), Failure> {
         let supervisor = Arc::new(self);
         let mut backoff = Backoff::new(RESTART_DELAY_MIN, RESTART_DELAY_MAX);
-        let mut failing_since = Instant::now();
+        let mut failures = FailureStreak::default();
         loop {
             supervisor.heartbeat.beat();
             let begun = Instant::now();
@@ -127,8 +143,8 @@ impl Supervisor {
             };
             if begun.elapsed() > STABLE_AFTER {
                 backoff.reset();
-                failing_since = begun;
             }
+            let failing_since = failures.add(begun.elapsed(), Instant::now());
             if let Some(overdue) = supervisor.transactions.status().overdue(failing_since) {
                 return Err(Failure::Other(why.context(overdue)));
             }
@@ -293,4 +309,19 @@ fn exit_of_connection(end: Result<Result<(), Failure>, JoinError>) -> Exit {
         Ok(Err(failure)) => failure,
         Err(panicked) => Failure::Internal(panicked.to_string()),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_stable_run_is_not_part_of_the_failures_that_follow_it() {
+        let (mut failures, start) = (FailureStreak::default(), Instant::now());
+        let at = |seconds| start + Duration::from_secs(seconds);
+        assert_eq!(failures.add(Duration::from_secs(86_400), at(0)), at(0), "its end begins a streak");
+        assert_eq!(failures.add(Duration::from_secs(20), at(20)), at(0));
+        assert_eq!(failures.add(STABLE_AFTER, at(80)), at(0));
+        assert_eq!(failures.add(STABLE_AFTER + Duration::from_secs(1), at(141)), at(141));
+    }
 }

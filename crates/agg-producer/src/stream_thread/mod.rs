@@ -13,11 +13,12 @@ mod task;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, Instant};
 
 use common::Failure;
 use common::admin::{Component, Heartbeat};
 use common::backoff::Backoff;
+use common::clock::now_millis;
 use common::kafka::batch_consumer::BatchConsumer;
 use common::kafka::hanging_transactions::TransactionStatus;
 use common::shutdown::Shutdown;
@@ -254,8 +255,7 @@ impl StreamThread {
     /// Shows how things stand.
     fn report(&mut self) {
         self.heartbeat.beat();
-        let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-        let now = i64::try_from(now.as_millis()).unwrap_or(i64::MAX);
+        let now = now_millis();
         let metrics = self.metrics.clone();
         let (mut restoring, mut paused) = (self.starting().count(), 0);
         let records: u64 = self.slots.values().map(Task::to_restore).sum();

@@ -104,7 +104,7 @@ impl<C: ProducerContext + 'static> TransactionalProducer<C> {
     pub fn fence(
         config: &ClientConfig,
         context: C,
-        guard: TransactionGuard,
+        mut guard: TransactionGuard,
         within: Duration,
     ) -> Result<Self, TransactionError> {
         let producer: BaseProducer<C> =
@@ -118,7 +118,7 @@ impl<C: ProducerContext + 'static> TransactionalProducer<C> {
                 Err(error) => return Err(error),
             }
         }
-        guard.check_until(end)?;
+        guard.check_after_fence(end)?;
         Ok(Self { producer, guard })
     }
 

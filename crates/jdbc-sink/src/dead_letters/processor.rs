@@ -4,6 +4,7 @@ use std::time::{Duration, Instant};
 
 use common::Failure;
 use common::avro::registry::Registry;
+use common::clock::now_millis;
 use common::config::{KafkaConfig, SchemaRegistryConfig};
 use rdkafka::Message as _;
 use rdkafka::message::BorrowedMessage;
@@ -13,7 +14,7 @@ use super::decision::DeadLetterDecision;
 use super::headers::origin;
 use super::metrics::DeadLetterMetrics;
 use super::store::{self, Position};
-use crate::kafka::progress::{CommittedOffsets, lag, now_millis};
+use crate::kafka::progress::{CommittedOffsets, lag};
 use crate::kafka::reader::{OffsetRange, RangeReader};
 use crate::postgres::connection::Database;
 use crate::postgres::errors::{connection_error, is_rejection, rejected_column, sql_message};

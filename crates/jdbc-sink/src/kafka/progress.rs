@@ -1,7 +1,7 @@
 //! The progress of a connector: its committed offsets against what its topic holds.
 
 use std::sync::Arc;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use common::Failure;
 use common::config::{KafkaConfig, Service};
@@ -82,12 +82,6 @@ pub(crate) async fn lag(
         }
     }
     Ok(lag)
-}
-
-/// Milliseconds since 1970.
-pub(crate) fn now_millis() -> i64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
 }
 
 #[cfg(test)]

@@ -4,6 +4,7 @@ use std::fmt::Write as _;
 use std::time::Duration;
 
 use common::Failure;
+use common::clock::now_millis;
 use common::config::{KafkaConfig, SchemaRegistryConfig};
 use serde::Serialize;
 use tokio::time::timeout;
@@ -11,7 +12,7 @@ use tokio::time::timeout;
 use super::diagnosis::{Blocker, Diagnosis};
 use super::restart_policy::Observation;
 use crate::connect::api::ConnectApi;
-use crate::kafka::progress::{CommittedOffsets, Lag, lag, now_millis};
+use crate::kafka::progress::{CommittedOffsets, Lag, lag};
 use crate::kafka::reader::RangeReader;
 use crate::postgres::connection::Database;
 use crate::postgres::connection::PostgresConfig;

@@ -175,8 +175,7 @@ impl RecoveryReader<'_> {
         settings.set("enable.partition.eof", "true");
         // An answer without records shows the end. The broker would delay it by half a second, in case records arrive.
         settings.set("fetch.wait.max.ms", "10");
-        let mut uncommitted = client::config(self.kafka, self.client_id, &Role::UncommittedReader);
-        uncommitted.set("enable.partition.eof", "true");
+        let uncommitted = client::config(self.kafka, self.client_id, &Role::UncommittedReader);
         Ok(Clients { committed: settings.create()?, uncommitted: uncommitted.create()? })
     }
 

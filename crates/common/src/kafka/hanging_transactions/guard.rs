@@ -52,7 +52,7 @@ impl TransactionGuard {
         Ok(())
     }
 
-    /// As [`Self::check_until`], but an ongoing transaction is no obstacle: the fence makes the coordinator abort it.
+    /// Ends what an earlier producer left open. An ongoing transaction is no obstacle: the fence makes the coordinator abort it.
     pub(crate) fn check_before_fence(&self, end: Instant) -> Result<(), SettleError> {
         self.repeat_until(
             end,
@@ -60,12 +60,16 @@ impl TransactionGuard {
         )
     }
 
-    /// As [`Self::check`], repeated until `end` while Kafka does not answer, or still completes an earlier transaction: after a
-    /// restart it needs seconds to load its coordinators.
-    pub(crate) fn check_until(&self, end: Instant) -> Result<(), SettleError> {
-        self.repeat_until(end, |_| false)
+    /// Ends what the fence itself may have left open. The first transaction needs no check of its own then.
+    pub(crate) fn check_after_fence(&mut self, end: Instant) -> Result<(), SettleError> {
+        let lost = disconnects();
+        self.repeat_until(end, |_| false)?;
+        self.checked = lost;
+        Ok(())
     }
 
+    /// [`Self::check`], again and again until `end` while Kafka does not answer, or still completes an earlier transaction: after a
+    /// restart it needs seconds to load its coordinators.
     fn repeat_until(
         &self,
         end: Instant,
@@ -92,7 +96,7 @@ impl TransactionGuard {
     ///
     /// # Errors
     /// [`SettleError`].
-    pub(crate) fn check(&self) -> Result<(), SettleError> {
+    fn check(&self) -> Result<(), SettleError> {
         let Some((inspector, runtime)) = &self.inspector else { return Ok(()) };
         match runtime.block_on(inspector.settle(&self.transactional_id)) {
             // Nothing can be known, now or later: the monitor reports it.

@@ -89,14 +89,17 @@ impl TransactionInspector {
     /// # Errors
     /// [`BrokerRequestError`].
     pub(super) async fn inspect(&self) -> Result<Vec<Inspected>, BrokerRequestError> {
-        let mut cluster = self.discover().await?;
-        let before = self.open_transactions(&mut cluster).await?;
+        self.inspect_at(&mut self.discover().await?).await
+    }
+
+    async fn inspect_at(&self, cluster: &mut Cluster) -> Result<Vec<Inspected>, BrokerRequestError> {
+        let before = self.open_transactions(cluster).await?;
         if before.is_empty() {
             return Ok(Vec::new());
         }
         let producers = before.iter().map(|open| open.producer_id).collect();
-        let coordinators = coordinators_of(&mut cluster, producers).await?;
-        let after = self.open_transactions(&mut cluster).await?;
+        let coordinators = coordinators_of(cluster, producers).await?;
+        let after = self.open_transactions(cluster).await?;
         let still_open = before.into_iter().filter(|open| after.contains(open));
         Ok(still_open
             .map(|transaction| {
@@ -153,10 +156,10 @@ impl TransactionInspector {
         inspected: &Inspected,
         outcome: Outcome,
     ) -> Result<(), SettleError> {
-        if !self.inspect().await?.contains(inspected) {
+        let mut cluster = self.discover().await?;
+        if !self.inspect_at(&mut cluster).await?.contains(inspected) {
             return Ok(());
         }
-        let mut cluster = self.discover().await?;
         self.end(&mut cluster, &inspected.transaction, outcome).await
     }
 

@@ -161,6 +161,9 @@ impl TransactionMonitor {
                     unsupported = true;
                     tracing::warn!(%why, "cannot check for hanging transactions");
                 }
+                Err(error @ SettleError::Stuck { .. }) => {
+                    tracing::warn!(%error, "cannot end a hanging transaction; retrying")
+                }
                 Err(error) => tracing::debug!(%error, "inspection of open transactions failed"),
             }
             tokio::select! {
