@@ -8,9 +8,9 @@
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use agg_producer::Config;
 use agg_producer::metrics::AggregatorMetrics;
@@ -35,6 +35,7 @@ use rdkafka::message::{Headers as _, Message as _, OwnedMessage};
 use rdkafka::mocking::MockCluster;
 use rdkafka::producer::{BaseProducer, BaseRecord, DefaultProducerContext, Producer as _};
 use serde::de::DeserializeOwned;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 const TRADE_ID: u32 = 7;
 const CANDLE_ID: u32 = 8;
@@ -68,6 +69,15 @@ impl Rig {
         registry_failures: u32,
         prepare: impl FnOnce(&MockCluster<'static, DefaultProducerContext>),
     ) -> Self {
+        Self::start_asking(registry_failures, prepare, None).await
+    }
+
+    /// The same, with open transactions asked for elsewhere than at the broker.
+    async fn start_asking(
+        registry_failures: u32,
+        prepare: impl FnOnce(&MockCluster<'static, DefaultProducerContext>),
+        inspected: Option<&Inspected>,
+    ) -> Self {
         let cluster = MockCluster::new(1).unwrap();
         prepare(&cluster);
         for topic in TOPICS {
@@ -85,7 +95,11 @@ impl Rig {
         let (windowing, fingerprint) = config.windowing().unwrap();
         let metrics = Metrics::new("test");
         let runtime = tokio::runtime::Handle::current();
-        let transactions = Transactions::new(&config.kafka, "test", Vec::new(), None, &metrics, runtime);
+        let mut inspected_kafka = config.kafka.clone();
+        if let Some(inspected) = inspected {
+            inspected_kafka.bootstrap_servers.clone_from(&inspected.address);
+        }
+        let transactions = Transactions::new(&inspected_kafka, "test", Vec::new(), None, &metrics, runtime);
         let pairs = ThreadBuilder {
             registry: Registry::new(&config.schema_registry).unwrap(),
             config: Arc::new(config),
@@ -128,6 +142,39 @@ impl Rig {
         self.pairs.shutdown.request("test");
         self.pair.take().unwrap().join().unwrap().unwrap();
         drop(self.cluster);
+    }
+}
+
+/// A broker that knows no request about transactions, and hangs up while it is told to.
+struct Inspected {
+    address: String,
+    hangs_up: Arc<AtomicBool>,
+    hung_up: Arc<AtomicU32>,
+}
+
+impl Inspected {
+    async fn listen() -> Self {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap().to_string();
+        let (hangs_up, hung_up) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU32::new(0)));
+        let inspected = Self { address, hangs_up: hangs_up.clone(), hung_up: hung_up.clone() };
+        tokio::spawn(async move {
+            while let Ok((mut connection, _)) = listener.accept().await {
+                if hangs_up.load(Ordering::Relaxed) {
+                    hung_up.fetch_add(1, Ordering::Relaxed);
+                    continue;
+                }
+                // The length, then kind, version and number of the request.
+                let mut request = [0; 12];
+                connection.read_exact(&mut request).await.unwrap();
+                // As ApiVersions 0: no error, and no kind of request.
+                let response = [&[0, 0, 0, 10], &request[8..], &[0; 6]].concat();
+                connection.write_all(&response).await.unwrap();
+                // The client hangs up.
+                connection.read_to_end(&mut Vec::new()).await.ok();
+            }
+        });
+        inspected
     }
 }
 
@@ -287,6 +334,29 @@ async fn a_broker_that_answers_with_errors_for_a_while_costs_nothing() {
     let in_doubt = [RDKafkaRespErr::RD_KAFKA_RESP_ERR_COORDINATOR_LOAD_IN_PROGRESS; 2];
     rig.cluster.request_errors(RDKafkaApiKey::EndTxn, &in_doubt);
     send_trades(&producer, 0, &[(25_000, 30.0)]);
+    let average: MovingAverage<'_> = decoded(&MOVING_AVERAGE, AVERAGE_ID, &rig.read(TOPICS[2], 2)[1]);
+    assert_eq!((average.window_end, average.sma), (20_000, 15.0));
+    rig.stop();
+}
+
+/// Behind a lost connection nothing is committed before it is known that no earlier transaction is open.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_commit_that_is_held_comes_as_soon_as_kafka_answers_what_is_open() {
+    let inspected = Inspected::listen().await;
+    let rig = Rig::start_asking(0, |_| {}, Some(&inspected)).await;
+    let producer = rig.producer();
+    send_trades(&producer, 0, &[(1_000, 10.0), (12_000, 20.0)]);
+    rig.read(TOPICS[2], 1);
+    inspected.hangs_up.store(true, Ordering::Relaxed);
+    rig.cluster.broker_down(1).unwrap();
+    rig.cluster.broker_up(1).unwrap();
+    send_trades(&producer, 0, &[(25_000, 30.0)]);
+    let until = Instant::now() + PATIENCE;
+    while inspected.hung_up.load(Ordering::Relaxed) < 2 {
+        assert!(Instant::now() < until, "nobody asks what is open");
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    inspected.hangs_up.store(false, Ordering::Relaxed);
     let average: MovingAverage<'_> = decoded(&MOVING_AVERAGE, AVERAGE_ID, &rig.read(TOPICS[2], 2)[1]);
     assert_eq!((average.window_end, average.sma), (20_000, 15.0));
     rig.stop();

@@ -155,7 +155,7 @@ impl ThreadBuilder {
             aborting: false,
             transactions: self.transactions.status().clone(),
             producer_wanted_since: now,
-            uncommitted_since: None,
+            held: None,
             next_commit: now,
             settled: now,
             next_report: now,

@@ -22,9 +22,6 @@ impl StreamThread {
     /// is nothing to say.
     pub(super) fn commit(&mut self) -> Result<(), Failure> {
         self.urgency = CommitDeadline::Interval;
-        if self.uncommitted_since.is_some() && Instant::now() < self.next_commit {
-            return Ok(());
-        }
         self.advance_to_positions();
         while self.writer.is_ready()
             && self.slots.values().filter_map(Task::running).any(RunningTask::has_news)
@@ -40,11 +37,11 @@ impl StreamThread {
                 Ok(filled) => {
                     self.metrics.committed(&filled.published, begun.elapsed());
                     self.retry.reset();
-                    self.uncommitted_since = None;
                 }
                 Err(error) => return self.handle_failed_transaction(error),
             }
         }
+        self.held = None;
         Ok(())
     }
 

@@ -35,7 +35,7 @@ use crate::records::encode::Publisher;
 use crate::records::watermark_reader::WatermarkReader;
 use crate::restore::Restore;
 use crate::restore::candles::Candles;
-use producer::ProducerHandle;
+use producer::{CommitHold, ProducerHandle};
 use task::{Restoring, RunningTask, Task};
 
 /// How long a window that is due waits at most for those of other partitions, which are due at about the same time.
@@ -88,8 +88,8 @@ pub struct StreamThread {
     transactions: TransactionStatus,
     /// There has been no producer since then, while there is none.
     producer_wanted_since: Instant,
-    /// Commits have been held since then.
-    uncommitted_since: Option<Instant>,
+    /// No transaction begins for now.
+    held: Option<CommitHold>,
     next_commit: Instant,
     /// Kafka is done with the last transaction by then.
     settled: Instant,
@@ -183,10 +183,9 @@ impl StreamThread {
             self.start_partitions()?;
         }
         if now >= self.commit_at() {
-            self.settled = now;
-            self.next_commit = now + self.commit_interval;
             self.commit()?;
-            self.settled = self.settled.max(Instant::now() + SETTLE);
+            self.settled = Instant::now() + SETTLE;
+            self.next_commit = now + self.commit_interval;
         }
         if now >= self.next_report {
             if self.rejoin.take() {
@@ -205,7 +204,7 @@ impl StreamThread {
 
     /// When there has to be a commit, as things are.
     fn commit_at(&self) -> Instant {
-        match self.urgency {
+        let due = match self.urgency {
             CommitDeadline::Interval => self.next_commit,
             CommitDeadline::SoonAfter { .. } if self.all_windows_due() => self.settled,
             CommitDeadline::SoonAfter { due, processed } => {
@@ -213,7 +212,8 @@ impl StreamThread {
                 self.settled.max(due + if flood { FLOOD_LINGER } else { LINGER })
             }
             CommitDeadline::Now => Instant::now(),
-        }
+        };
+        self.held.map_or(due, |held| due.max(held.until))
     }
 
     /// A window is due.

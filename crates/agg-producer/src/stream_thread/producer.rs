@@ -21,6 +21,15 @@ const DOUBT: Duration = Duration::from_secs(3);
 /// How long one attempt may take; the group's changes wait for it.
 const ATTEMPT: Duration = Duration::from_secs(2);
 
+/// A time in which no transaction begins.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct CommitHold {
+    /// When the first of the attempts failed.
+    pub(super) since: Instant,
+    /// When the next one is due.
+    pub(super) until: Instant,
+}
+
 /// A producer, and what another one of its id is made with.
 pub(super) struct Fenced {
     pub(super) producer: TransactionalProducer<Deliveries>,
@@ -61,15 +70,16 @@ impl ProducerHandle {
 impl StreamThread {
     /// What follows from a transaction that was not committed: state is ahead of what was published, and has to go back.
     pub(super) fn handle_failed_transaction(&mut self, error: TransactionError) -> Result<(), Failure> {
-        self.metrics.aborted();
         match error {
+            TransactionError::Unsettled(why) => return self.hold_commit(&why),
             TransactionError::Abortable(error) | TransactionError::Retriable(error) => {
                 tracing::warn!(%error, "transaction aborted; restarting from the last committed transaction");
             }
             TransactionError::Fenced(error) => self.drop_producer(&error, DOUBT),
             TransactionError::Fatal(error) => self.drop_producer(&error, Duration::ZERO),
-            TransactionError::Unsettled(why) => return self.hold_commit(&why),
         }
+        self.metrics.aborted();
+        self.held = None;
         let all: Vec<i32> = self.slots.keys().copied().collect();
         self.restart(&all)
     }
@@ -114,12 +124,12 @@ impl StreamThread {
         if let SettleError::Stuck { .. } = why {
             return Err(Failure::Other(anyhow::anyhow!("{why}")));
         }
-        let since = *self.uncommitted_since.get_or_insert_with(Instant::now);
+        let now = Instant::now();
+        let since = self.held.map_or(now, |held| held.since);
         self.give_up_if_overdue(since, || format!("no commit: {why}"))?;
         let retry_in = self.retry.next_delay();
         tracing::warn!(%why, ?retry_in, "no transaction begins yet");
-        self.settled = Instant::now() + retry_in;
-        self.next_commit = self.settled;
+        self.held = Some(CommitHold { since, until: now + retry_in });
         Ok(())
     }
 

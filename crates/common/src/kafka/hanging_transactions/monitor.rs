@@ -162,7 +162,7 @@ impl TransactionMonitor {
                     tracing::warn!(%why, "cannot check for hanging transactions");
                 }
                 Err(error @ SettleError::Stuck { .. }) => {
-                    tracing::warn!(%error, "cannot end a hanging transaction; retrying")
+                    tracing::warn!(%error, "cannot end a hanging transaction; retrying");
                 }
                 Err(error) => tracing::debug!(%error, "inspection of open transactions failed"),
             }
